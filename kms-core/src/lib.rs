@@ -1,1 +1,37 @@
-//! TODO
+//! The key hierarchy of a multi-tenant application.
+
+mod aead;
+mod blob;
+mod change;
+mod envelope;
+mod error;
+mod id;
+mod local_key;
+mod random;
+mod repository;
+mod rows;
+mod scope;
+mod secret;
+mod wrapper;
+
+pub use aead::{Aead, AeadError, AeadKey, NONCE_LEN, TAG_LEN};
+pub use blob::Blob;
+pub use change::{
+    ChangeSet, Deletion, DeletionTarget, Inserts, NewDataKey, NewDataKeyVersion, NewRootKeyVersion,
+    Operation, Proof, Receipt, RewrappedDataKeyVersion, Updates,
+};
+pub use envelope::{ENVELOPE_MECHANISM, Envelope, Sealed};
+pub use error::{Error, ErrorKind, Result};
+pub use id::{DataKeyId, DataKeyVersionId, Id, KeyVersionId, RootKeyId, RootKeyVersionId, kind};
+pub use local_key::LocalKey;
+pub use repository::{
+    Advance, CampaignFailure, CampaignState, CampaignStep, Lack, MissingKeys, NewCampaign,
+    OnDelete, Outcome, Referencer, Repository, Resolution, SCHEMA_VERSION, ScopeFilter, provable,
+    schema_mismatch,
+};
+pub use rows::{
+    CollectionVersion, DataKeyRow, DataKeyVersionRow, RootKeyVersionRow, ScopeRows, Snapshot,
+};
+pub use scope::{MAX_NAME_BYTES, Purpose, ScopeId};
+pub use secret::{KeyBytes, SecretBytes};
+pub use wrapper::{Ownership, Wrapper};

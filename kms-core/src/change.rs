@@ -1,0 +1,214 @@
+//! A change of one scope's keys as plain data: what to find, what to write.
+
+use crate::id::{DataKeyId, DataKeyVersionId, KeyVersionId, RootKeyId, RootKeyVersionId};
+use crate::rows::ScopeRows;
+use crate::scope::{Purpose, ScopeId};
+
+/// A change of one scope's keys, prepared with no transaction open and ready to be applied in one.
+///
+/// It is plain data: rows with wrapped keys, and what it expects to find. The engine makes it; a
+/// [`Repository`](crate::Repository) applies it, or the store crate does on a connection of the caller's.
+///
+/// # How it is applied
+///
+/// Inside a savepoint, in this order, so that neither two appliers nor a Go process can deadlock:
+///
+/// 1. If [`bumps`](Self::bumps): add one to the collection version.
+/// 2. Lock the root key's row (for several change sets: in order of their ids).
+/// 3. Read the scope's rows anew, in a statement of its own, and compare with
+///    [`expected`](Self::expected) by [`ScopeRows::same_keys`]; a difference is a conflict.
+/// 4. Write: [`insert`](Self::insert), [`update`](Self::update), [`delete`](Self::delete).
+/// 5. Read back the version numbers that the database assigned; a difference is a conflict.
+///
+/// A change set that can't be applied changes nothing, and leaves the caller's transaction usable.
+#[derive(Clone, Debug)]
+pub struct ChangeSet {
+    /// What it does.
+    pub operation: Operation,
+    /// Whose keys it changes.
+    pub scope: ScopeId,
+    /// The scope's root key: the one to lock, or the one to insert.
+    pub root_key: RootKeyId,
+    /// The complete rows that the change was prepared from; `None` for a scope that has no keys yet.
+    pub expected: Option<ScopeRows>,
+    /// Rows to insert, parents first.
+    pub insert: Inserts,
+    /// Version rows to encrypt anew.
+    pub update: Updates,
+    /// What to delete.
+    pub delete: Option<Deletion>,
+}
+
+/// The operations that change keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Operation {
+    /// The first keys of a scope.
+    Create,
+    /// New versions of all keys of a scope.
+    Rotate,
+    /// All keys of a scope encrypted anew.
+    Rewrap,
+    /// Data keys that a scope lacks.
+    Reconcile,
+    /// One key version deleted.
+    Revoke,
+    /// All keys of a scope deleted.
+    Delete,
+}
+
+impl Operation {
+    /// The name of the engine's method.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Create => "create_keys",
+            Self::Rotate => "rotate_keys",
+            Self::Rewrap => "rewrap_keys",
+            Self::Reconcile => "reconcile_keys",
+            Self::Revoke => "revoke_key_version",
+            Self::Delete => "delete_keys",
+        }
+    }
+}
+
+/// Rows to insert.
+#[derive(Clone, Debug, Default)]
+pub struct Inserts {
+    /// Whether the root key itself is new.
+    pub root_key: bool,
+    /// New versions of the root key.
+    pub root_key_versions: Vec<NewRootKeyVersion>,
+    /// New data keys.
+    pub data_keys: Vec<NewDataKey>,
+    /// New versions of data keys, old or new.
+    pub data_key_versions: Vec<NewDataKeyVersion>,
+}
+
+/// A root key version to insert.
+#[derive(Clone, Debug)]
+pub struct NewRootKeyVersion {
+    /// Primary key.
+    pub id: RootKeyVersionId,
+    /// The number that the database will assign; never sent, only compared afterwards.
+    pub version: i64,
+    /// The wrapped key.
+    pub key: Vec<u8>,
+}
+
+/// A data key to insert.
+#[derive(Clone, Debug)]
+pub struct NewDataKey {
+    /// Primary key.
+    pub id: DataKeyId,
+    /// What it is for.
+    pub purpose: Purpose,
+}
+
+/// A data key version to insert.
+#[derive(Clone, Debug)]
+pub struct NewDataKeyVersion {
+    /// Primary key.
+    pub id: DataKeyVersionId,
+    /// Its data key.
+    pub data_key: DataKeyId,
+    /// The root key version that wraps it.
+    pub root_key_version: RootKeyVersionId,
+    /// The number that the database will assign; never sent, only compared afterwards.
+    pub version: i64,
+    /// The wrapped key.
+    pub key: Vec<u8>,
+}
+
+/// Version rows to encrypt anew. An update names the columns listed here and no others: naming
+/// `version` too would wait for every application transaction that references the row.
+#[derive(Clone, Debug, Default)]
+pub struct Updates {
+    /// New `key` of root key versions.
+    pub root_key_versions: Vec<(RootKeyVersionId, Vec<u8>)>,
+    /// New `key` and `root_key_version_id` of data key versions.
+    pub data_key_versions: Vec<RewrappedDataKeyVersion>,
+}
+
+/// A data key version encrypted anew.
+#[derive(Clone, Debug)]
+pub struct RewrappedDataKeyVersion {
+    /// Which one.
+    pub id: DataKeyVersionId,
+    /// The root key version that wraps it now.
+    pub root_key_version: RootKeyVersionId,
+    /// The wrapped key.
+    pub key: Vec<u8>,
+}
+
+/// A deletion.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deletion {
+    /// What to delete.
+    pub target: DeletionTarget,
+    /// Whether it must be proven first that nothing of the application needs it.
+    pub proof: Proof,
+}
+
+/// What a deletion deletes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeletionTarget {
+    /// One key version.
+    Version(KeyVersionId),
+    /// The root key, and by cascade every key of the scope.
+    Scope,
+}
+
+/// Whether a deletion has to prove that nothing is lost by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// Nothing of the application may reference what goes, and something must be able to tell: at least
+    /// one restricting (or no-action) foreign key to the data key versions, and none that cascades,
+    /// sets null or sets a default.
+    Required,
+    /// The caller takes the loss: the forms under `dangerous()`.
+    Skipped,
+}
+
+impl ChangeSet {
+    /// Whether it adds one to the collection version: all but the creation of a scope's keys, which
+    /// makes no cache stale and so need not make transactions wait for each other.
+    #[must_use]
+    pub fn bumps(&self) -> bool {
+        self.operation != Operation::Create
+    }
+
+    /// The receipt for having applied it.
+    #[must_use]
+    pub fn receipt(&self) -> Receipt {
+        Receipt {
+            operation: self.operation,
+            scope: self.scope.clone(),
+        }
+    }
+}
+
+/// Says that a change set was applied. Handed to [`Kms::accept`](crate::Kms::accept) after the commit
+/// it makes the change visible to this process at once.
+///
+/// Without it the process sees its own change as late as any other: within its freshness.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "hand it to Kms::accept after the commit, so that this process sees the change at once"]
+pub struct Receipt {
+    operation: Operation,
+    scope: ScopeId,
+}
+
+impl Receipt {
+    /// What was done.
+    #[must_use]
+    pub fn operation(&self) -> Operation {
+        self.operation
+    }
+
+    /// To whose keys.
+    #[must_use]
+    pub fn scope(&self) -> &ScopeId {
+        &self.scope
+    }
+}

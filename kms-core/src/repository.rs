@@ -1,0 +1,306 @@
+//! The role of the storage.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::change::{ChangeSet, Receipt};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::KeyVersionId;
+use crate::rows::{CollectionVersion, Snapshot};
+use crate::scope::{Purpose, ScopeId};
+
+/// Stores keys, all of them wrapped: no key in the clear ever passes through here.
+///
+/// # Contract
+///
+/// - [`load`](Self::load) is one consistent snapshot: no change is seen in part, and the collection
+///   version belongs to the rows.
+/// - [`apply`](Self::apply) is one transaction, and does what [`ChangeSet`] says, in that order. After a
+///   crash at any point the database holds all of it or none.
+/// - A dropped future may leave the work running, but it still ends as all or nothing.
+/// - No call waits without bound: neither for a connection nor for a lock.
+/// - It works on a current-thread and on a multi-thread tokio runtime, and does not block its threads.
+///
+/// # Errors
+///
+/// `DatabaseUnreachable`, `DatabaseBusy`, `SchemaVersion`, `Database`, and from `apply` also
+/// `OutcomeUnknown` when the answer to the commit was lost.
+///
+/// # Implementing it
+///
+/// `kms_testkit::repository` is the suite that an implementation passes. [`MemoryRepository`] is the
+/// smallest one.
+///
+/// [`MemoryRepository`]: crate::MemoryRepository
+#[async_trait]
+pub trait Repository: fmt::Debug + Send + Sync {
+    /// Checks that the stored schema is the one this code was written for, and gives its version.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::SchemaVersion`], made by [`schema_mismatch`], naming expected and found.
+    async fn validate_schema(&self) -> Result<String>;
+
+    /// The collection version as committed now.
+    async fn collection_version(&self) -> Result<CollectionVersion>;
+
+    /// Moves the collection version to a random value, so that caches filled before a restore are
+    /// checked against the rows even if the restored counter happens to be theirs.
+    async fn scramble_collection_version(&self) -> Result<()>;
+
+    /// All rows of these scopes and the collection version, in one snapshot, in one round trip where
+    /// the database allows. Scopes without keys are absent from the answer.
+    async fn load(&self, scopes: &[ScopeId]) -> Result<Snapshot>;
+
+    /// The scope that this key version belongs to.
+    async fn scope_of(&self, id: &KeyVersionId) -> Result<Option<ScopeId>>;
+
+    /// Applies change sets of different scopes in one transaction; each is all or nothing for itself,
+    /// and one that is refused does not stop the others. One outcome each, in their order.
+    ///
+    /// # Errors
+    ///
+    /// The outer error: nothing was written, or `OutcomeUnknown`. The outcomes: `Conflict`,
+    /// `AlreadyExists`, `InUse`, `UseNotProven`, …
+    async fn apply(&self, changes: Arc<[ChangeSet]>) -> Result<Vec<Outcome>>;
+
+    /// Finds out what became of change sets whose commit was not answered, by looking for their rows. It
+    /// first waits until the transaction in doubt has ended.
+    async fn resolve(&self, changes: Arc<[ChangeSet]>) -> Result<Vec<Resolution>>;
+
+    /// Pages through the scopes that have keys, in the database's order of their ids: those after
+    /// `after`, `limit` at most.
+    async fn scopes(
+        &self,
+        filter: &ScopeFilter,
+        after: Option<&ScopeId>,
+        limit: usize,
+    ) -> Result<Vec<ScopeId>>;
+
+    /// The purposes that these scopes (or all, for `None`) have no data key of, in one query. Scopes
+    /// that lack nothing are absent; of a scope that has no root key it says so.
+    async fn missing(
+        &self,
+        purposes: &[Purpose],
+        scopes: Option<&[ScopeId]>,
+    ) -> Result<Vec<MissingKeys>>;
+
+    /// Rows of other scopes that hold one of these wrapped keys, byte for byte.
+    async fn copies(&self, scope: &ScopeId, keys: &[Vec<u8>]) -> Result<Vec<KeyVersionId>>;
+
+    /// The foreign keys of the application to the data key versions.
+    async fn referencers(&self) -> Result<Vec<Referencer>>;
+
+    /// Starts a campaign, or finds the one of this id.
+    async fn start_campaign(&self, new: &NewCampaign) -> Result<CampaignState>;
+
+    /// Applies a batch of a campaign as [`apply`](Self::apply) does, and records its progress in that
+    /// same transaction. For each change set: applied adds one to the count and removes the scope's
+    /// failure; refused records a failure (its outcome says the same).
+    ///
+    /// # Errors
+    ///
+    /// The outer error [`ErrorKind::Conflict`], with nothing written, if the cursor is no longer where the
+    /// step expects it (another process carries on the same campaign), or a scope of a step that tries
+    /// failures again is no longer among the failures.
+    async fn apply_step(
+        &self,
+        changes: Arc<[ChangeSet]>,
+        step: CampaignStep,
+    ) -> Result<Vec<Outcome>>;
+}
+
+/// What became of one change set.
+pub type Outcome = Result<Receipt>;
+
+/// What became of a change set whose commit was not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resolution {
+    /// It was committed.
+    Applied,
+    /// It was not, and will not be.
+    NotApplied,
+    /// The rows allow both: later changes went over them.
+    Unknown,
+}
+
+/// Which scopes to page through.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ScopeFilter {
+    /// Only scopes whose newest root key version is at least this old, by the database's clock.
+    pub older_than: Option<Duration>,
+    /// Only these scopes.
+    pub scopes: Option<Vec<ScopeId>>,
+}
+
+/// The data keys that a scope lacks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MissingKeys {
+    /// Whose.
+    pub scope: ScopeId,
+    /// What it lacks.
+    pub lack: Lack,
+}
+
+/// What a scope lacks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lack {
+    /// It has no keys at all.
+    RootKey,
+    /// It has no data key of these purposes.
+    Purposes(Vec<Purpose>),
+}
+
+/// A foreign key of the application to `kms_data_key_version`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Referencer {
+    /// The schema of the table, where the database has schemas.
+    pub schema: Option<String>,
+    /// The table.
+    pub table: String,
+    /// The column that holds the key version id.
+    pub column: String,
+    /// What happens to its rows when the key version goes.
+    pub on_delete: OnDelete,
+}
+
+/// What a foreign key does to its rows on deletion of what they reference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum OnDelete {
+    /// `restrict`: refuses.
+    Restrict,
+    /// `no action`: refuses, at the end of the statement or transaction.
+    NoAction,
+    /// `cascade`: deletes them.
+    Cascade,
+    /// `set null`.
+    SetNull,
+    /// `set default`.
+    SetDefault,
+}
+
+impl OnDelete {
+    /// Whether it keeps a key version that is in use from being deleted.
+    #[must_use]
+    pub fn restricts(self) -> bool {
+        matches!(self, Self::Restrict | Self::NoAction)
+    }
+}
+
+/// Checks that these foreign keys can prove a data key version unused: at least one, and each of them
+/// restricting.
+///
+/// # Errors
+///
+/// [`ErrorKind::UseNotProven`], naming the one that does not restrict.
+pub fn provable(referencers: &[Referencer]) -> Result<()> {
+    if referencers.is_empty() {
+        return Err(Error::new(ErrorKind::UseNotProven)
+            .with_detail("no table has a foreign key to kms_data_key_version"));
+    }
+    match referencers
+        .iter()
+        .find(|known| !known.on_delete.restricts())
+    {
+        None => Ok(()),
+        Some(loose) => Err(Error::new(ErrorKind::UseNotProven)
+            .with_detail("this foreign key would take its rows along or empty them")
+            .with_context("table", loose)),
+    }
+}
+
+impl fmt::Display for Referencer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(schema) = &self.schema {
+            write!(f, "{schema}.")?;
+        }
+        write!(f, "{}.{}", self.table, self.column)
+    }
+}
+
+/// A campaign to be started or found again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewCampaign {
+    /// Chosen by the operator.
+    pub id: String,
+    /// What it does: `rotate` or `rewrap`.
+    pub kind: &'static str,
+    /// Its settings in a canonical form, compared when it is found again.
+    pub parameters: String,
+}
+
+/// How far a campaign is.
+#[derive(Clone, Debug)]
+pub struct CampaignState {
+    /// Its kind, as stored.
+    pub kind: String,
+    /// Its settings, as stored.
+    pub parameters: String,
+    /// The last scope of the last batch.
+    pub cursor: Option<ScopeId>,
+    /// Scopes done so far.
+    pub done: u64,
+    /// Whether the cursor has reached the end.
+    pub finished: bool,
+    /// The scopes that failed and were not done since.
+    pub failures: Vec<CampaignFailure>,
+}
+
+/// A scope that a campaign could not do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CampaignFailure {
+    /// Which.
+    pub scope: ScopeId,
+    /// [`ErrorKind::name`] of the failure.
+    pub kind: String,
+    /// The message. No secret is in it.
+    pub message: String,
+}
+
+/// The progress that goes with a batch.
+#[derive(Clone, Debug)]
+pub struct CampaignStep {
+    /// The campaign.
+    pub campaign: String,
+    /// What the step does to the cursor.
+    pub advance: Advance,
+    /// Scopes for which no change could even be prepared.
+    pub failures: Vec<CampaignFailure>,
+    /// Scopes whose failure is void, since the filter does not want them any more.
+    pub settled: Vec<ScopeId>,
+}
+
+/// Where a step moves a campaign's cursor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Advance {
+    /// From one scope to another.
+    To {
+        /// Where it must be.
+        from: Option<ScopeId>,
+        /// Where it goes.
+        to: ScopeId,
+    },
+    /// To the end: the campaign is finished but for its failures.
+    Finish {
+        /// Where it must be.
+        from: Option<ScopeId>,
+    },
+    /// Nowhere: scopes that failed before are tried again.
+    Retry,
+}
+
+/// The version of the part of the schema that is shared with Go kms.
+pub const SCHEMA_VERSION: &str = "v0.0.2";
+
+/// The error for another schema version than the expected one.
+#[must_use]
+pub fn schema_mismatch(expected: &str, found: Option<&str>) -> Error {
+    Error::new(ErrorKind::SchemaVersion)
+        .with_operation("validate_schema")
+        .with_context("expected", expected)
+        .with_context("found", found.unwrap_or("none"))
+}
