@@ -179,7 +179,6 @@ impl ChangeSet {
     }
 
     /// The receipt for having applied it.
-    #[must_use]
     pub fn receipt(&self) -> Receipt {
         Receipt {
             operation: self.operation,

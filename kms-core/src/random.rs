@@ -1,6 +1,6 @@
 //! Random numbers that are needed often: nonces and ids. (Keys come from the operating system directly.)
 //!
-//! The generator is `rand`'s thread-local ChaCha, seeded and reseeded by the operating system. It would be
+//! The generator is `rand`'s thread-local stream cipher, seeded and reseeded by the operating system. It would be
 //! copied, state and all, into a forked child, and parent and child would then draw the same nonces. A
 //! handler that the C library runs in the child of every `fork` raises a generation number; a thread that
 //! sees a new generation reseeds before it draws. (A child made by a bare `clone` system call runs no such
@@ -8,7 +8,7 @@
 
 use std::cell::Cell;
 
-use rand::RngExt as _;
+use rand::RngExt;
 use rand::rngs::ThreadRng;
 
 use crate::aead::NONCE_LEN;
@@ -19,7 +19,7 @@ thread_local! {
 
 /// A random nonce of 96 bits (NIST SP 800-38D, section 8.2.2).
 pub(crate) fn nonce() -> [u8; NONCE_LEN] {
-    with_rng(|rng| rng.random())
+    with_rng(RngExt::random)
 }
 
 /// Lends the thread's generator, sure not to be a copy of another process's.

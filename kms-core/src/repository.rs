@@ -88,8 +88,9 @@ pub trait Repository: fmt::Debug + Send + Sync {
         scopes: Option<&[ScopeId]>,
     ) -> Result<Vec<MissingKeys>>;
 
-    /// Rows of other scopes that hold one of these wrapped keys, byte for byte.
-    async fn copies(&self, scope: &ScopeId, keys: &[Vec<u8>]) -> Result<Vec<KeyVersionId>>;
+    /// Key versions of other scopes whose wrapped key holds one of these ciphertexts, anywhere in its
+    /// bytes: whoever copies a wrapped key can encode the rest of it in another way.
+    async fn copies(&self, scope: &ScopeId, ciphertexts: &[Vec<u8>]) -> Result<Vec<KeyVersionId>>;
 
     /// The foreign keys of the application to the data key versions.
     async fn referencers(&self) -> Result<Vec<Referencer>>;

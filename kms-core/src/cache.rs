@@ -1,0 +1,220 @@
+//! The unwrapped keys of scopes, and the rules by which they may still be used.
+//!
+//! Three things make a cached ring usable, all counted from the moment a query was *sent*:
+//!
+//! - its rows were read recently enough; or
+//! - the collection version was read recently enough and is the one that came with its rows; and
+//! - nothing that this process did since (a receipt) concerns its scope.
+//!
+//! What is newer is told by the order in which queries were sent, and by nothing else: the database's
+//! counter goes backwards after a restore. A scope's *floor* is the newest knowledge about it; a load that
+//! was sent before that is never inserted, whenever it ends.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::clock::Clock;
+use crate::key_ring::KeyRing;
+use crate::rows::CollectionVersion;
+use crate::scope::ScopeId;
+
+mod flight;
+mod view;
+
+pub(crate) use flight::{Flight, FlightGuard, Joined};
+pub(crate) use view::View;
+
+/// A moment at which a query was sent, or a receipt handed over: where in the order, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sent {
+    pub(crate) order: u64,
+    pub(crate) at: Moment,
+}
+
+/// Time since the cache was made.
+pub(crate) type Moment = Duration;
+
+/// How recent knowledge must be to be used.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Bound {
+    /// Sent at this moment or later.
+    At(Moment),
+    /// Sent after this point in the order.
+    After(u64),
+}
+
+impl Bound {
+    pub(crate) fn admits(self, sent: Sent) -> bool {
+        match self {
+            Self::At(moment) => sent.at >= moment,
+            Self::After(order) => sent.order > order,
+        }
+    }
+}
+
+/// The keys of one scope with what is known about their age.
+#[derive(Clone)]
+pub(crate) struct Entry {
+    pub(crate) ring: KeyRing,
+    /// When the query for its rows was sent.
+    pub(crate) sent: Sent,
+    /// The view's generation that the rows belong to.
+    pub(crate) generation: u64,
+    /// When the rows are to be read again, whatever the collection version says.
+    pub(crate) recheck: Moment,
+    /// Known to be overtaken: good for keeping unchanged keys, not for use.
+    pub(crate) overtaken: bool,
+}
+
+pub(crate) struct Cache {
+    entries: quick_cache::sync::Cache<ScopeId, Entry>,
+    flights: Mutex<HashMap<ScopeId, Flight>>,
+    pub(crate) view: View,
+    order: AtomicU64,
+    clock: Arc<dyn Clock>,
+    start: Instant,
+}
+
+impl Cache {
+    pub(crate) fn new(capacity: usize, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            entries: quick_cache::sync::Cache::new(capacity),
+            flights: Mutex::default(),
+            view: View::default(),
+            order: AtomicU64::new(1),
+            start: clock.now(),
+            clock,
+        }
+    }
+
+    pub(crate) fn now(&self) -> Moment {
+        self.clock.now().saturating_duration_since(self.start)
+    }
+
+    /// A new point in the order. To be taken before the query is sent.
+    pub(crate) fn stamp(&self) -> Sent {
+        // The order first: whoever sees a later moment has a later point in the order or the same one.
+        let order = self.order.fetch_add(1, Ordering::Relaxed);
+        Sent {
+            order,
+            at: self.now(),
+        }
+    }
+
+    /// The entry, usable or not.
+    pub(crate) fn entry(&self, scope: &ScopeId) -> Option<Entry> {
+        self.entries.get(scope)
+    }
+
+    /// The hot path: the ring, if it can be used without asking anybody.
+    pub(crate) fn fresh(&self, scope: &ScopeId, within: Duration) -> Option<KeyRing> {
+        let entry = self.entries.get(scope)?;
+        let now = self.now();
+        let earliest = now.saturating_sub(within);
+        let confirmed =
+            entry.sent.at >= earliest || self.view.confirms(entry.generation, Bound::At(earliest));
+        (!entry.overtaken && now < entry.recheck && confirmed).then_some(entry.ring)
+    }
+
+    /// When the entry was last known to be what the database holds.
+    pub(crate) fn confirmed_at(&self, entry: &Entry) -> Moment {
+        match self.view.sent_for(entry.generation) {
+            Some(sent) => sent.at.max(entry.sent.at),
+            None => entry.sent.at,
+        }
+    }
+
+    /// What a load found. Inserted unless something newer is known about the scope.
+    pub(crate) fn insert(&self, scope: &ScopeId, entry: Entry) {
+        let mut flights = self.flights();
+        if self.raise_floor(&mut flights, scope, entry.sent) {
+            self.entries.insert(scope.clone(), entry);
+        }
+    }
+
+    /// A load found no keys of this scope.
+    pub(crate) fn insert_absence(&self, scope: &ScopeId, sent: Sent) {
+        let mut flights = self.flights();
+        if self.raise_floor(&mut flights, scope, sent) {
+            self.entries.remove(scope);
+        }
+    }
+
+    /// The process itself changed this scope: nothing that was sent until now may be used. What the
+    /// change left alone is kept, to be compared with the rows on the next use.
+    pub(crate) fn overtake(&self, scope: &ScopeId) {
+        let mut flights = self.flights();
+        let sent = self.stamp();
+        self.raise_floor(&mut flights, scope, sent);
+        if let Some(entry) = self.entries.get(scope) {
+            let overtaken = Entry {
+                overtaken: true,
+                ..entry
+            };
+            self.entries.insert(scope.clone(), overtaken);
+        }
+    }
+
+    /// As [`overtake`](Self::overtake), and what the cache holds of the scope is wiped: keys of it were
+    /// destroyed.
+    pub(crate) fn forget(&self, scope: &ScopeId) {
+        let mut flights = self.flights();
+        let sent = self.stamp();
+        self.raise_floor(&mut flights, scope, sent);
+        self.entries.remove(scope);
+    }
+
+    /// Joins a load of the scope that is under way and recent enough, or registers a new one.
+    pub(crate) fn join<F>(self: &Arc<Self>, scope: &ScopeId, bound: Bound, start: F) -> Joined
+    where
+        F: FnOnce(Sent, FlightGuard) -> flight::LoadFuture,
+    {
+        let mut flights = self.flights();
+        let flight = flights.entry(scope.clone()).or_default();
+        if let Some(joined) = flight.join(bound) {
+            return joined;
+        }
+        let sent = self.stamp();
+        let guard = FlightGuard::new(Arc::clone(self), scope.clone());
+        flight.begin(sent, start(sent, guard))
+    }
+
+    /// The generation of a collection version that came with a query sent then.
+    pub(crate) fn observe(&self, collection: CollectionVersion, sent: Sent) -> u64 {
+        self.view.observe(collection, sent)
+    }
+
+    /// Whether this knowledge is the newest about the scope; if so, older loads under way are void.
+    fn raise_floor(
+        &self,
+        flights: &mut HashMap<ScopeId, Flight>,
+        scope: &ScopeId,
+        sent: Sent,
+    ) -> bool {
+        let newest = flights
+            .get_mut(scope)
+            .is_none_or(|flight| flight.raise_floor(sent.order));
+        newest
+            && self
+                .entries
+                .peek(scope)
+                .is_none_or(|entry| entry.sent.order < sent.order)
+    }
+
+    fn flights(&self) -> MutexGuard<'_, HashMap<ScopeId, Flight>> {
+        // Nothing under this lock panics between two writes that belong together.
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Cache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache")
+            .field("entries", &self.entries.len())
+            .field("capacity", &self.entries.capacity())
+            .finish_non_exhaustive()
+    }
+}

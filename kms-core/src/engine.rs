@@ -1,0 +1,242 @@
+//! The engine.
+
+use std::sync::Arc;
+
+use crate::blob::Blob;
+use crate::cache::Cache;
+use crate::change::Receipt;
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::DataKeyVersionId;
+use crate::key_ring::{DataKeyWrapper, KeyRing, RootKeyWrapper};
+use crate::opener::Opener;
+use crate::planner::Planner;
+use crate::repository::{Referencer, Repository, ScopeFilter};
+use crate::rows::ScopeRows;
+use crate::scope::{Purpose, ScopeId};
+use crate::secret::SecretBytes;
+
+mod builder;
+mod campaign;
+mod census;
+mod changes;
+mod dangerous;
+mod freshness;
+mod listing;
+mod loader;
+mod prepare;
+mod reconcile;
+
+pub use builder::KmsBuilder;
+pub use campaign::{CampaignOptions, CampaignOutcome, CampaignProgress};
+pub use census::Census;
+pub use changes::Rewrap;
+pub use dangerous::Dangerous;
+pub use freshness::Freshness;
+pub use listing::{Key, KeyId, KeyKind, KeyVersion};
+pub use reconcile::{Reconciliation, Scopes};
+
+use loader::Loader;
+
+/// The engine: the keys of all scopes of one database.
+///
+/// Built once by [`KmsBuilder`] from a [`Repository`], a root [`Wrapper`](crate::Wrapper) and the list of
+/// purposes; then cloned freely (it is one pointer) into request handlers. All clones share one cache.
+///
+/// Getting a [`wrapper`](Self::wrapper) is meant for every request: when the scope's keys are in the cache
+/// and fresh, it takes no lock, queries nothing and allocates nothing.
+///
+/// Operations that change keys run a transaction of their own, or, in the form `prepare_…`, give a
+/// [`Prepared`](crate::Prepared) change that the application applies in a transaction of its own. In
+/// either form the root wrapper is called only while no transaction is open.
+#[derive(Clone, Debug)]
+pub struct Kms(Arc<Engine>);
+
+#[derive(Debug)]
+struct Engine {
+    repository: Arc<dyn Repository>,
+    opener: Arc<Opener>,
+    planner: Planner,
+    purposes: Vec<Purpose>,
+    cache: Arc<Cache>,
+    loader: Arc<Loader>,
+}
+
+impl Kms {
+    /// The data key of this scope and purpose, ready to encrypt with its newest version and decrypt with
+    /// any.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::UnknownScope`], [`ErrorKind::UnknownPurpose`] (both only after the database was asked
+    /// again), [`ErrorKind::Stale`] if the cached keys are past their freshness and the database can't be
+    /// asked; on a load those of the repository, and of the root wrapper if no version of the key opens.
+    pub async fn wrapper(&self, scope: &ScopeId, purpose: &Purpose) -> Result<DataKeyWrapper> {
+        let ring = self.0.loader.ring(scope).await?;
+        match ring.wrapper(purpose) {
+            Err(error) if error.kind() == ErrorKind::UnknownPurpose => {
+                self.declared(purpose)?;
+                self.0.loader.reload(scope).await?.wrapper(purpose)
+            }
+            result => result,
+        }
+    }
+
+    /// As [`wrapper`](Self::wrapper), and sure to hold this key version: if the cached keys do not have
+    /// it, the database is asked again. For a row whose key version id is at hand.
+    ///
+    /// # Errors
+    ///
+    /// As [`wrapper`](Self::wrapper); [`ErrorKind::UnknownKeyVersion`] if the key has no such version.
+    pub async fn wrapper_for(
+        &self,
+        scope: &ScopeId,
+        purpose: &Purpose,
+        id: &DataKeyVersionId,
+    ) -> Result<DataKeyWrapper> {
+        let mut wrapper = self.wrapper(scope, purpose).await?;
+        if !wrapper.ring().holds(purpose, id.as_str()) {
+            wrapper = self.0.loader.reload(scope).await?.wrapper(purpose)?;
+        }
+        if wrapper.ring().holds(purpose, id.as_str()) {
+            Ok(wrapper)
+        } else {
+            Err(Error::new(ErrorKind::UnknownKeyVersion)
+                .with_operation("wrapper_for")
+                .with_context("scope", scope)
+                .with_context("purpose", purpose)
+                .with_context("key_version", id))
+        }
+    }
+
+    /// Decrypts a blob of this scope and purpose. Where the cached keys do not have the version that the
+    /// blob names, the database is asked once; since that id comes from the blob, such questions are
+    /// shared by all callers and spaced (see [`KmsBuilder::lookup_interval`]).
+    ///
+    /// # Errors
+    ///
+    /// As [`wrapper`](Self::wrapper) and [`DataKeyWrapper::decrypt`].
+    pub async fn decrypt(
+        &self,
+        scope: &ScopeId,
+        purpose: &Purpose,
+        blob: &Blob,
+        aad: &[u8],
+    ) -> Result<SecretBytes> {
+        let wrapper = self.wrapper(scope, purpose).await?;
+        match wrapper.decrypt(blob, aad) {
+            Err(error) if error.kind() == ErrorKind::UnknownKeyVersion => {
+                let ring = self.0.loader.reload_spaced(scope).await?;
+                ring.wrapper(purpose)?.decrypt(blob, aad)
+            }
+            result => result,
+        }
+    }
+
+    /// The scope's root key, for tools that look after keys. **Never for data**: see [`RootKeyWrapper`].
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::UnknownScope`], and those of loading.
+    pub async fn root_key_wrapper(&self, scope: &ScopeId) -> Result<RootKeyWrapper> {
+        let ring = self.0.loader.ring(scope).await?;
+        Ok(RootKeyWrapper::new(ring, Arc::clone(&self.0.opener)))
+    }
+
+    /// Makes the scope's keys available to synchronous code that must not query, such as the inside of a
+    /// database transaction: a call to [`wrapper`](Self::wrapper) there may need a second connection, and
+    /// a pool of N deadlocks under N such transactions.
+    ///
+    /// The ring holds the keys as they are now; it does not change any more.
+    ///
+    /// # Errors
+    ///
+    /// As [`wrapper`](Self::wrapper).
+    pub async fn ensure(&self, scope: &ScopeId) -> Result<KeyRing> {
+        self.0.loader.ring(scope).await
+    }
+
+    /// Opens rows that were read on a connection of the caller's, inside a transaction of the caller's. Keys
+    /// that the cache knows by their wrapped form cost nothing; the result does not go into the cache,
+    /// since that transaction may be rolled back.
+    ///
+    /// Key versions that do not open fail alone, when they are asked for.
+    pub async fn open(&self, rows: &ScopeRows) -> KeyRing {
+        let known = self.0.cache.entry(&rows.scope).map(|entry| entry.ring);
+        self.0.opener.open(rows, known.as_ref()).await
+    }
+
+    /// Takes receipts, after the commit of the transaction that gave them: from now on this process uses
+    /// nothing older than those changes. It invalidates and no more, so that a receipt of a transaction
+    /// that was rolled back after all does no harm.
+    pub fn accept(&self, receipts: &[Receipt]) {
+        for receipt in receipts {
+            self.0.accept(receipt);
+        }
+    }
+
+    /// The application's foreign keys to the data key versions, which prove that a version is unused.
+    ///
+    /// # Errors
+    ///
+    /// Those of the repository.
+    pub async fn data_key_version_referencers(&self) -> Result<Vec<Referencer>> {
+        self.0.repository.referencers().await
+    }
+
+    /// A page of the scopes that have keys: those after `after`, `limit` at most, in the database's order
+    /// of their ids.
+    ///
+    /// # Errors
+    ///
+    /// Those of the repository.
+    pub async fn scopes(&self, after: Option<&ScopeId>, limit: usize) -> Result<Vec<ScopeId>> {
+        self.0
+            .repository
+            .scopes(&ScopeFilter::default(), after, limit)
+            .await
+    }
+
+    /// Checks the version of the database schema, and gives it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::SchemaVersion`], naming expected and found.
+    pub async fn validate_schema(&self) -> Result<String> {
+        self.0.repository.validate_schema().await
+    }
+
+    /// Tells all processes that the database was restored from a backup: the collection version moves to
+    /// a random value, so that no cache takes keys of the lost history for current ones.
+    ///
+    /// # Errors
+    ///
+    /// Those of the repository.
+    pub async fn announce_restore(&self) -> Result<()> {
+        self.writable("announce_restore")?;
+        let result = self.0.repository.scramble_collection_version().await;
+        self.0.cache.view.reset();
+        result
+    }
+
+    /// The purposes that the engine was built with.
+    #[must_use]
+    pub fn purposes(&self) -> &[Purpose] {
+        &self.0.purposes
+    }
+
+    fn declared(&self, purpose: &Purpose) -> Result<()> {
+        if self.0.purposes.contains(purpose) {
+            Ok(())
+        } else {
+            Err(Error::new(ErrorKind::UndeclaredPurpose).with_context("purpose", purpose))
+        }
+    }
+
+    fn writable(&self, operation: &'static str) -> Result<()> {
+        if self.0.opener.decrypt_only {
+            Err(Error::new(ErrorKind::DecryptOnly).with_operation(operation))
+        } else {
+            Ok(())
+        }
+    }
+}

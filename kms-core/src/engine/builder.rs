@@ -1,0 +1,189 @@
+//! Building an engine.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Engine, Freshness, Kms, Loader, loader::Settings};
+use crate::aead::Aead;
+use crate::binding::Binding;
+use crate::cache::Cache;
+use crate::clock::{Clock, SystemClock};
+use crate::error::{Error, ErrorKind, Result};
+use crate::opener::Opener;
+use crate::planner::Planner;
+use crate::repository::Repository;
+use crate::scope::Purpose;
+use crate::wrapper::Wrapper;
+
+/// Calls to the root wrapper that one operation on one scope has under way at once.
+const PARALLEL_ROOT_CALLS: usize = 8;
+
+/// Settings of a [`Kms`]. The facade's `kms_kit::builder` fills in the AEAD provider.
+///
+/// | setting | default |
+/// |---|---|
+/// | [`root_wrapper`](Self::root_wrapper) | none: only operations that open or make no key work |
+/// | [`purposes`](Self::purposes) | none |
+/// | [`freshness`](Self::freshness) | within one second |
+/// | [`binding`](Self::binding) | `Required` |
+/// | [`cache_capacity`](Self::cache_capacity) | 10,000 scopes |
+/// | [`recheck_interval`](Self::recheck_interval) | five minutes |
+/// | [`lookup_interval`](Self::lookup_interval) | 100 ms |
+/// | [`grace_period`](Self::grace_period) | none |
+#[derive(Debug)]
+pub struct KmsBuilder {
+    repository: Arc<dyn Repository>,
+    aead: Arc<dyn Aead>,
+    root: Option<Arc<dyn Wrapper>>,
+    purposes: Vec<Purpose>,
+    binding: Binding,
+    decrypt_only: bool,
+    capacity: usize,
+    settings: Settings,
+    clock: Arc<dyn Clock>,
+}
+
+impl KmsBuilder {
+    /// Starts with where keys are stored and what encrypts them.
+    #[must_use]
+    pub fn new(repository: Arc<dyn Repository>, aead: Arc<dyn Aead>) -> Self {
+        Self {
+            repository,
+            aead,
+            root: None,
+            purposes: Vec::new(),
+            binding: Binding::default(),
+            decrypt_only: false,
+            capacity: 10_000,
+            settings: Settings::default(),
+            clock: Arc::new(SystemClock),
+        }
+    }
+
+    /// The root of trust.
+    #[must_use]
+    pub fn root_wrapper(mut self, root: Arc<dyn Wrapper>) -> Self {
+        self.root = Some(root);
+        self
+    }
+
+    /// The purposes of data keys. No other can be created, so that a misspelt one is an error.
+    #[must_use]
+    pub fn purposes(mut self, purposes: impl IntoIterator<Item = Purpose>) -> Self {
+        self.purposes = purposes.into_iter().collect();
+        self
+    }
+
+    /// How old the knowledge may be that calls work with.
+    #[must_use]
+    pub fn freshness(mut self, freshness: Freshness) -> Self {
+        self.settings.freshness = freshness;
+        self
+    }
+
+    /// Whether wrapped keys are bound to their rows.
+    #[must_use]
+    pub fn binding(mut self, binding: Binding) -> Self {
+        self.binding = binding;
+        self
+    }
+
+    /// Scopes whose keys are kept unwrapped, at most. With more scopes in use, the others are loaded on
+    /// use.
+    #[must_use]
+    pub fn cache_capacity(mut self, scopes: usize) -> Self {
+        self.capacity = scopes;
+        self
+    }
+
+    /// How often the rows of a cached scope are read again although the collection version did not move:
+    /// after a restore, two histories can carry the same one.
+    #[must_use]
+    pub fn recheck_interval(mut self, interval: Duration) -> Self {
+        self.settings.recheck = interval;
+        self
+    }
+
+    /// How far apart [`Kms::decrypt`] asks the database for key versions of one scope that the cache
+    /// lacks. Callers wait for the next question rather than fail.
+    #[must_use]
+    pub fn lookup_interval(mut self, interval: Duration) -> Self {
+        self.settings.lookup_interval = interval;
+        self
+    }
+
+    /// How long past their freshness keys may be used while the database can't be asked. By default not
+    /// at all. Within this period a key version that another process revoked still decrypts, and one
+    /// that it replaced still encrypts.
+    #[must_use]
+    pub fn grace_period(mut self, period: Duration) -> Self {
+        self.settings.grace = period;
+        self
+    }
+
+    /// An engine that decrypts and lists, and changes nothing: it needs no right to encrypt with the
+    /// root key nor to write to the tables.
+    #[must_use]
+    pub fn decrypt_only(mut self) -> Self {
+        self.decrypt_only = true;
+        self
+    }
+
+    /// Where the time comes from by which freshness is measured.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Checks the settings and the database's schema version.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::DuplicatePurpose`]; [`ErrorKind::InvalidConfiguration`] for a cache of no scopes;
+    /// [`ErrorKind::SchemaVersion`], naming expected and found; those of the repository.
+    pub async fn build(self) -> Result<Kms> {
+        refuse_duplicates(&self.purposes)?;
+        if self.capacity == 0 {
+            return Err(Error::new(ErrorKind::InvalidConfiguration)
+                .with_detail("cache_capacity must be at least 1"));
+        }
+        self.repository.validate_schema().await?;
+        let opener = Arc::new(Opener {
+            root: self.root,
+            aead: self.aead,
+            binding: self.binding,
+            decrypt_only: self.decrypt_only,
+        });
+        let cache = Arc::new(Cache::new(self.capacity, self.clock));
+        let loader = Arc::new(Loader::new(
+            Arc::clone(&self.repository),
+            Arc::clone(&opener),
+            Arc::clone(&cache),
+            self.settings,
+        ));
+        Ok(Kms(Arc::new(Engine {
+            repository: self.repository,
+            planner: Planner {
+                opener: Arc::clone(&opener),
+                parallel: PARALLEL_ROOT_CALLS,
+            },
+            opener,
+            purposes: self.purposes,
+            cache,
+            loader,
+        })))
+    }
+}
+
+pub(super) fn refuse_duplicates(purposes: &[Purpose]) -> Result<()> {
+    for (position, purpose) in purposes.iter().enumerate() {
+        if purpose.as_str() == Purpose::ROOT_KEY {
+            return Err(Error::new(ErrorKind::ReservedPurpose).with_context("purpose", purpose));
+        }
+        if purposes[..position].contains(purpose) {
+            return Err(Error::new(ErrorKind::DuplicatePurpose).with_context("purpose", purpose));
+        }
+    }
+    Ok(())
+}

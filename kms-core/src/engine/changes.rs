@@ -1,0 +1,210 @@
+//! Changes in transactions of their own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::RngExt as _;
+
+use super::{Engine, Kms};
+use crate::change::{ChangeSet, Operation, Receipt};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::KeyVersionId;
+use crate::planner::RewrapKeys;
+use crate::prepared::Prepared;
+use crate::random;
+use crate::repository::Resolution;
+use crate::scope::{Purpose, ScopeId};
+
+/// How often a change is prepared, when others keep changing the same scope.
+const ATTEMPTS: u32 = 12;
+
+/// Upper limit of the pause before the second attempt; doubled for each further one, up to the other limit.
+const FIRST_PAUSE: Duration = Duration::from_millis(4);
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+
+/// How often the fate of an unanswered commit is asked for.
+const RESOLVE_ATTEMPTS: u32 = 3;
+
+/// Whether a rotation also rewraps the older versions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Rewrap {
+    /// Every older root key version is encrypted anew by the root wrapper, and every data key version by
+    /// the new root key version, so that the older root key versions can be revoked.
+    Yes,
+    /// Older versions stay as they are.
+    No,
+}
+
+impl Kms {
+    /// Creates the keys of a scope: a root key, its first version, and for every purpose a data key and
+    /// its first version. All or nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::UndeclaredPurpose`], [`ErrorKind::DuplicatePurpose`], [`ErrorKind::AlreadyExists`],
+    /// [`ErrorKind::NoRootWrapper`]; those of the root wrapper and of the repository.
+    pub async fn create_keys(&self, scope: &ScopeId, purposes: &[Purpose]) -> Result<()> {
+        self.change(Operation::Create, async || {
+            self.prepare_create_keys(scope, purposes).await.map(Some)
+        })
+        .await
+        .map(drop)
+    }
+
+    /// Makes a new root key version and a new version of every data key of the scope. Older versions go
+    /// on decrypting.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::UnknownScope`]; with [`Rewrap::Yes`] the failure of any version that does not open,
+    /// and [`ErrorKind::DuplicateKey`]; those of the root wrapper and of the repository.
+    pub async fn rotate_keys(&self, scope: &ScopeId, rewrap: Rewrap) -> Result<()> {
+        self.change(Operation::Rotate, async || {
+            self.prepare_rotate_keys(scope, rewrap).await.map(Some)
+        })
+        .await
+        .map(drop)
+    }
+
+    /// Encrypts the scope's keys anew, without making new ones: for a new root wrapper, to free an older
+    /// root key version, or to bind keys that came from Go kms (rotate after that).
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::UnknownScope`]; the failure of any version that does not open;
+    /// [`ErrorKind::DuplicateKey`]; those of the root wrapper and of the repository.
+    pub async fn rewrap_keys(&self, scope: &ScopeId, which: RewrapKeys) -> Result<()> {
+        self.change(Operation::Rewrap, async || {
+            self.prepare_rewrap_keys(scope, which).await
+        })
+        .await
+        .map(drop)
+    }
+
+    /// Deletes a key version. What it encrypted is lost, so it is refused unless that is proven to be
+    /// nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::UnknownKeyVersion`]; [`ErrorKind::NewestVersion`]; [`ErrorKind::InUse`] with what uses
+    /// it; [`ErrorKind::UseNotProven`] for a data key version if no restricting foreign key could tell;
+    /// those of the repository.
+    pub async fn revoke_key_version(&self, id: &KeyVersionId) -> Result<()> {
+        self.change(Operation::Revoke, async || {
+            self.prepare_revoke_key_version(id).await.map(Some)
+        })
+        .await
+        .map(drop)
+    }
+
+    /// Deletes all keys of a scope: crypto-shredding. Deleting the application's own scope row does the
+    /// same by cascade, and needs no call.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::UnknownScope`]; [`ErrorKind::InUse`] with what uses a key;
+    /// [`ErrorKind::UseNotProven`]; those of the repository.
+    pub async fn delete_keys(&self, scope: &ScopeId) -> Result<()> {
+        self.change(Operation::Delete, async || {
+            self.prepare_delete_keys(scope).await.map(Some)
+        })
+        .await
+        .map(drop)
+    }
+
+    /// Prepares and applies, again if the scope changed in between. `None` if there was nothing to do.
+    pub(super) async fn change(
+        &self,
+        operation: Operation,
+        prepare: impl AsyncFn() -> Result<Option<Prepared>>,
+    ) -> Result<Option<ChangeSet>> {
+        let mut limit = FIRST_PAUSE;
+        for attempt in 1.. {
+            let Some(prepared) = prepare().await? else {
+                return Ok(None);
+            };
+            let change = prepared.into_change_set();
+            match self.apply(change.clone()).await {
+                Ok(_) => return Ok(Some(change)),
+                Err(error) if error.kind() == ErrorKind::Conflict && attempt < ATTEMPTS => {
+                    let pause = random::with_rng(|rng| rng.random_range(Duration::ZERO..limit));
+                    tokio::time::sleep(pause).await;
+                    limit = (limit * 2).min(LONGEST_PAUSE);
+                }
+                Err(error) => {
+                    return Err(error
+                        .with_operation(operation.name())
+                        .with_context("scope", &change.scope));
+                }
+            }
+        }
+        unreachable!("the last attempt returns")
+    }
+
+    /// Applies in a task of its own: when the caller goes away in the middle, the cache is told all the
+    /// same.
+    async fn apply(&self, change: ChangeSet) -> Result<Receipt> {
+        let engine = Arc::clone(&self.0);
+        tokio::spawn(async move { engine.apply(change).await })
+            .await
+            .unwrap_or_else(|source| {
+                Err(Error::new(ErrorKind::Internal)
+                    .with_detail("the task that applied the change ended early")
+                    .with_source(source))
+            })
+    }
+}
+
+impl Engine {
+    async fn apply(&self, change: ChangeSet) -> Result<Receipt> {
+        let changes: Arc<[ChangeSet]> = Arc::new([change]);
+        let receipt = changes[0].receipt();
+        let mut result = match self.repository.apply(Arc::clone(&changes)).await {
+            Ok(mut outcomes) if outcomes.len() == 1 => outcomes.remove(0),
+            Ok(outcomes) => Err(Error::new(ErrorKind::Internal).with_detail(format!(
+                "the repository gave {} outcomes for one change set",
+                outcomes.len()
+            ))),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &result
+            && error.kind() == ErrorKind::OutcomeUnknown
+        {
+            result = self.resolve(&changes, error.clone()).await;
+        }
+        // After a failure too: it costs one look at the rows, and is right whatever happened.
+        self.accept(&receipt);
+        result
+    }
+
+    /// The answer to the commit was lost: looks for what was to be written.
+    async fn resolve(&self, changes: &Arc<[ChangeSet]>, lost: Error) -> Result<Receipt> {
+        for _ in 0..RESOLVE_ATTEMPTS {
+            match self
+                .repository
+                .resolve(Arc::clone(changes))
+                .await
+                .as_deref()
+            {
+                Ok([Resolution::Applied]) => return Ok(changes[0].receipt()),
+                Ok([Resolution::NotApplied]) => {
+                    return Err(Error::new(ErrorKind::Conflict)
+                        .with_detail("the connection was lost before the commit took effect")
+                        .with_source(lost));
+                }
+                Err(error) if error.is_retryable() => {
+                    tokio::time::sleep(LONGEST_PAUSE).await;
+                }
+                _ => break,
+            }
+        }
+        Err(lost)
+    }
+
+    pub(super) fn accept(&self, receipt: &Receipt) {
+        match receipt.operation() {
+            Operation::Delete | Operation::Revoke => self.cache.forget(receipt.scope()),
+            _ => self.cache.overtake(receipt.scope()),
+        }
+    }
+}

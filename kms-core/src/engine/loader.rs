@@ -1,0 +1,241 @@
+//! From the cache, or from the database: getting a scope's keys within the promised freshness.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, WeakShared};
+
+use super::Freshness;
+use crate::cache::{Bound, Cache, Entry, Sent};
+use crate::error::{Error, ErrorKind, Result};
+use crate::key_ring::KeyRing;
+use crate::opener::Opener;
+use crate::repository::Repository;
+use crate::scope::ScopeId;
+
+/// When a version that did not open is tried again: soon after a passing failure, later after another.
+const RETRY_PASSING: Duration = Duration::from_secs(1);
+const RETRY_LASTING: Duration = Duration::from_secs(30);
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Settings {
+    pub(super) freshness: Freshness,
+    pub(super) recheck: Duration,
+    pub(super) lookup_interval: Duration,
+    pub(super) grace: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            freshness: Freshness::default(),
+            recheck: Duration::from_secs(300),
+            lookup_interval: Duration::from_millis(100),
+            grace: Duration::ZERO,
+        }
+    }
+}
+
+type Question = BoxFuture<'static, Result<()>>;
+
+#[derive(Debug)]
+pub(super) struct Loader {
+    repository: Arc<dyn Repository>,
+    opener: Arc<Opener>,
+    cache: Arc<Cache>,
+    settings: Settings,
+    /// The query for the collection version that is under way.
+    asking: Mutex<Option<(Sent, WeakShared<Question>)>>,
+}
+
+impl Loader {
+    pub(super) fn new(
+        repository: Arc<dyn Repository>,
+        opener: Arc<Opener>,
+        cache: Arc<Cache>,
+        settings: Settings,
+    ) -> Self {
+        Self {
+            repository,
+            opener,
+            cache,
+            settings,
+            asking: Mutex::default(),
+        }
+    }
+
+    /// The keys of a scope, as fresh as promised.
+    pub(super) async fn ring(self: &Arc<Self>, scope: &ScopeId) -> Result<KeyRing> {
+        let bound = match self.settings.freshness {
+            Freshness::Within(within) => {
+                if let Some(ring) = self.cache.fresh(scope, within) {
+                    return Ok(ring);
+                }
+                Bound::At(self.cache.now().saturating_sub(within))
+            }
+            Freshness::Always => Bound::After(self.cache.stamp().order),
+        };
+        self.confirm_or_load(scope, bound).await
+    }
+
+    /// The keys of a scope by a query that is sent after this call began.
+    pub(super) async fn reload(self: &Arc<Self>, scope: &ScopeId) -> Result<KeyRing> {
+        let bound = Bound::After(self.cache.stamp().order);
+        self.load(scope, bound).await
+    }
+
+    /// As [`reload`](Self::reload), not sooner after the last load of the scope than the interval allows.
+    /// All who wait meanwhile share one load.
+    pub(super) async fn reload_spaced(self: &Arc<Self>, scope: &ScopeId) -> Result<KeyRing> {
+        let bound = Bound::After(self.cache.stamp().order);
+        if let Some(entry) = self.cache.entry(scope) {
+            let earliest = entry.sent.at + self.settings.lookup_interval;
+            let wait = earliest.saturating_sub(self.cache.now());
+            if !wait.is_zero() {
+                tokio::time::sleep(wait).await;
+            }
+            // Somebody else's question may have been answered meanwhile.
+            if let Some(entry) = self.cache.entry(scope)
+                && !entry.overtaken
+                && bound.admits(entry.sent)
+            {
+                return Ok(entry.ring);
+            }
+        }
+        self.load(scope, bound).await
+    }
+
+    async fn confirm_or_load(self: &Arc<Self>, scope: &ScopeId, bound: Bound) -> Result<KeyRing> {
+        let cached = self.cache.entry(scope).filter(|entry| !entry.overtaken);
+        let result = match &cached {
+            Some(entry) if self.cache.now() < entry.recheck => {
+                match self.is_current(entry, bound).await {
+                    Ok(true) => return Ok(entry.ring.clone()),
+                    Ok(false) => self.load(scope, bound).await,
+                    Err(error) => Err(error),
+                }
+            }
+            _ => self.load(scope, bound).await,
+        };
+        match (result, cached) {
+            (Err(error), Some(entry)) if can_not_be_asked(&error) => self.in_grace(&entry, error),
+            (result, _) => result,
+        }
+    }
+
+    /// Asks for the collection version, if what is known of it is too old.
+    async fn is_current(self: &Arc<Self>, entry: &Entry, bound: Bound) -> Result<bool> {
+        if bound.admits(entry.sent) || self.cache.view.confirms(entry.generation, bound) {
+            return Ok(true);
+        }
+        self.ask(bound).await?;
+        Ok(self.cache.view.confirms(entry.generation, bound))
+    }
+
+    fn in_grace(&self, entry: &Entry, error: Error) -> Result<KeyRing> {
+        let promised = match self.settings.freshness {
+            Freshness::Within(within) => within,
+            Freshness::Always => Duration::ZERO,
+        };
+        let last = self.cache.confirmed_at(entry);
+        let age = self.cache.now().saturating_sub(last);
+        // Somebody's receipt may have overtaken the entry while the database was asked.
+        let overtaken = self
+            .cache
+            .entry(entry.ring.scope())
+            .is_none_or(|entry| entry.overtaken);
+        if !self.settings.grace.is_zero() && !overtaken && age <= promised + self.settings.grace {
+            return Ok(entry.ring.clone());
+        }
+        Err(Error::new(ErrorKind::Stale)
+            .with_context("scope", entry.ring.scope())
+            .with_source(error))
+    }
+
+    /// Reads the collection version, together with all who may share the answer.
+    async fn ask(self: &Arc<Self>, bound: Bound) -> Result<()> {
+        let asked = {
+            let mut asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+            let shared = asking
+                .as_ref()
+                .filter(|(sent, _)| bound.admits(*sent))
+                .and_then(|(_, question)| question.upgrade());
+            match shared {
+                Some(question) => question,
+                None => {
+                    let sent = self.cache.stamp();
+                    let this = Arc::clone(self);
+                    let question = async move {
+                        let found = this.repository.collection_version().await?;
+                        this.cache.observe(found, sent);
+                        Ok(())
+                    }
+                    .boxed()
+                    .shared();
+                    *asking = question.downgrade().map(|question| (sent, question));
+                    question
+                }
+            }
+        };
+        asked.await
+    }
+
+    async fn load(self: &Arc<Self>, scope: &ScopeId, bound: Bound) -> Result<KeyRing> {
+        let load = self.cache.join(scope, bound, |sent, guard| {
+            let this = Arc::clone(self);
+            let scope = scope.clone();
+            async move {
+                let _guard = guard;
+                this.run(&scope, sent).await
+            }
+            .boxed()
+        });
+        load.await?
+            .ok_or_else(|| Error::new(ErrorKind::UnknownScope).with_context("scope", scope))
+    }
+
+    async fn run(&self, scope: &ScopeId, sent: Sent) -> Result<Option<KeyRing>> {
+        let snapshot = self.repository.load(std::slice::from_ref(scope)).await?;
+        let generation = self.cache.observe(snapshot.collection, sent);
+        let Some(rows) = snapshot
+            .scopes
+            .into_iter()
+            .find(|rows| rows.scope == *scope)
+        else {
+            self.cache.insert_absence(scope, sent);
+            return Ok(None);
+        };
+        let known = self.cache.entry(scope).map(|entry| entry.ring);
+        let ring = self.opener.open(&rows, known.as_ref()).await;
+        let entry = Entry {
+            recheck: sent.at + self.recheck_after(&ring),
+            ring: ring.clone(),
+            sent,
+            generation,
+            overtaken: false,
+        };
+        self.cache.insert(scope, entry);
+        Ok(Some(ring))
+    }
+
+    fn recheck_after(&self, ring: &KeyRing) -> Duration {
+        ring.failures()
+            .map(|(_, error)| {
+                if error.is_retryable() {
+                    RETRY_PASSING
+                } else {
+                    RETRY_LASTING
+                }
+            })
+            .fold(self.settings.recheck, Duration::min)
+    }
+}
+
+/// Whether the failure says that the database can't be asked, rather than that it answered.
+fn can_not_be_asked(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::DatabaseUnreachable | ErrorKind::DatabaseBusy
+    )
+}

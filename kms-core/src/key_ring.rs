@@ -1,0 +1,138 @@
+//! The unwrapped keys of one scope.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{DataKeyId, DataKeyVersionId, KeyVersionId, RootKeyId, RootKeyVersionId};
+use crate::local_key::LocalKey;
+use crate::scope::{Purpose, ScopeId};
+
+mod wrappers;
+
+pub use wrappers::{DataKeyWrapper, RootKeyWrapper};
+
+/// The unwrapped keys of one scope, as they were at one moment. Cheap to clone; queries nothing.
+///
+/// It is what the cache holds, and what [`Kms::ensure`](crate::Kms::ensure) gives to code that runs
+/// inside a database transaction and so must not wait for a second connection. Keys are wiped when the
+/// last clone is gone.
+#[derive(Clone)]
+pub struct KeyRing(Arc<Ring>);
+
+pub(crate) struct Ring {
+    pub(crate) scope: ScopeId,
+    pub(crate) root_key: RootKeyId,
+    /// Ascending.
+    pub(crate) root_key_versions: Box<[RootKeyVersion]>,
+    pub(crate) data_keys: Box<[DataKey]>,
+    /// Whether its wrappers encrypt, or only decrypt.
+    pub(crate) encrypts: bool,
+}
+
+pub(crate) struct RootKeyVersion {
+    pub(crate) id: RootKeyVersionId,
+    pub(crate) version: i64,
+    pub(crate) wrapped: Box<[u8]>,
+    pub(crate) key: Opened,
+}
+
+pub(crate) struct DataKey {
+    pub(crate) id: DataKeyId,
+    pub(crate) purpose: Purpose,
+    /// Ascending.
+    pub(crate) versions: Box<[DataKeyVersion]>,
+}
+
+pub(crate) struct DataKeyVersion {
+    pub(crate) id: DataKeyVersionId,
+    pub(crate) root_key_version: RootKeyVersionId,
+    pub(crate) version: i64,
+    pub(crate) wrapped: Box<[u8]>,
+    pub(crate) key: Result<Arc<LocalKey>>,
+}
+
+/// What became of a root key version when its scope was loaded.
+pub(crate) enum Opened {
+    /// Not needed: it wraps nothing and is not the newest.
+    NotNeeded,
+    /// Unwrapped.
+    Key(Arc<LocalKey>),
+    /// It did not open. It fails alone, when it is asked for.
+    Failed(Error),
+}
+
+impl KeyRing {
+    pub(crate) fn new(ring: Ring) -> Self {
+        Self(Arc::new(ring))
+    }
+
+    pub(crate) fn ring(&self) -> &Ring {
+        &self.0
+    }
+
+    /// Whose keys these are.
+    #[must_use]
+    pub fn scope(&self) -> &ScopeId {
+        &self.0.scope
+    }
+
+    /// The data key of this purpose, ready to encrypt with its newest version and decrypt with any.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::UnknownPurpose`] if the scope had none. If not one version of the key opened: the
+    /// failure of the newest.
+    pub fn wrapper(&self, purpose: &Purpose) -> Result<DataKeyWrapper> {
+        DataKeyWrapper::new(self.clone(), purpose)
+    }
+
+    /// The key versions that did not open, and why. Those that open work all the same.
+    pub fn failures(&self) -> impl Iterator<Item = (KeyVersionId, &Error)> {
+        let root = self.0.root_key_versions.iter().filter_map(|version| {
+            let Opened::Failed(error) = &version.key else {
+                return None;
+            };
+            Some((KeyVersionId::Root(version.id.clone()), error))
+        });
+        let data = self
+            .0
+            .data_keys
+            .iter()
+            .flat_map(|key| &key.versions)
+            .filter_map(|version| {
+                let error = version.key.as_ref().err()?;
+                Some((KeyVersionId::Data(version.id.clone()), error))
+            });
+        root.chain(data)
+    }
+
+    /// Whether this data key has this version, opened or not.
+    pub(crate) fn holds(&self, purpose: &Purpose, id: &str) -> bool {
+        self.0
+            .data_key(purpose)
+            .is_some_and(|key| key.versions.iter().any(|version| version.id.as_str() == id))
+    }
+}
+
+impl Ring {
+    pub(crate) fn data_key(&self, purpose: &Purpose) -> Option<&DataKey> {
+        self.data_keys.iter().find(|key| key.purpose == *purpose)
+    }
+
+    pub(crate) fn unknown_purpose(&self, purpose: &Purpose) -> Error {
+        Error::new(ErrorKind::UnknownPurpose)
+            .with_context("scope", &self.scope)
+            .with_context("purpose", purpose)
+    }
+}
+
+impl fmt::Debug for KeyRing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyRing")
+            .field("scope", &self.0.scope)
+            .field("root_key_versions", &self.0.root_key_versions.len())
+            .field("data_keys", &self.0.data_keys.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,269 @@
+//! What a key ring hands out to encrypt and decrypt with.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::{DataKey, DataKeyVersion, KeyRing, Opened};
+use crate::blob::Blob;
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::DataKeyVersionId;
+use crate::local_key::LocalKey;
+use crate::opener::Opener;
+use crate::scope::{Purpose, ScopeId};
+use crate::secret::SecretBytes;
+use crate::wrapper::{Ownership, Wrapper};
+
+/// The data key of one scope and purpose: encrypts with its newest version, decrypts with any.
+///
+/// Local and synchronous; cheap to clone. Take a new one from the engine for each piece of work rather
+/// than keeping it: it holds the keys as they were when it was handed out. It is also a [`Wrapper`].
+///
+/// One key version is good for 2^32 encryptions (see [`LocalKey`]).
+#[derive(Clone)]
+pub struct DataKeyWrapper {
+    ring: KeyRing,
+    position: usize,
+}
+
+impl DataKeyWrapper {
+    pub(super) fn new(ring: KeyRing, purpose: &Purpose) -> Result<Self> {
+        let keys = &ring.ring().data_keys;
+        let Some(position) = keys.iter().position(|key| key.purpose == *purpose) else {
+            return Err(ring.ring().unknown_purpose(purpose));
+        };
+        let versions = &keys[position].versions;
+        if versions.iter().all(|version| version.key.is_err()) {
+            return Err(match versions.last() {
+                Some(newest) => newest.key.as_ref().err().cloned(),
+                None => None,
+            }
+            .unwrap_or_else(|| {
+                Error::new(ErrorKind::UnknownKeyVersion)
+                    .with_detail("the data key has no version")
+                    .with_context("scope", ring.scope())
+                    .with_context("purpose", purpose)
+            }));
+        }
+        Ok(Self { ring, position })
+    }
+
+    /// Encrypts with the newest version. The plaintext may be empty; `aad` is authenticated, not stored,
+    /// and wanted again for decrypting: what identifies the row is a good one.
+    ///
+    /// The blob carries the key version's id, the one to keep beside it in the row.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::DecryptOnly`] from a decrypt-only engine. If the newest version did not open: its
+    /// failure; it never falls back to an older one.
+    pub fn encrypt(&self, plaintext: &[u8], aad: &[u8]) -> Result<Blob> {
+        if !self.ring.ring().encrypts {
+            return Err(Error::new(ErrorKind::DecryptOnly).with_operation("encrypt"));
+        }
+        let newest = self.newest();
+        match &newest.key {
+            Ok(key) => key.encrypt(plaintext, aad),
+            Err(error) => Err(error.clone()),
+        }
+    }
+
+    /// Decrypts with the version that the blob names, wanting the same `aad` again.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::UnknownKeyVersion`] if this key has no such version ([`Kms::decrypt`] asks the
+    /// database again), [`ErrorKind::AuthenticationFailed`] or [`ErrorKind::InvalidBlob`] for a blob
+    /// that is damaged, another scope's, or made with another `aad`; the version's failure if it did not
+    /// open.
+    ///
+    /// [`Kms::decrypt`]: crate::Kms::decrypt
+    pub fn decrypt(&self, blob: &Blob, aad: &[u8]) -> Result<SecretBytes> {
+        let version = self
+            .key()
+            .versions
+            .iter()
+            .rev()
+            .find(|version| version.id.as_str() == blob.key_id())
+            .ok_or_else(|| {
+                Error::new(ErrorKind::UnknownKeyVersion)
+                    .with_operation("decrypt")
+                    .with_context("scope", self.scope())
+                    .with_context("purpose", self.purpose())
+                    .with_context("key_version", blob.key_id())
+            })?;
+        match &version.key {
+            Ok(key) => key.decrypt(blob, aad),
+            Err(error) => Err(error.clone()),
+        }
+    }
+
+    /// Whose key it is.
+    #[must_use]
+    pub fn scope(&self) -> &ScopeId {
+        self.ring.scope()
+    }
+
+    /// What it is for.
+    #[must_use]
+    pub fn purpose(&self) -> &Purpose {
+        &self.key().purpose
+    }
+
+    /// The version that encrypts: the newest.
+    #[must_use]
+    pub fn key_version_id(&self) -> &DataKeyVersionId {
+        &self.newest().id
+    }
+
+    pub(crate) fn ring(&self) -> &KeyRing {
+        &self.ring
+    }
+
+    fn key(&self) -> &DataKey {
+        &self.ring.ring().data_keys[self.position]
+    }
+
+    fn newest(&self) -> &DataKeyVersion {
+        self.key()
+            .versions
+            .last()
+            .expect("a wrapper is made of keys with an opened version only")
+    }
+}
+
+#[async_trait]
+impl Wrapper for DataKeyWrapper {
+    fn kind(&self) -> &'static str {
+        "data-key"
+    }
+
+    fn key_id(&self) -> Option<String> {
+        Some(self.key_version_id().as_str().to_owned())
+    }
+
+    fn owns(&self, blob: &Blob) -> Ownership {
+        if self.ring.holds(self.purpose(), blob.key_id()) {
+            Ownership::Yes
+        } else {
+            Ownership::No
+        }
+    }
+
+    async fn encrypt(&self, plaintext: &[u8], aad: &[u8]) -> Result<Blob> {
+        Self::encrypt(self, plaintext, aad)
+    }
+
+    async fn decrypt(&self, blob: &Blob, aad: &[u8]) -> Result<SecretBytes> {
+        Self::decrypt(self, blob, aad)
+    }
+}
+
+impl fmt::Debug for DataKeyWrapper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DataKeyWrapper")
+            .field("scope", self.scope())
+            .field("purpose", self.purpose())
+            .field("key_version_id", self.key_version_id())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The root key of a scope, which encrypts that scope's data keys.
+///
+/// **Never encrypt data with it.** Data belongs under a data key: nothing keeps track of what was
+/// encrypted with a root key version, so that revoking one would destroy such data without a word. It is
+/// for tools that look after keys.
+#[derive(Clone)]
+pub struct RootKeyWrapper {
+    ring: KeyRing,
+    opener: Arc<Opener>,
+}
+
+impl RootKeyWrapper {
+    pub(crate) fn new(ring: KeyRing, opener: Arc<Opener>) -> Self {
+        Self { ring, opener }
+    }
+
+    /// Unwrapped already, or on demand: versions that wrap nothing are not unwrapped on loading.
+    async fn key(&self, position: usize) -> Result<Arc<LocalKey>> {
+        let ring = self.ring.ring();
+        let version = &ring.root_key_versions[position];
+        match &version.key {
+            Opened::Key(key) => Ok(Arc::clone(key)),
+            Opened::Failed(error) => Err(error.clone()),
+            Opened::NotNeeded => self
+                .opener
+                .root_key_version(
+                    &ring.scope,
+                    &ring.root_key,
+                    &version.id,
+                    version.version,
+                    &version.wrapped,
+                )
+                .await
+                .map(|bytes| self.opener.prepare(&bytes, version.id.as_str())),
+        }
+    }
+}
+
+#[async_trait]
+impl Wrapper for RootKeyWrapper {
+    fn kind(&self) -> &'static str {
+        "root-key"
+    }
+
+    fn key_id(&self) -> Option<String> {
+        let newest = self.ring.ring().root_key_versions.last()?;
+        Some(newest.id.as_str().to_owned())
+    }
+
+    fn owns(&self, blob: &Blob) -> Ownership {
+        let versions = &self.ring.ring().root_key_versions;
+        if versions
+            .iter()
+            .any(|version| version.id.as_str() == blob.key_id())
+        {
+            Ownership::Yes
+        } else {
+            Ownership::No
+        }
+    }
+
+    async fn encrypt(&self, plaintext: &[u8], aad: &[u8]) -> Result<Blob> {
+        let ring = self.ring.ring();
+        if !ring.encrypts {
+            return Err(Error::new(ErrorKind::DecryptOnly).with_operation("encrypt"));
+        }
+        let newest = ring.root_key_versions.len().checked_sub(1).ok_or_else(|| {
+            Error::new(ErrorKind::UnknownKeyVersion)
+                .with_detail("the root key has no version")
+                .with_context("scope", &ring.scope)
+        })?;
+        self.key(newest).await?.encrypt(plaintext, aad)
+    }
+
+    async fn decrypt(&self, blob: &Blob, aad: &[u8]) -> Result<SecretBytes> {
+        let ring = self.ring.ring();
+        let position = ring
+            .root_key_versions
+            .iter()
+            .position(|version| version.id.as_str() == blob.key_id())
+            .ok_or_else(|| {
+                Error::new(ErrorKind::UnknownKeyVersion)
+                    .with_context("scope", &ring.scope)
+                    .with_context("key_version", blob.key_id())
+            })?;
+        self.key(position).await?.decrypt(blob, aad)
+    }
+}
+
+impl fmt::Debug for RootKeyWrapper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RootKeyWrapper")
+            .field("scope", self.ring.scope())
+            .field("key_id", &self.key_id())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,327 @@
+//! Plans changes: from rows and keys to change sets. Calls the root wrapper, never the database.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+
+use crate::binding;
+use crate::change::{
+    ChangeSet, Deletion, DeletionTarget, Inserts, NewDataKey, NewDataKeyVersion, NewRootKeyVersion,
+    Operation, Proof, RewrappedDataKeyVersion, Updates,
+};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{DataKeyId, DataKeyVersionId, KeyVersionId, RootKeyId, RootKeyVersionId};
+use crate::local_key::LocalKey;
+use crate::opener::Opener;
+use crate::prepared::{PendingDataKeyWrapper, Prepared};
+use crate::rows::{DataKeyRow, ScopeRows};
+use crate::scope::{Purpose, ScopeId};
+use crate::secret::KeyBytes;
+
+mod rewrap;
+
+pub use rewrap::RewrapKeys;
+pub(crate) use rewrap::ciphertexts;
+
+/// Plans the changes of one engine.
+#[derive(Clone, Debug)]
+pub(crate) struct Planner {
+    pub(crate) opener: Arc<Opener>,
+    /// Calls to the root wrapper at once, for one plan.
+    pub(crate) parallel: usize,
+}
+
+/// What a plan collects on its way.
+struct Draft {
+    scope: ScopeId,
+    root_key: RootKeyId,
+    insert: Inserts,
+    update: Updates,
+    pending: Vec<PendingDataKeyWrapper>,
+}
+
+impl Planner {
+    pub(crate) async fn create(&self, scope: &ScopeId, purposes: &[Purpose]) -> Result<Prepared> {
+        let mut draft = Draft::new(scope.clone(), RootKeyId::generate());
+        draft.insert.root_key = true;
+        let (root_version, wrapping) = self.new_root_key_version(&mut draft, 1).await?;
+        for purpose in purposes {
+            self.new_data_key(&mut draft, purpose, &root_version, &wrapping)?;
+        }
+        Ok(draft.finish(Operation::Create, None))
+    }
+
+    pub(crate) async fn rotate(&self, rows: &ScopeRows, rewrap: bool) -> Result<Prepared> {
+        let mut draft = Draft::new(rows.scope.clone(), rows.root_key.clone());
+        let newest = rows.newest_root_key_version()?.version;
+        let (root_version, wrapping) = self.new_root_key_version(&mut draft, newest + 1).await?;
+        if rewrap {
+            let root_keys = self.opener.all_root_keys(rows, self.parallel).await?;
+            let data_keys = self.all_data_keys(rows, &root_keys)?;
+            self.refuse_copies(rows, &root_keys, &data_keys)?;
+            self.rewrap_root_keys(&mut draft, rows, &root_keys).await?;
+            self.rewrap_data_keys(&mut draft, rows, &data_keys, &root_version, &wrapping)?;
+        }
+        for key in &rows.data_keys {
+            let version = key.versions.last().map_or(1, |newest| newest.version + 1);
+            self.new_data_key_version(
+                &mut draft,
+                &key.id,
+                &key.purpose,
+                version,
+                &root_version,
+                &wrapping,
+            )?;
+        }
+        Ok(draft.finish(Operation::Rotate, Some(rows.clone())))
+    }
+
+    /// `wrapping` is the newest root key version.
+    pub(crate) fn reconcile(
+        &self,
+        rows: &ScopeRows,
+        purposes: &[Purpose],
+        (root_version, wrapping): &(RootKeyVersionId, Arc<LocalKey>),
+    ) -> Result<Prepared> {
+        let mut draft = Draft::new(rows.scope.clone(), rows.root_key.clone());
+        for purpose in purposes {
+            self.new_data_key(&mut draft, purpose, root_version, wrapping)?;
+        }
+        Ok(draft.finish(Operation::Reconcile, Some(rows.clone())))
+    }
+
+    async fn new_root_key_version(
+        &self,
+        draft: &mut Draft,
+        version: i64,
+    ) -> Result<(RootKeyVersionId, Arc<LocalKey>)> {
+        let id = RootKeyVersionId::generate();
+        let bytes = KeyBytes::generate()?;
+        let key = self
+            .wrap_root_key(&draft.scope, &draft.root_key, &id, version, &bytes)
+            .await?;
+        draft.insert.root_key_versions.push(NewRootKeyVersion {
+            id: id.clone(),
+            version,
+            key,
+        });
+        let prepared = self.opener.prepare(&bytes, id.as_str());
+        Ok((id, prepared))
+    }
+
+    async fn wrap_root_key(
+        &self,
+        scope: &ScopeId,
+        key: &RootKeyId,
+        id: &RootKeyVersionId,
+        version: i64,
+        bytes: &KeyBytes,
+    ) -> Result<Vec<u8>> {
+        let binds = self.opener.binding.binds();
+        let aad = if binds {
+            binding::root_key_version(scope, key, id, version)
+        } else {
+            Vec::new()
+        };
+        let blob = self
+            .opener
+            .root()?
+            .encrypt(bytes.expose(), &aad)
+            .await
+            .map_err(|error| error.with_context("scope", scope))?;
+        let blob = if binds { blob.marked_bound() } else { blob };
+        Ok(blob.encode())
+    }
+
+    fn new_data_key(
+        &self,
+        draft: &mut Draft,
+        purpose: &Purpose,
+        root_version: &RootKeyVersionId,
+        wrapping: &LocalKey,
+    ) -> Result<()> {
+        let id = DataKeyId::generate();
+        draft.insert.data_keys.push(NewDataKey {
+            id: id.clone(),
+            purpose: purpose.clone(),
+        });
+        self.new_data_key_version(draft, &id, purpose, 1, root_version, wrapping)
+    }
+
+    fn new_data_key_version(
+        &self,
+        draft: &mut Draft,
+        data_key: &DataKeyId,
+        purpose: &Purpose,
+        version: i64,
+        root_version: &RootKeyVersionId,
+        wrapping: &LocalKey,
+    ) -> Result<()> {
+        let id = DataKeyVersionId::generate();
+        let bytes = KeyBytes::generate()?;
+        let place = DataKeyPlace {
+            scope: &draft.scope,
+            purpose,
+            key: data_key,
+            id: &id,
+            version,
+        };
+        let key = self.wrap_data_key(&place, root_version, wrapping, &bytes)?;
+        draft.insert.data_key_versions.push(NewDataKeyVersion {
+            id: id.clone(),
+            data_key: data_key.clone(),
+            root_key_version: root_version.clone(),
+            version,
+            key,
+        });
+        let prepared = self.opener.prepare(&bytes, id.as_str());
+        draft.pending.push(PendingDataKeyWrapper::new(
+            draft.scope.clone(),
+            purpose.clone(),
+            id,
+            prepared,
+        ));
+        Ok(())
+    }
+
+    fn wrap_data_key(
+        &self,
+        place: &DataKeyPlace<'_>,
+        root_version: &RootKeyVersionId,
+        wrapping: &LocalKey,
+        bytes: &KeyBytes,
+    ) -> Result<Vec<u8>> {
+        if !self.opener.binding.binds() {
+            return Ok(wrapping.encrypt(bytes.expose(), &[])?.encode());
+        }
+        let aad = binding::data_key_version(
+            place.scope,
+            place.purpose,
+            place.key,
+            place.id,
+            place.version,
+            root_version,
+        );
+        Ok(wrapping
+            .encrypt(bytes.expose(), &aad)?
+            .marked_bound()
+            .encode())
+    }
+}
+
+/// Where a data key version belongs.
+struct DataKeyPlace<'a> {
+    scope: &'a ScopeId,
+    purpose: &'a Purpose,
+    key: &'a DataKeyId,
+    id: &'a DataKeyVersionId,
+    version: i64,
+}
+
+/// Plans the deletion of one key version; `rows` are its scope's.
+///
+/// # Errors
+///
+/// [`ErrorKind::UnknownKeyVersion`], [`ErrorKind::NewestVersion`], and [`ErrorKind::InUse`] for a root
+/// key version that still wraps a data key version.
+pub(crate) fn revoke(rows: &ScopeRows, id: &KeyVersionId, proof: Proof) -> Result<ChangeSet> {
+    let context = |kind: ErrorKind| {
+        Error::new(kind)
+            .with_context("scope", &rows.scope)
+            .with_context("key_version", id)
+    };
+    let newest = match id {
+        KeyVersionId::Root(id) => {
+            newest_of(rows.root_key_versions.iter().map(|version| &version.id), id)
+        }
+        KeyVersionId::Data(id) => rows
+            .data_keys
+            .iter()
+            .find_map(|key| newest_of(key.versions.iter().map(|version| &version.id), id)),
+    };
+    match newest {
+        None => return Err(context(ErrorKind::UnknownKeyVersion)),
+        Some(true) => return Err(context(ErrorKind::NewestVersion)),
+        Some(false) => {}
+    }
+    if let KeyVersionId::Root(root) = id {
+        let wrapped = rows
+            .data_keys
+            .iter()
+            .flat_map(|key| &key.versions)
+            .find(|version| version.root_key_version == *root);
+        if let Some(wrapped) = wrapped {
+            return Err(context(ErrorKind::InUse)
+                .with_detail("it wraps a data key version; rewrap the scope's keys first")
+                .with_context("table", "kms_data_key_version")
+                .with_context("used_by", &wrapped.id));
+        }
+    }
+    Ok(deletion(
+        rows,
+        Operation::Revoke,
+        DeletionTarget::Version(id.clone()),
+        proof,
+    ))
+}
+
+/// Plans the deletion of all keys of a scope.
+pub(crate) fn delete(rows: &ScopeRows, proof: Proof) -> ChangeSet {
+    deletion(rows, Operation::Delete, DeletionTarget::Scope, proof)
+}
+
+fn deletion(
+    rows: &ScopeRows,
+    operation: Operation,
+    target: DeletionTarget,
+    proof: Proof,
+) -> ChangeSet {
+    ChangeSet {
+        operation,
+        scope: rows.scope.clone(),
+        root_key: rows.root_key.clone(),
+        expected: Some(rows.clone()),
+        insert: Inserts::default(),
+        update: Updates::default(),
+        delete: Some(Deletion { target, proof }),
+    }
+}
+
+/// `None` if the id is not among the versions; else whether it is the last.
+fn newest_of<'a, T: PartialEq + 'a>(
+    versions: impl DoubleEndedIterator<Item = &'a T>,
+    id: &T,
+) -> Option<bool> {
+    versions
+        .rev()
+        .enumerate()
+        .find_map(|(from_newest, known)| (known == id).then_some(from_newest == 0))
+}
+
+impl Draft {
+    fn new(scope: ScopeId, root_key: RootKeyId) -> Self {
+        Self {
+            scope,
+            root_key,
+            insert: Inserts::default(),
+            update: Updates::default(),
+            pending: Vec::new(),
+        }
+    }
+
+    fn finish(self, operation: Operation, expected: Option<ScopeRows>) -> Prepared {
+        Prepared::new(
+            ChangeSet {
+                operation,
+                scope: self.scope,
+                root_key: self.root_key,
+                expected,
+                insert: self.insert,
+                update: self.update,
+                delete: None,
+            },
+            self.pending,
+        )
+    }
+}

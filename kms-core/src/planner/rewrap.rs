@@ -1,0 +1,199 @@
+//! Rewrapping: the same keys, encrypted anew.
+
+use super::*;
+use crate::blob::Blob;
+use crate::wrapper::Ownership;
+
+/// Data key versions of a scope in the clear.
+pub(super) type DataKeys = HashMap<DataKeyVersionId, KeyBytes>;
+
+impl Planner {
+    /// Everything encrypted anew, or only the root key versions that the encrypting root wrapper did not
+    /// make. `None` if there is nothing to do.
+    pub(crate) async fn rewrap(
+        &self,
+        rows: &ScopeRows,
+        which: RewrapKeys,
+    ) -> Result<Option<Prepared>> {
+        let mut draft = Draft::new(rows.scope.clone(), rows.root_key.clone());
+        match which {
+            RewrapKeys::All => {
+                let newest = rows.newest_root_key_version()?.id.clone();
+                let root_keys = self.opener.all_root_keys(rows, self.parallel).await?;
+                let data_keys = self.all_data_keys(rows, &root_keys)?;
+                self.refuse_copies(rows, &root_keys, &data_keys)?;
+                self.rewrap_root_keys(&mut draft, rows, &root_keys).await?;
+                let wrapping = self.opener.prepare(&root_keys[&newest], newest.as_str());
+                self.rewrap_data_keys(&mut draft, rows, &data_keys, &newest, &wrapping)?;
+            }
+            RewrapKeys::ForeignRoot => {
+                let mut foreign = rows.clone();
+                let root = self.opener.root()?;
+                foreign.root_key_versions.retain(|version| {
+                    // One that can't be read is not skipped: opening it says what is wrong.
+                    !Blob::decode(&version.key)
+                        .is_ok_and(|blob| root.is_current(&blob) == Ownership::Yes)
+                });
+                if foreign.root_key_versions.is_empty() {
+                    return Ok(None);
+                }
+                let root_keys = self.opener.all_root_keys(&foreign, self.parallel).await?;
+                self.refuse_copies(&foreign, &root_keys, &DataKeys::new())?;
+                self.rewrap_root_keys(&mut draft, &foreign, &root_keys)
+                    .await?;
+            }
+        }
+        Ok(Some(draft.finish(Operation::Rewrap, Some(rows.clone()))))
+    }
+
+    /// The bytes of every data key version.
+    pub(super) fn all_data_keys(
+        &self,
+        rows: &ScopeRows,
+        root_keys: &HashMap<RootKeyVersionId, KeyBytes>,
+    ) -> Result<DataKeys> {
+        let prepared: HashMap<_, _> = root_keys
+            .iter()
+            .map(|(id, bytes)| (id, self.opener.prepare(bytes, id.as_str())))
+            .collect();
+        let mut keys = DataKeys::new();
+        for key in &rows.data_keys {
+            for version in &key.versions {
+                let wrapping = prepared
+                    .get(&version.root_key_version)
+                    .ok_or_else(|| rows.foreign_wrapping_key(key, version))?;
+                let bytes = self.opener.data_key_version(rows, key, version, wrapping)?;
+                keys.insert(version.id.clone(), bytes);
+            }
+        }
+        Ok(keys)
+    }
+
+    pub(super) async fn rewrap_root_keys(
+        &self,
+        draft: &mut Draft,
+        rows: &ScopeRows,
+        keys: &HashMap<RootKeyVersionId, KeyBytes>,
+    ) -> Result<()> {
+        let wraps: Vec<_> = rows
+            .root_key_versions
+            .iter()
+            .map(|row| async move {
+                let key = self
+                    .wrap_root_key(
+                        &rows.scope,
+                        &rows.root_key,
+                        &row.id,
+                        row.version,
+                        &keys[&row.id],
+                    )
+                    .await?;
+                Ok::<_, Error>((row.id.clone(), key))
+            })
+            .collect();
+        draft.update.root_key_versions = stream::iter(wraps)
+            .buffered(self.parallel)
+            .try_collect()
+            .await?;
+        Ok(())
+    }
+
+    pub(super) fn rewrap_data_keys(
+        &self,
+        draft: &mut Draft,
+        rows: &ScopeRows,
+        keys: &DataKeys,
+        root_version: &RootKeyVersionId,
+        wrapping: &LocalKey,
+    ) -> Result<()> {
+        for key in &rows.data_keys {
+            for version in &key.versions {
+                let place = place(rows, key, &version.id, version.version);
+                draft
+                    .update
+                    .data_key_versions
+                    .push(RewrappedDataKeyVersion {
+                        id: version.id.clone(),
+                        root_key_version: root_version.clone(),
+                        key: self.wrap_data_key(
+                            &place,
+                            root_version,
+                            wrapping,
+                            &keys[&version.id],
+                        )?,
+                    });
+            }
+        }
+        Ok(())
+    }
+
+    /// Two rows with one key: one of them is a copy, put there by somebody. Bound into both places it would
+    /// be legitimate for good. (An unbound mode has nothing to make permanent.)
+    pub(super) fn refuse_copies(
+        &self,
+        rows: &ScopeRows,
+        root_keys: &HashMap<RootKeyVersionId, KeyBytes>,
+        data_keys: &DataKeys,
+    ) -> Result<()> {
+        if !self.opener.binding.binds() {
+            return Ok(());
+        }
+        let mut all: Vec<(&str, &KeyBytes)> = root_keys
+            .iter()
+            .map(|(id, key)| (id.as_str(), key))
+            .chain(data_keys.iter().map(|(id, key)| (id.as_str(), key)))
+            .collect();
+        all.sort_by_key(|(id, _)| *id);
+        for (position, (id, key)) in all.iter().enumerate() {
+            if let Some((copy, _)) = all[..position].iter().find(|(_, other)| other == key) {
+                return Err(Error::new(ErrorKind::DuplicateKey)
+                    .with_context("scope", &rows.scope)
+                    .with_context("key_version", copy)
+                    .with_context("other_key_version", id));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The ciphertexts of all wrapped keys of a scope, by which a copy in another scope is found. (Not the
+/// whole blobs: whoever copies one can encode it in another way. And not only those without the mark of
+/// a bound key, which anybody can set.)
+pub(crate) fn ciphertexts(rows: &ScopeRows) -> impl Iterator<Item = Vec<u8>> {
+    let root = rows.root_key_versions.iter().map(|version| &version.key);
+    let data = rows
+        .data_keys
+        .iter()
+        .flat_map(|key| &key.versions)
+        .map(|version| &version.key);
+    root.chain(data)
+        .filter_map(|key| Some(Blob::decode(key).ok()?.ciphertext().to_vec()))
+}
+
+/// Which keys [`Kms::rewrap_keys`](crate::Kms::rewrap_keys) encrypts anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RewrapKeys {
+    /// Every root key version by the root wrapper, and every data key version by the newest root key
+    /// version.
+    #[default]
+    All,
+    /// Only the root key versions that the encrypting root wrapper did not make: what moving to another
+    /// root key needs.
+    ForeignRoot,
+}
+
+fn place<'a>(
+    rows: &'a ScopeRows,
+    key: &'a DataKeyRow,
+    id: &'a DataKeyVersionId,
+    version: i64,
+) -> DataKeyPlace<'a> {
+    DataKeyPlace {
+        scope: &rows.scope,
+        purpose: &key.purpose,
+        key: &key.id,
+        id,
+        version,
+    }
+}
