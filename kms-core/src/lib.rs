@@ -3,12 +3,15 @@
 mod aead;
 mod blob;
 mod change;
+mod clock;
 mod envelope;
 mod error;
 mod id;
 mod local_key;
+mod memory;
 mod random;
 mod repository;
+mod resolution;
 mod rows;
 mod scope;
 mod secret;
@@ -20,10 +23,12 @@ pub use change::{
     ChangeSet, Deletion, DeletionTarget, Inserts, NewDataKey, NewDataKeyVersion, NewRootKeyVersion,
     Operation, Proof, Receipt, RewrappedDataKeyVersion, Updates,
 };
+pub use clock::{Clock, SystemClock};
 pub use envelope::{ENVELOPE_MECHANISM, Envelope, Sealed};
 pub use error::{Error, ErrorKind, Result};
 pub use id::{DataKeyId, DataKeyVersionId, Id, KeyVersionId, RootKeyId, RootKeyVersionId, kind};
 pub use local_key::LocalKey;
+pub use memory::MemoryRepository;
 pub use repository::{
     Advance, CampaignFailure, CampaignState, CampaignStep, Lack, MissingKeys, NewCampaign,
     OnDelete, Outcome, Referencer, Repository, Resolution, SCHEMA_VERSION, ScopeFilter, provable,
