@@ -28,7 +28,7 @@ use crate::{command, interrupt};
 ///
 /// The keeper leads a process group of its own, so the signal goes to all that the server started,
 /// and a terminal's Ctrl-C to none of it. It ignores signals only after the server was started: an
-/// ignored signal would be inherited.
+/// ignored signal would be inherited. It repeats the signal: a program that is just starting loses it.
 const KEEPER: &str = r#"
 folder=$1 signal=$2 patience=$3
 shift 3
@@ -38,9 +38,9 @@ server=$!
 trap '' HUP INT QUIT TERM
 {
     read -r _ <&3
-    kill -s "$signal" 0
     waited=0
     while kill -s 0 "$server" && [ "$waited" -lt "$patience" ]; do
+        [ $((waited % 5)) -ne 0 ] || kill -s "$signal" 0
         sleep 0.2
         waited=$((waited + 1))
     done
