@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kms_core::{
     Blob, DataKeyWrapper, KeyBytes, Kms, KmsBuilder, MemoryRepository, Purpose, Repository,
-    ScopeId, Wrapper,
+    ScopeId, ScopeRows, Wrapper,
 };
 use kms_wrapper_aead::{AeadWrapper, fastest};
 
@@ -59,6 +59,12 @@ impl World {
 
     pub async fn another_process(&self) -> Kms {
         self.builder().build().await.unwrap()
+    }
+
+    /// The rows as they are stored.
+    pub async fn repository_rows(&self, scope: &ScopeId) -> ScopeRows {
+        let snapshot = self.repository.load(std::slice::from_ref(scope)).await;
+        snapshot.unwrap().scopes.remove(0)
     }
 
     pub async fn wrapper(&self, scope: &ScopeId) -> DataKeyWrapper {
