@@ -1,0 +1,3 @@
+drop trigger kms_bump_collection_version_on_truncate on kms_root_key;
+drop trigger kms_bump_collection_version_on_delete on kms_root_key;
+drop function kms_bump_collection_version();

@@ -1,0 +1,1 @@
+drop table kms_schema_version;

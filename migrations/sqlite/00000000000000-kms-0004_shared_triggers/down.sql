@@ -1,0 +1,19 @@
+drop trigger update_time_column_kms_collection_version;
+drop trigger update_time_column_kms_version;
+
+drop trigger version_column_kms_data_key_version;
+drop trigger version_column_kms_root_key_version;
+
+drop trigger kms_default_create_time_column_kms_data_key_version;
+drop trigger kms_default_create_time_column_kms_data_key;
+drop trigger kms_default_create_time_column_kms_root_key_version;
+drop trigger kms_default_create_time_column_kms_root_key;
+
+drop trigger kms_immutable_columns_kms_data_key_version;
+drop trigger kms_immutable_columns_kms_data_key;
+drop trigger kms_immutable_columns_kms_root_key_version;
+drop trigger kms_immutable_columns_kms_root_key;
+drop trigger kms_immutable_columns_kms_collection_version;
+drop trigger kms_immutable_columns_kms_schema_version;
+
+drop table kms_create_time_correction;

@@ -1,0 +1,1 @@
+drop table kms_extension_version;

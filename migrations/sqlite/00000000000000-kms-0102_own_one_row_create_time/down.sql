@@ -1,0 +1,3 @@
+drop trigger kms_default_create_time_column_kms_extension_version;
+drop trigger kms_default_create_time_column_kms_collection_version;
+drop trigger kms_default_create_time_column_kms_schema_version;

@@ -1,0 +1,4 @@
+drop trigger kms_not_blank_kms_data_key_version;
+drop trigger kms_not_blank_kms_data_key;
+drop trigger kms_not_blank_kms_root_key_version;
+drop trigger kms_not_blank_kms_root_key;

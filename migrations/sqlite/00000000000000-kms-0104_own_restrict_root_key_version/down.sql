@@ -1,0 +1,1 @@
+drop trigger kms_restrict_root_key_version;

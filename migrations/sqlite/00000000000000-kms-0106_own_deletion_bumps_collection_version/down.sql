@@ -1,0 +1,1 @@
+drop trigger kms_bump_collection_version;

@@ -1,0 +1,2 @@
+drop table kms_campaign_failure;
+drop table kms_campaign;
