@@ -26,7 +26,7 @@ impl<T> Wiped<T> {
     pub(super) fn new(make: impl FnOnce() -> T) -> Self {
         let () = Self::NOTHING_TO_DROP;
         let mut place = Box::new_uninit();
-        clean_stack::after(|| {
+        clean_stack::after::<{ clean_stack::BUILDING }, _>(|| {
             place.write(make());
         });
         Self(place)
