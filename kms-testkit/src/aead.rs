@@ -23,8 +23,6 @@ mod nist;
 ///
 /// ```
 /// mod my_provider {
-/// #   struct MyProvider;
-///     # #[cfg(any())]
 ///     kms_testkit::aead_suite!(MyProvider);
 /// }
 /// ```

@@ -33,8 +33,10 @@ pub use using::{
 /// expression makes. The expression is evaluated anew for each test, inside its runtime, and may `await`. Put
 /// the call into a module of its own for each backend.
 ///
-/// ```ignore
+/// ```
 /// mod my_wrapper {
+///     use kms_testkit::wrapper::Subject;
+///
 ///     kms_testkit::wrapper_suite!(Subject::new(my_wrapper().await, another_of_mine().await));
 /// }
 /// ```

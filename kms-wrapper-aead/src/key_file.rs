@@ -117,7 +117,8 @@ fn invalid(detail: &'static str) -> Error {
     Error::new(ErrorKind::InvalidKey).with_detail(detail)
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use super::*;
 

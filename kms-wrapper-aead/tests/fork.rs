@@ -3,6 +3,7 @@
 //! The only unsafe code here is `fork` and what ends the child: the child must come back neither to the test
 //! harness nor to the destructors of the parent. It allocates, which the C library allows after a fork even
 //! in a program with threads, draws, writes to its pipe, and ends.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![cfg(unix)]
 #![expect(unsafe_code, reason = "fork, waitpid and _exit are unsafe functions")]
 

@@ -1,4 +1,5 @@
 //! Nonces never repeat: invariant 10 for one process. `fork.rs` has the forked one.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::HashSet;
 

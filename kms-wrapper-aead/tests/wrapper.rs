@@ -1,4 +1,5 @@
 //! The root wrapper passes the suite, with each provider.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
 
@@ -7,20 +8,20 @@ use kms_testkit::wrapper::Subject;
 use kms_wrapper_aead::{AeadWrapper, fastest};
 
 mod with_aes_gcm {
-    kms_testkit::wrapper_suite!(super::subject(kms_wrapper_aead::AesGcm));
+    kms_testkit::wrapper_suite!(super::subject(&kms_wrapper_aead::AesGcm));
 }
 
 #[cfg(feature = "ring")]
 mod with_ring {
-    kms_testkit::wrapper_suite!(super::subject(kms_wrapper_aead::Ring));
+    kms_testkit::wrapper_suite!(super::subject(&kms_wrapper_aead::Ring));
 }
 
 #[cfg(feature = "aws-lc-rs")]
 mod with_aws_lc_rs {
-    kms_testkit::wrapper_suite!(super::subject(kms_wrapper_aead::AwsLcRs));
+    kms_testkit::wrapper_suite!(super::subject(&kms_wrapper_aead::AwsLcRs));
 }
 
-fn subject(aead: impl Aead + Clone + 'static) -> Subject {
+fn subject(aead: &(impl Aead + Clone + 'static)) -> Subject {
     let key = KeyBytes::generate().unwrap();
     let secret = *key.expose();
     let wrapper = |id: &str, key| {

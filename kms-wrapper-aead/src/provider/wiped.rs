@@ -50,7 +50,8 @@ impl<T> Drop for Wiped<T> {
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use std::fs::File;
     use std::mem::{ManuallyDrop, size_of};
