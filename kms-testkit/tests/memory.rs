@@ -51,7 +51,9 @@ impl Fixture for Memory {
     }
 
     async fn add_reference(&self, table: &str, id: &DataKeyVersionId) {
-        self.0.reference(id, table).unwrap();
+        self.0
+            .reference(id, table)
+            .expect("table and version are there");
     }
 
     async fn drop_reference(&self, table: &str, id: &DataKeyVersionId) {

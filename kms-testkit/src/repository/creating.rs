@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::future::join;
-use kms_core::{ErrorKind, Repository};
+use kms_core::{ErrorKind, Proof, Repository};
 
 use super::fixture::{Feature, Fixture, can};
 use super::setup::{
@@ -93,7 +93,7 @@ pub async fn a_deleted_scope_may_be_created_anew(fixture: &dyn Fixture) {
     let repository = fixture.repository();
     let keys = with_keys(fixture, "o_1").await;
     let keys = applied(&*repository, change_sets::rotate(&keys)).await;
-    let deletion = change_sets::delete(&keys, kms_core::Proof::Skipped);
+    let deletion = change_sets::delete(&keys, Proof::Skipped);
     let _ = apply(&*repository, deletion).await.unwrap();
     let anew = applied(&*repository, change_sets::create(&keys.scope, &[DATABASE])).await;
     assert_ne!(anew.root_key, keys.root_key);

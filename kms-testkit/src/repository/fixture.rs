@@ -42,13 +42,13 @@ pub trait Fixture: Send + Sync {
     /// keys.
     async fn delete_scope(&self, scope: &ScopeId) {
         let _ = scope;
-        lacking(Feature::ApplicationScopes)
+        lacking(Feature::ApplicationScopes);
     }
 
     /// `delete from kms_root_key` where the scope is this one.
     async fn delete_root_key(&self, scope: &ScopeId) {
         let _ = scope;
-        lacking(Feature::Tampering)
+        lacking(Feature::Tampering);
     }
 
     /// Creates a table of the application whose nullable column [`REFERENCE_COLUMN`] references
@@ -56,56 +56,56 @@ pub trait Fixture: Send + Sync {
     /// constraints, `no action` is `deferrable initially deferred`, as the docs tell applications.
     async fn add_referencer(&self, table: &str, on_delete: OnDelete) {
         let _ = (table, on_delete);
-        lacking(Feature::Referencers)
+        lacking(Feature::Referencers);
     }
 
     /// Drops such a table, rows and all.
     async fn drop_referencer(&self, table: &str) {
         let _ = table;
-        lacking(Feature::Referencers)
+        lacking(Feature::Referencers);
     }
 
     /// Inserts a row into such a table, and commits it.
     async fn add_reference(&self, table: &str, id: &DataKeyVersionId) {
         let _ = (table, id);
-        lacking(Feature::Referencers)
+        lacking(Feature::Referencers);
     }
 
     /// Deletes that row.
     async fn drop_reference(&self, table: &str, id: &DataKeyVersionId) {
         let _ = (table, id);
-        lacking(Feature::Referencers)
+        lacking(Feature::Referencers);
     }
 
     /// Sets the wrapped key of a version by hand.
     async fn set_key(&self, id: &KeyVersionId, key: &[u8]) {
         let _ = (id, key);
-        lacking(Feature::Tampering)
+        lacking(Feature::Tampering);
     }
 
     /// Sets the number of a version by hand.
     async fn set_version(&self, id: &KeyVersionId, version: i64) {
         let _ = (id, version);
-        lacking(Feature::Tampering)
+        lacking(Feature::Tampering);
     }
 
     /// Sets by hand which root key version (perhaps another scope's) wraps a data key version.
     async fn set_wrapping(&self, id: &DataKeyVersionId, root_key_version: &RootKeyVersionId) {
         let _ = (id, root_key_version);
-        lacking(Feature::Tampering)
+        lacking(Feature::Tampering);
     }
 
     /// Makes a root key version this much older than it is, with the trigger that keeps `create_time`
     /// out of the way.
     async fn set_age(&self, id: &RootKeyVersionId, age: Duration) {
         let _ = (id, age);
-        lacking(Feature::Aging)
+        lacking(Feature::Aging);
     }
 
     /// Sets the schema version by hand.
     async fn set_schema_version(&self, version: &str) {
         let _ = version;
-        lacking(Feature::SchemaVersion)
+        lacking(Feature::SchemaVersion);
     }
 }
 
@@ -156,6 +156,6 @@ pub(super) fn can(fixture: &dyn Fixture, feature: Feature) -> bool {
     false
 }
 
-fn lacking<T>(feature: Feature) -> T {
+fn lacking(feature: Feature) -> ! {
     panic!("this fixture neither implements {feature:?} nor names it in unsupported()")
 }
