@@ -119,12 +119,11 @@ pub async fn a_wrapped_key_in_another_scope_is_found_as_a_copy(fixture: &dyn Fix
     // A root key's ciphertext in a data key's row, and the other way round.
     change.insert.root_key_versions[0].key.clone_from(&data);
     change.insert.data_key_versions[1].key.clone_from(&root);
-    // And one that only begins the same.
-    let mut longer = data.clone();
-    longer.push(0);
-    change.insert.data_key_versions[0].key = longer;
+    // However the rest of the wrapped key reads.
+    change.insert.data_key_versions[0].key = [b"head".as_slice(), &data, b"tail"].concat();
     let copied: BTreeSet<KeyVersionId> = [
         change.insert.root_key_versions[0].id.clone().into(),
+        change.insert.data_key_versions[0].id.clone().into(),
         change.insert.data_key_versions[1].id.clone().into(),
     ]
     .into();
