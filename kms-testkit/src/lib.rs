@@ -3,6 +3,11 @@
 //!
 //! - [`repository`] is the suite for a [`Repository`](kms_core::Repository); [`change_sets`] makes the
 //!   changes that it, and other tests of a store, apply.
+//! - [`CountingRepository`] and [`CountingWrapper`] count calls: that another scope's rotation costs no
+//!   call to the root wrapper is a number.
+//! - [`FaultyRepository`] and [`FaultyWrapper`] fail, hang or wait where a test says: [`Fault`], [`When`].
+//!   A [`Gate`] stops a call and lets it go on.
+//! - [`ManualClock`] is moved by hand.
 //!
 //! Everything here is for tests: it panics where a test should fail.
 #![allow(
@@ -13,3 +18,15 @@
 
 pub mod change_sets;
 pub mod repository;
+
+mod clock;
+mod counting;
+mod fault;
+mod faulty;
+mod gate;
+
+pub use clock::ManualClock;
+pub use counting::{CountingRepository, CountingWrapper, RepositoryCalls, WrapperCalls};
+pub use fault::{Fault, When};
+pub use faulty::{FaultyRepository, FaultyWrapper, RepositoryMethod, WrapperMethod};
+pub use gate::Gate;
