@@ -1,11 +1,13 @@
-//! Where the engine gets its time from.
+//! The time that freshness is measured by, as a role, so that tests need not sleep.
 
 use std::fmt;
 use std::time::Instant;
 
-/// A monotonic clock, by which freshness is measured. Tests inject their own.
+/// A clock that only goes forward. Ages and intervals are measured by it, never dates.
+///
+/// `kms_testkit::ManualClock` is one that a test moves by hand.
 pub trait Clock: fmt::Debug + Send + Sync {
-    /// The present moment; never earlier than one given before.
+    /// Now. Never earlier than what any thread was told before.
     fn now(&self) -> Instant;
 }
 

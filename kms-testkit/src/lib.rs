@@ -1,1 +1,23 @@
-//! TODO
+//! What implementations of the roles in `kms-core` are tested with: conformance suites, and decorators
+//! that count calls and inject faults.
+//!
+//! A suite is a module of functions, one for each property, that panic where the property does not hold. A
+//! macro turns a suite into one `#[test]` for each property, so that a failure names both the property and
+//! the backend, and none can be forgotten:
+//!
+//! - [`aead`] and [`aead_suite!`] for providers of AES-256-GCM,
+//! - [`wrapper`](mod@wrapper) and [`wrapper_suite!`] for wrappers,
+//! - [`repository`](mod@repository) and [`repository_suite!`] for repositories; [`change_sets`] makes the
+//!   changes that it, and other tests of a store, apply.
+//!
+//! Everything here is for tests: it panics where a test should fail.
+#![allow(
+    clippy::missing_panics_doc,
+    clippy::unwrap_used,
+    reason = "a property fails by panicking, as any test does"
+)]
+
+pub mod aead;
+pub mod change_sets;
+pub mod repository;
+pub mod wrapper;

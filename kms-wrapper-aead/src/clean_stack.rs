@@ -1,21 +1,23 @@
 //! Leaves no key material behind on the stack.
 //!
 //! Building an expanded key moves it through a few frames before it lies where it stays, and a move leaves
-//! the old bytes where they were. Nothing in Rust wipes them. What can be done is to build in a frame of its
-//! own and to overwrite that part of the stack afterwards.
+//! the old bytes where they were; compiled code also puts round keys aside on the stack when it runs out of
+//! registers. Nothing in Rust wipes them. What can be done is to run such code in a frame of its own and to
+//! overwrite that part of the stack afterwards. The test `wiping.rs` finds what this misses.
 
 use std::hint::black_box;
+use std::mem::MaybeUninit;
+use std::slice;
 
 use zeroize::Zeroize as _;
 
-/// Words of stack to overwrite: 16 KiB. The test `wiping.rs` finds copies of the key, in an unoptimized
-/// build and with each provider, if this is too little.
-const WORDS: usize = 2048;
+/// Bytes of stack that building a key uses, with room to spare for unoptimized builds.
+pub(crate) const BUILDING: usize = 16 * 1024;
 
-/// Runs `work`, and overwrites the stack that it used.
-pub(crate) fn after<T>(work: impl FnOnce() -> T) -> T {
+/// Runs `work`, and overwrites the first `BYTES` bytes of the stack that it used.
+pub(crate) fn after<const BYTES: usize, T>(work: impl FnOnce() -> T) -> T {
     let result = in_a_frame_of_its_own(work);
-    scrub();
+    scrub::<BYTES>();
     result
 }
 
@@ -26,9 +28,8 @@ fn in_a_frame_of_its_own<T>(work: impl FnOnce() -> T) -> T {
 
 /// Called from the same frame as the work was, so its own frame lies where the work's frames were.
 #[inline(never)]
-fn scrub() {
-    // Not zeros, so that the compiler has to write them all before they are wiped.
-    let mut area = [usize::MAX; WORDS];
-    black_box(&mut area).zeroize();
-    black_box(&area);
+fn scrub<const BYTES: usize>() {
+    let mut area = MaybeUninit::<[u8; BYTES]>::uninit();
+    // As a slice it is overwritten in place; as a whole, from a second area of the same size.
+    slice::from_mut(black_box(&mut area)).zeroize();
 }

@@ -76,8 +76,13 @@ fn check(file: &File) -> Result<()> {
         return Err(Error::new(ErrorKind::InvalidConfiguration)
             .with_detail("the key file is no regular file"));
     }
-    let (mode, owner) = (metadata.mode(), metadata.uid());
-    if owner != 0 && owner != rustix::process::geteuid().as_raw() {
+    let user = rustix::process::geteuid().as_raw();
+    check_rights(metadata.mode(), metadata.uid(), user)
+}
+
+#[cfg(unix)]
+fn check_rights(mode: u32, owner: u32, user: u32) -> Result<()> {
+    if owner != 0 && owner != user {
         return Err(invalid(
             "the file belongs to another user; make this process's user its owner",
         )
@@ -85,7 +90,7 @@ fn check(file: &File) -> Result<()> {
     }
     if mode & 0o077 != 0 {
         return Err(invalid(
-            "others than its owner have rights to the file; run chmod 600 on it and replace the key",
+            "others than its owner have rights to the file; replace the key, and keep it in a file of mode 0600",
         )
         .with_context("mode", format_args!("{:04o}", mode & 0o7777)));
     }
@@ -110,4 +115,33 @@ fn unreadable(detail: &'static str, source: io::Error) -> Error {
 
 fn invalid(detail: &'static str) -> Error {
     Error::new(ErrorKind::InvalidKey).with_detail(detail)
+}
+
+#[cfg(test)]
+#[cfg(unix)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_ours_or_of_root_is_fine_and_another_users_is_not() {
+        for (owner, user) in [(1000, 1000), (0, 1000), (0, 0)] {
+            check_rights(0o100_600, owner, user).unwrap();
+            check_rights(0o100_400, owner, user).unwrap();
+        }
+        // Root can read it all the same; but then another user chose the key.
+        for (owner, user) in [(1001, 1000), (1000, 0)] {
+            let error = check_rights(0o100_600, owner, user).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidKey);
+        }
+    }
+
+    #[test]
+    fn any_right_of_group_or_others_is_refused_whoever_owns_the_file() {
+        for bit in (0..6).map(|shift| 1 << shift) {
+            for owner in [0, 1000] {
+                let error = check_rights(0o100_600 | bit, owner, 1000).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::InvalidKey, "{bit:o}");
+            }
+        }
+    }
 }

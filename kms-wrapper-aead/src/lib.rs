@@ -28,11 +28,12 @@
 //! |---|---|---|---|
 //! | [`AesGcm`] | always there | `aes-gcm`, pure Rust | yes |
 //! | `Ring` | `ring` | `ring`, assembly; the fastest | no: this crate does it for it |
-//! | `AwsLcRs` | `aws-lc-rs` | `aws-lc-rs`, C and assembly; needs a C compiler and cmake or none, see its docs | yes |
+//! | `AwsLcRs` | `aws-lc-rs` | `aws-lc-rs`, C and assembly; needs a C compiler | yes |
 //!
-//! What wiping covers: the expanded key of every provider is overwritten when it is dropped, and the part
-//! of the stack on which it was built right after it was built. What it can't cover: registers, memory
-//! that the system swapped out or wrote into a core dump, and the caller's own copies of the key.
+//! What wiping covers: the expanded key of every provider is overwritten when it is dropped, and so are the
+//! copies that building and using it leave on the stack; a test searches the memory of the whole process for
+//! them. What it can't cover: registers, memory that the system swapped out or wrote into a core dump, a
+//! process that is killed, and the caller's own copies of the key.
 
 mod clean_stack;
 mod key_file;

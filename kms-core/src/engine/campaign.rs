@@ -225,19 +225,19 @@ impl Campaign<'_> {
             .into_iter()
             .map(|rows| (rows.scope.clone(), rows))
             .collect();
-        let rows: Vec<_> = scopes
-            .iter()
-            .map(|scope| (scope, found.remove(scope)))
-            .collect();
-        let planned: Vec<_> = stream::iter(rows)
-            .map(|(scope, rows)| async move {
+        let mut work = Vec::with_capacity(scopes.len());
+        for scope in scopes {
+            let rows = found.remove(scope);
+            work.push(async move {
                 let planned = match rows {
                     // Deleted since the page was read.
                     None => Ok(None),
                     Some(rows) => self.plan_scope(&rows).await,
                 };
                 (scope, planned)
-            })
+            });
+        }
+        let planned: Vec<_> = stream::iter(work)
             .buffered(self.options.concurrency)
             .collect()
             .await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rand::RngExt as _;
 
 use super::{Engine, Kms};
-use crate::change::{ChangeSet, Operation, Receipt};
+use crate::change::{ChangeSet, Operation, Proof, Receipt};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::KeyVersionId;
 use crate::planner::RewrapKeys;
@@ -35,6 +35,32 @@ pub enum Rewrap {
     No,
 }
 
+/// A change that can be prepared as often as it takes.
+#[derive(Clone, Copy)]
+pub(super) enum Request<'a> {
+    Create(&'a ScopeId, &'a [Purpose]),
+    Rotate(&'a ScopeId, Rewrap),
+    Rewrap(&'a ScopeId, RewrapKeys),
+    Reconcile(&'a ScopeId, &'a [Purpose]),
+    Revoke(&'a KeyVersionId, Proof),
+    Delete(&'a ScopeId, Proof),
+}
+
+impl Request<'_> {
+    async fn prepare(self, kms: &Kms) -> Result<Option<Prepared>> {
+        match self {
+            Self::Create(scope, purposes) => {
+                kms.prepare_create_keys(scope, purposes).await.map(Some)
+            }
+            Self::Rotate(scope, rewrap) => kms.prepare_rotate_keys(scope, rewrap).await.map(Some),
+            Self::Rewrap(scope, which) => kms.prepare_rewrap_keys(scope, which).await,
+            Self::Reconcile(scope, purposes) => kms.prepare_reconcile_keys(scope, purposes).await,
+            Self::Revoke(id, proof) => kms.prepare_revoke(id, proof).await.map(Some),
+            Self::Delete(scope, proof) => kms.prepare_delete(scope, proof).await.map(Some),
+        }
+    }
+}
+
 impl Kms {
     /// Creates the keys of a scope: a root key, its first version, and for every purpose a data key and
     /// its first version. All or nothing.
@@ -44,11 +70,9 @@ impl Kms {
     /// [`ErrorKind::UndeclaredPurpose`], [`ErrorKind::DuplicatePurpose`], [`ErrorKind::AlreadyExists`],
     /// [`ErrorKind::NoRootWrapper`]; those of the root wrapper and of the repository.
     pub async fn create_keys(&self, scope: &ScopeId, purposes: &[Purpose]) -> Result<()> {
-        self.change(Operation::Create, async || {
-            self.prepare_create_keys(scope, purposes).await.map(Some)
-        })
-        .await
-        .map(drop)
+        self.change(Request::Create(scope, purposes))
+            .await
+            .map(drop)
     }
 
     /// Makes a new root key version and a new version of every data key of the scope. Older versions go
@@ -59,11 +83,7 @@ impl Kms {
     /// [`ErrorKind::UnknownScope`]; with [`Rewrap::Yes`] the failure of any version that does not open,
     /// and [`ErrorKind::DuplicateKey`]; those of the root wrapper and of the repository.
     pub async fn rotate_keys(&self, scope: &ScopeId, rewrap: Rewrap) -> Result<()> {
-        self.change(Operation::Rotate, async || {
-            self.prepare_rotate_keys(scope, rewrap).await.map(Some)
-        })
-        .await
-        .map(drop)
+        self.change(Request::Rotate(scope, rewrap)).await.map(drop)
     }
 
     /// Encrypts the scope's keys anew, without making new ones: for a new root wrapper, to free an older
@@ -74,11 +94,7 @@ impl Kms {
     /// [`ErrorKind::UnknownScope`]; the failure of any version that does not open;
     /// [`ErrorKind::DuplicateKey`]; those of the root wrapper and of the repository.
     pub async fn rewrap_keys(&self, scope: &ScopeId, which: RewrapKeys) -> Result<()> {
-        self.change(Operation::Rewrap, async || {
-            self.prepare_rewrap_keys(scope, which).await
-        })
-        .await
-        .map(drop)
+        self.change(Request::Rewrap(scope, which)).await.map(drop)
     }
 
     /// Deletes a key version. What it encrypted is lost, so it is refused unless that is proven to be
@@ -90,11 +106,9 @@ impl Kms {
     /// it; [`ErrorKind::UseNotProven`] for a data key version if no restricting foreign key could tell;
     /// those of the repository.
     pub async fn revoke_key_version(&self, id: &KeyVersionId) -> Result<()> {
-        self.change(Operation::Revoke, async || {
-            self.prepare_revoke_key_version(id).await.map(Some)
-        })
-        .await
-        .map(drop)
+        self.change(Request::Revoke(id, Proof::Required))
+            .await
+            .map(drop)
     }
 
     /// Deletes all keys of a scope: crypto-shredding. Deleting the application's own scope row does the
@@ -105,22 +119,16 @@ impl Kms {
     /// [`ErrorKind::UnknownScope`]; [`ErrorKind::InUse`] with what uses a key;
     /// [`ErrorKind::UseNotProven`]; those of the repository.
     pub async fn delete_keys(&self, scope: &ScopeId) -> Result<()> {
-        self.change(Operation::Delete, async || {
-            self.prepare_delete_keys(scope).await.map(Some)
-        })
-        .await
-        .map(drop)
+        self.change(Request::Delete(scope, Proof::Required))
+            .await
+            .map(drop)
     }
 
     /// Prepares and applies, again if the scope changed in between. `None` if there was nothing to do.
-    pub(super) async fn change(
-        &self,
-        operation: Operation,
-        prepare: impl AsyncFn() -> Result<Option<Prepared>>,
-    ) -> Result<Option<ChangeSet>> {
+    pub(super) async fn change(&self, request: Request<'_>) -> Result<Option<ChangeSet>> {
         let mut limit = FIRST_PAUSE;
         for attempt in 1.. {
-            let Some(prepared) = prepare().await? else {
+            let Some(prepared) = request.prepare(self).await? else {
                 return Ok(None);
             };
             let change = prepared.into_change_set();
@@ -133,7 +141,7 @@ impl Kms {
                 }
                 Err(error) => {
                     return Err(error
-                        .with_operation(operation.name())
+                        .with_operation(change.operation.name())
                         .with_context("scope", &change.scope));
                 }
             }

@@ -1,7 +1,8 @@
 //! What can destroy data that somebody still needs.
 
 use super::Kms;
-use crate::change::{Operation, Proof};
+use super::changes::Request;
+use crate::change::Proof;
 use crate::error::Result;
 use crate::id::KeyVersionId;
 use crate::prepared::Prepared;
@@ -29,9 +30,7 @@ impl Dangerous<'_> {
     /// As [`Kms::revoke_key_version`], but for `UseNotProven`.
     pub async fn revoke_key_version(&self, id: &KeyVersionId) -> Result<()> {
         self.0
-            .change(Operation::Revoke, async || {
-                self.prepare_revoke_key_version(id).await.map(Some)
-            })
+            .change(Request::Revoke(id, Proof::Skipped))
             .await
             .map(drop)
     }
@@ -44,9 +43,7 @@ impl Dangerous<'_> {
     /// As [`Kms::delete_keys`], but for `UseNotProven`.
     pub async fn delete_keys(&self, scope: &ScopeId) -> Result<()> {
         self.0
-            .change(Operation::Delete, async || {
-                self.prepare_delete_keys(scope).await.map(Some)
-            })
+            .change(Request::Delete(scope, Proof::Skipped))
             .await
             .map(drop)
     }

@@ -3,7 +3,7 @@
 use futures_util::{StreamExt as _, stream};
 
 use super::Kms;
-use crate::change::Operation;
+use super::changes::Request;
 use crate::error::{Error, ErrorKind, Result};
 use crate::repository::{Lack, MissingKeys};
 use crate::scope::{Purpose, ScopeId};
@@ -67,9 +67,7 @@ impl Kms {
                 .with_context("scope", &missing.scope));
         }
         let applied = self
-            .change(Operation::Reconcile, async || {
-                self.prepare_reconcile_keys(&missing.scope, purposes).await
-            })
+            .change(Request::Reconcile(&missing.scope, purposes))
             .await?;
         Ok(applied.map_or_else(Vec::new, |change| {
             change

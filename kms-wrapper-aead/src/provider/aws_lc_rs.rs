@@ -10,7 +10,10 @@ use crate::clean_stack;
 /// AES-256-GCM of the crate `aws-lc-rs` (feature `aws-lc-rs`), on AWS-LC's C and assembly.
 ///
 /// It wipes its keys: the expanded key lies in one allocation of AWS-LC, whose `EVP_AEAD_CTX_free` frees it
-/// with `OPENSSL_free`, which overwrites every block before it gives it back.
+/// with `OPENSSL_free`, which overwrites every block before it gives it back (unless the program has put an
+/// allocator of its own into AWS-LC).
+///
+/// This is AWS-LC as it is, not its FIPS module.
 ///
 /// ```
 /// use kms_core::{Aead as _, KeyBytes};
@@ -32,7 +35,7 @@ impl Aead for AwsLcRs {
     }
 
     fn prepare(&self, key: &KeyBytes) -> Box<dyn AeadKey> {
-        clean_stack::after(|| {
+        clean_stack::after::<{ clean_stack::BUILDING }, _>(|| {
             let key = UnboundKey::new(&AES_256_GCM, key.expose())
                 .expect("a key of 32 bytes is refused only when no memory is left");
             Box::new(Prepared(LessSafeKey::new(key)))

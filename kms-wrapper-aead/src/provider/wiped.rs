@@ -26,7 +26,7 @@ impl<T> Wiped<T> {
     pub(super) fn new(make: impl FnOnce() -> T) -> Self {
         let () = Self::NOTHING_TO_DROP;
         let mut place = Box::new_uninit();
-        clean_stack::after(|| {
+        clean_stack::after::<{ clean_stack::BUILDING }, _>(|| {
             place.write(make());
         });
         Self(place)
@@ -50,7 +50,8 @@ impl<T> Drop for Wiped<T> {
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use std::fs::File;
     use std::mem::{ManuallyDrop, size_of};

@@ -1,0 +1,207 @@
+//! Rotating and rewrapping every scope.
+
+mod support;
+
+use std::time::Duration;
+
+use kms_core::{CampaignOptions, ErrorKind, Rewrap, RewrapKeys, ScopeId};
+use support::{OIDC, World, scope};
+
+async fn world_of(scopes: usize) -> (World, Vec<ScopeId>) {
+    let world = World::new().await;
+    let ids: Vec<_> = (0..scopes).map(|n| scope(&format!("o_{n:03}"))).collect();
+    for id in &ids {
+        world.kms.create_keys(id, &[OIDC]).await.unwrap();
+    }
+    (world, ids)
+}
+
+async fn versions(world: &World, id: &ScopeId) -> usize {
+    world.kms.list_keys(id).await.unwrap()[0].versions.len()
+}
+
+#[tokio::test]
+async fn a_campaign_does_every_scope_once_and_reports_progress() {
+    let (world, ids) = world_of(23).await;
+    let mut seen = Vec::new();
+    let options = CampaignOptions::new("2027-01").batch_size(5).concurrency(3);
+    let outcome = world
+        .kms
+        .rotate_all(&options, Rewrap::Yes, |progress| seen.push(progress.done))
+        .await
+        .unwrap();
+    assert_eq!((outcome.done, outcome.failures.len()), (23, 0));
+    assert_eq!(seen, [5, 10, 15, 20, 23, 23]);
+    for id in &ids {
+        assert_eq!(versions(&world, id).await, 2);
+    }
+    // Once finished it stays so: starting it again does nothing.
+    let again = world
+        .kms
+        .rotate_all(&options, Rewrap::Yes, |_| {})
+        .await
+        .unwrap();
+    assert_eq!(again.done, 23);
+    assert_eq!(versions(&world, &ids[0]).await, 2);
+}
+
+#[tokio::test]
+async fn an_interrupted_campaign_goes_on_where_it_ended_and_rotates_no_scope_twice() {
+    let (world, ids) = world_of(20).await;
+    let options = CampaignOptions::new("c").batch_size(4);
+    {
+        // Dropped in the middle, at a point where it waits.
+        let (sender, mut batches) = tokio::sync::mpsc::unbounded_channel();
+        let run = world.kms.rotate_all(&options, Rewrap::No, move |progress| {
+            sender.send(progress.done).unwrap();
+        });
+        tokio::select! {
+            biased;
+            () = async { while batches.recv().await.unwrap() < 8 {} } => {}
+            _ = run => panic!("it was to be interrupted"),
+        }
+    }
+    let process = world.another_process().await;
+    let outcome = process
+        .rotate_all(&options, Rewrap::No, |_| {})
+        .await
+        .unwrap();
+    assert_eq!(outcome.done, 20);
+    for id in &ids {
+        assert_eq!(versions(&world, id).await, 2, "{id}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_processes_with_one_campaign_share_the_work_and_do_none_twice() {
+    let (world, ids) = world_of(40).await;
+    let options = CampaignOptions::new("c").batch_size(3);
+    let other = world.another_process().await;
+    let (a, b) = tokio::join!(
+        world.kms.rotate_all(&options, Rewrap::No, |_| {}),
+        other.rotate_all(&options, Rewrap::No, |_| {}),
+    );
+    assert_eq!((a.unwrap().done, b.unwrap().done), (40, 40));
+    for id in &ids {
+        assert_eq!(versions(&world, id).await, 2, "{id}");
+    }
+}
+
+#[tokio::test]
+async fn one_scopes_failure_is_listed_and_does_not_stop_the_others() {
+    let (world, ids) = world_of(7).await;
+    world
+        .repository
+        .tamper(|scopes| scopes[3].root_key_versions[0].key[5] ^= 1);
+    let options = CampaignOptions::new("c").batch_size(3);
+    let outcome = world
+        .kms
+        .rotate_all(&options, Rewrap::Yes, |_| {})
+        .await
+        .unwrap();
+    assert_eq!(outcome.done, 6);
+    assert_eq!(outcome.failures.len(), 1);
+    assert_eq!(outcome.failures[0].scope, ids[3]);
+    assert_eq!(outcome.failures[0].kind, "TamperedKey");
+    assert_eq!(versions(&world, &ids[3]).await, 1);
+
+    // Mended, it is done when the campaign is carried on, and the others are left alone.
+    world
+        .repository
+        .tamper(|scopes| scopes[3].root_key_versions[0].key[5] ^= 1);
+    let outcome = world
+        .kms
+        .rotate_all(&options, Rewrap::Yes, |_| {})
+        .await
+        .unwrap();
+    assert_eq!((outcome.done, outcome.failures.len()), (7, 0));
+    for id in &ids {
+        assert_eq!(versions(&world, id).await, 2);
+    }
+}
+
+#[tokio::test]
+async fn the_filters_choose_scopes_by_list_age_and_root_key() {
+    let (world, ids) = world_of(5).await;
+    let some = CampaignOptions::new("some").scopes([ids[1].clone(), ids[4].clone()]);
+    assert_eq!(
+        world
+            .kms
+            .rotate_all(&some, Rewrap::No, |_| {})
+            .await
+            .unwrap()
+            .done,
+        2
+    );
+    let old = CampaignOptions::new("old").older_than(Duration::from_secs(3600));
+    assert_eq!(
+        world
+            .kms
+            .rotate_all(&old, Rewrap::No, |_| {})
+            .await
+            .unwrap()
+            .done,
+        0
+    );
+    let elsewhere = CampaignOptions::new("elsewhere").wrapped_by("another");
+    assert_eq!(
+        world
+            .kms
+            .rotate_all(&elsewhere, Rewrap::No, |_| {})
+            .await
+            .unwrap()
+            .done,
+        0
+    );
+    let here = CampaignOptions::new("here").wrapped_by("root");
+    assert_eq!(
+        world
+            .kms
+            .rotate_all(&here, Rewrap::No, |_| {})
+            .await
+            .unwrap()
+            .done,
+        5
+    );
+    // Nothing is under a foreign root.
+    let moved = CampaignOptions::new("moved");
+    let outcome = world
+        .kms
+        .rewrap_all(&moved, RewrapKeys::ForeignRoot, |_| {})
+        .await
+        .unwrap();
+    assert_eq!((outcome.done, outcome.failures.len()), (0, 0));
+}
+
+#[tokio::test]
+async fn an_id_that_belongs_to_another_campaign_is_refused() {
+    let (world, _) = world_of(1).await;
+    let options = CampaignOptions::new("c");
+    world
+        .kms
+        .rotate_all(&options, Rewrap::No, |_| {})
+        .await
+        .unwrap();
+    let kinds = [
+        world.kms.rotate_all(&options, Rewrap::Yes, |_| {}).await,
+        world
+            .kms
+            .rewrap_all(&options, RewrapKeys::All, |_| {})
+            .await,
+        world
+            .kms
+            .rotate_all(
+                &options.clone().older_than(Duration::from_secs(1)),
+                Rewrap::No,
+                |_| {},
+            )
+            .await,
+    ]
+    .map(|result| result.unwrap_err().kind());
+    assert_eq!(kinds, [ErrorKind::CampaignMismatch; 3]);
+    let blank = world
+        .kms
+        .rotate_all(&CampaignOptions::new(" "), Rewrap::No, |_| {})
+        .await;
+    assert_eq!(blank.unwrap_err().kind(), ErrorKind::InvalidConfiguration);
+}
