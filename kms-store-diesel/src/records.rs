@@ -1,12 +1,12 @@
 //! Rows as queries give them, put together into what the core calls the rows of a scope.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::SystemTime;
 
 use diesel::Queryable;
 use kms_core::{
-    CollectionVersion, DataKeyId, DataKeyRow, DataKeyVersionId, DataKeyVersionRow, Purpose,
-    RootKeyId, RootKeyVersionId, RootKeyVersionRow, ScopeId, ScopeRows,
+    CollectionVersion, DataKeyId, DataKeyRow, DataKeyVersionId, DataKeyVersionRow, Lack,
+    MissingKeys, Purpose, RootKeyId, RootKeyVersionId, RootKeyVersionRow, ScopeId, ScopeRows,
 };
 
 use crate::stored_time::StoredTime;
@@ -99,6 +99,32 @@ impl KeyRecords {
         scopes.iter_mut().for_each(ScopeRows::sort);
         scopes
     }
+}
+
+/// Puts pairs of scope and lacking purpose together by scope. `None` says that the scope has no root key.
+pub(crate) fn missing_keys(
+    rows: impl Iterator<Item = (String, Option<String>)>,
+) -> Vec<MissingKeys> {
+    let mut lacks: BTreeMap<String, Lack> = BTreeMap::new();
+    for (scope, purpose) in rows {
+        let lack = lacks
+            .entry(scope)
+            .or_insert_with(|| Lack::Purposes(Vec::new()));
+        match (lack, purpose) {
+            (Lack::Purposes(purposes), Some(purpose)) => {
+                purposes.push(Purpose::from_stored(&purpose));
+            }
+            (lack, None) => *lack = Lack::RootKey,
+            (Lack::RootKey, Some(_)) => {}
+        }
+    }
+    lacks
+        .into_iter()
+        .map(|(scope, lack)| MissingKeys {
+            scope: ScopeId::from_stored(&scope),
+            lack,
+        })
+        .collect()
 }
 
 fn data_keys_by_root_key(

@@ -1,0 +1,104 @@
+//! A batch of a campaign: its changes and its progress in one transaction.
+
+use std::time::Duration;
+
+use kms_core::{Advance, CampaignFailure, CampaignStep, ChangeSet, Error, ErrorKind};
+
+use super::apply;
+use crate::dialect::Dialect;
+use crate::failure::{Failure, Verdict};
+
+/// Moves the cursor, applies, and records. Runs inside a transaction that is rolled back if this fails.
+///
+/// The campaign's row is locked first. No other change touches it, so that this adds nothing to the
+/// order of locks.
+pub(crate) fn apply_step<C: Dialect>(
+    connection: &mut C,
+    changes: &[&ChangeSet],
+    step: &CampaignStep,
+    wait: Option<Duration>,
+) -> Result<Vec<Verdict>, Failure> {
+    advance(connection, changes, step)?;
+    let verdicts = if changes.is_empty() {
+        Vec::new()
+    } else {
+        // In a savepoint: when all are refused the counter of changes must not move, but the failures
+        // are to be kept.
+        match connection.transaction(|connection| apply(connection, changes, wait)) {
+            Ok(verdicts) | Err(Failure::NoneApplied(verdicts)) => verdicts,
+            Err(failure) => return Err(failure),
+        }
+    };
+    record(connection, changes, &verdicts, step)?;
+    Ok(verdicts)
+}
+
+fn advance<C: Dialect>(
+    connection: &mut C,
+    changes: &[&ChangeSet],
+    step: &CampaignStep,
+) -> Result<(), Failure> {
+    let campaign = &step.campaign;
+    let in_place = match &step.advance {
+        Advance::To { from, to } => connection.move_cursor(campaign, from.as_ref(), to)?,
+        Advance::Finish { from } => connection.finish_campaign(campaign, from.as_ref())?,
+        Advance::Retry => {
+            connection.lock_campaign(campaign)? && {
+                let failed = connection.failed_scopes(campaign)?;
+                scopes(changes, step)
+                    .iter()
+                    .all(|scope| failed.contains(*scope))
+            }
+        }
+    };
+    if in_place {
+        return Ok(());
+    }
+    let detail = match connection.campaign(campaign)? {
+        None => "there is no such campaign",
+        Some(_) => "another process carries on the same campaign",
+    };
+    Err(Failure::Ready(
+        Error::new(ErrorKind::Conflict)
+            .with_detail(detail)
+            .with_context("campaign", campaign),
+    ))
+}
+
+fn record<C: Dialect>(
+    connection: &mut C,
+    changes: &[&ChangeSet],
+    verdicts: &[Verdict],
+    step: &CampaignStep,
+) -> Result<(), Failure> {
+    connection.remove_failures(&step.campaign, &scopes(changes, step))?;
+    let mut failures = step.failures.clone();
+    for (change, verdict) in changes.iter().zip(verdicts) {
+        if let Err(refusal) = verdict {
+            failures.push(CampaignFailure {
+                scope: change.scope.clone(),
+                kind: refusal.error.kind().name().to_owned(),
+                message: refusal.error.to_string(),
+            });
+        }
+    }
+    if !failures.is_empty() {
+        connection.insert_failures(&step.campaign, &failures)?;
+    }
+    let done = verdicts.iter().filter(|verdict| verdict.is_ok()).count();
+    if done > 0 {
+        connection.add_done(&step.campaign, i64::try_from(done).unwrap_or(i64::MAX))?;
+    }
+    Ok(())
+}
+
+/// Every scope that the step has an answer for.
+fn scopes<'a>(changes: &[&'a ChangeSet], step: &'a CampaignStep) -> Vec<&'a str> {
+    let changed = changes.iter().map(|change| &change.scope);
+    let failed = step.failures.iter().map(|failure| &failure.scope);
+    changed
+        .chain(failed)
+        .chain(&step.settled)
+        .map(kms_core::ScopeId::as_str)
+        .collect()
+}

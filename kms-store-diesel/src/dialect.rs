@@ -1,0 +1,187 @@
+//! What each database does in its own words, below the logic that is the same for both.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use diesel::QueryResult;
+use diesel::connection::{AnsiTransactionManager, Connection};
+use diesel::r2d2::R2D2Connection;
+use diesel::result::Error as QueryError;
+use kms_core::{
+    CampaignFailure, CampaignState, CollectionVersion, DataKeyVersionId, DeletionTarget,
+    KeyVersionId, MissingKeys, NewCampaign, Purpose, Referencer, RootKeyId, ScopeFilter, ScopeId,
+    Snapshot,
+};
+
+use crate::failure::{Failure, Refusal};
+use crate::writes::{
+    NewDataKeyRecord, NewDataKeyVersionRecord, NewRootKeyRecord, NewRootKeyVersionRecord,
+    RewrappedDataKeyRecord, RewrappedRootKeyRecord,
+};
+
+/// The versions that a database says it has, each `None` where its table is missing or empty.
+#[derive(Debug, Default)]
+pub(crate) struct SchemaVersions {
+    pub(crate) shared: Option<String>,
+    pub(crate) extension: Option<String>,
+}
+
+/// Statements that read the same for both databases; written once, in `key_tables.rs`, and compiled
+/// against the `schema.rs` of each.
+pub(crate) trait KeyTables: Connection<TransactionManager = AnsiTransactionManager> {
+    fn owner(&mut self, id: &KeyVersionId) -> QueryResult<Option<String>>;
+
+    fn insert_data_keys(&mut self, rows: &[NewDataKeyRecord<'_>]) -> QueryResult<()>;
+
+    /// Deletes a root key with all below it, or one version. Gives the number of rows named.
+    fn delete_target(
+        &mut self,
+        root_key: &RootKeyId,
+        target: &DeletionTarget,
+    ) -> QueryResult<usize>;
+
+    fn insert_campaign(&mut self, new: &NewCampaign) -> QueryResult<()>;
+
+    fn campaign(&mut self, id: &str) -> QueryResult<Option<CampaignState>>;
+
+    /// Moves the cursor, and thereby locks the campaign. Gives whether it was where it was expected.
+    fn move_cursor(
+        &mut self,
+        campaign: &str,
+        from: Option<&ScopeId>,
+        to: &ScopeId,
+    ) -> QueryResult<bool>;
+
+    /// As [`move_cursor`](Self::move_cursor), to the end.
+    fn finish_campaign(&mut self, campaign: &str, from: Option<&ScopeId>) -> QueryResult<bool>;
+
+    /// Locks the campaign. Gives whether there is one.
+    fn lock_campaign(&mut self, campaign: &str) -> QueryResult<bool>;
+
+    fn failed_scopes(&mut self, campaign: &str) -> QueryResult<HashSet<String>>;
+
+    fn remove_failures(&mut self, campaign: &str, scopes: &[&str]) -> QueryResult<()>;
+
+    fn insert_failures(&mut self, campaign: &str, failures: &[CampaignFailure]) -> QueryResult<()>;
+
+    fn add_done(&mut self, campaign: &str, count: i64) -> QueryResult<()>;
+}
+
+/// A connection to one of the databases.
+pub(crate) trait Dialect:
+    KeyTables + Reading + Writing + R2D2Connection + Send + 'static
+{
+}
+
+impl<C: KeyTables + Reading + Writing + R2D2Connection + Send + 'static> Dialect for C {}
+
+/// Queries that differ between the databases.
+pub(crate) trait Reading {
+    /// Never fails for a missing table.
+    fn schema_versions(&mut self) -> QueryResult<SchemaVersions>;
+
+    fn collection(&mut self) -> QueryResult<CollectionVersion>;
+
+    /// The collection version and the rows of these scopes, in one snapshot.
+    fn snapshot(&mut self, scopes: &[&str]) -> QueryResult<Snapshot>;
+
+    fn scopes(
+        &mut self,
+        filter: &ScopeFilter,
+        after: Option<&ScopeId>,
+        limit: i64,
+    ) -> QueryResult<Vec<String>>;
+
+    fn missing(
+        &mut self,
+        purposes: &[Purpose],
+        scopes: Option<&[ScopeId]>,
+    ) -> QueryResult<Vec<MissingKeys>>;
+
+    fn copies(
+        &mut self,
+        scope: &ScopeId,
+        ciphertexts: &[Vec<u8>],
+    ) -> QueryResult<Vec<KeyVersionId>>;
+
+    fn referencers(&mut self) -> QueryResult<Vec<Referencer>>;
+}
+
+/// Changes that differ between the databases.
+pub(crate) trait Writing {
+    /// Begins a transaction that is going to write.
+    fn begin_writing(&mut self) -> QueryResult<()>;
+
+    /// Whether the failure of a statement means that a lock was not to be had.
+    fn is_busy(error: &QueryError) -> bool;
+
+    fn scramble_collection(&mut self) -> QueryResult<()>;
+
+    /// Bumps the collection version if asked, then locks these root keys in order of their ids. Waits
+    /// for a lock as long as `wait` says, or for `None` as long as the connection is set to.
+    fn lock(
+        &mut self,
+        bump: bool,
+        root_keys: &[&str],
+        wait: Option<Duration>,
+    ) -> Result<(), Failure>;
+
+    /// Inserts those whose scope has no root key yet, and gives their ids.
+    fn insert_root_keys(&mut self, rows: &[NewRootKeyRecord<'_>]) -> QueryResult<HashSet<String>>;
+
+    /// Gives the ids with the numbers that the database assigned.
+    fn insert_root_key_versions(
+        &mut self,
+        rows: &[NewRootKeyVersionRecord<'_>],
+    ) -> QueryResult<Vec<(String, i64)>>;
+
+    /// Gives the ids with the numbers that the database assigned.
+    fn insert_data_key_versions(
+        &mut self,
+        rows: &[NewDataKeyVersionRecord<'_>],
+    ) -> QueryResult<Vec<(String, i64)>>;
+
+    fn rewrap_root_key_versions(
+        &mut self,
+        rows: &[RewrappedRootKeyRecord<'_>],
+    ) -> QueryResult<usize>;
+
+    fn rewrap_data_key_versions(
+        &mut self,
+        rows: &[RewrappedDataKeyRecord<'_>],
+    ) -> QueryResult<usize>;
+
+    /// Deletes, unless a foreign key of the application stands against it. Called in a savepoint.
+    fn delete(&mut self, deletion: &DeletionPlan<'_>) -> Result<(), DeletionFailure>;
+}
+
+/// A deletion whose rows are known.
+#[derive(Debug)]
+pub(crate) struct DeletionPlan<'a> {
+    pub(crate) root_key: &'a RootKeyId,
+    pub(crate) target: &'a DeletionTarget,
+    /// The data key versions that go.
+    pub(crate) data_key_versions: Vec<&'a DataKeyVersionId>,
+    pub(crate) referencers: &'a [Referencer],
+    /// Whether it must be proven that nothing is lost.
+    pub(crate) proven: bool,
+}
+
+/// Why a deletion did not happen.
+#[derive(Debug)]
+pub(crate) enum DeletionFailure {
+    Refused(Refusal),
+    Query(QueryError),
+}
+
+impl From<QueryError> for DeletionFailure {
+    fn from(error: QueryError) -> Self {
+        Self::Query(error)
+    }
+}
+
+impl From<kms_core::Error> for DeletionFailure {
+    fn from(error: kms_core::Error) -> Self {
+        Self::Refused(error.into())
+    }
+}

@@ -1,0 +1,168 @@
+//! What goes wrong between the database and the core's error type.
+
+use diesel::result::{DatabaseErrorKind, Error as QueryError};
+use kms_core::{Error, ErrorKind, Receipt};
+
+/// What became of one change set of a batch.
+pub(crate) type Verdict = Result<Receipt, Refusal>;
+
+/// Why a change set was not applied.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) error: Error,
+    /// Somebody holds the row for a moment: a new transaction may find it free.
+    pub(crate) passing: bool,
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self {
+            error,
+            passing: false,
+        }
+    }
+}
+
+/// Why a transaction, or a single query, came to nothing.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// A statement failed, and nothing was committed.
+    Query(QueryError),
+    /// The commit failed.
+    Commit(QueryError),
+    /// The server took this transaction to break a deadlock.
+    Deadlock,
+    /// All change sets were refused, so that the transaction is to be rolled back.
+    NoneApplied(Vec<Verdict>),
+    /// An error that is ready to be handed out.
+    Ready(Error),
+}
+
+impl From<QueryError> for Failure {
+    fn from(error: QueryError) -> Self {
+        Self::Query(error)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Ready(error)
+    }
+}
+
+impl Failure {
+    /// Whether the connection is gone and nothing was committed on it: trying once more is safe.
+    pub(crate) fn lost_before_commit(&self) -> bool {
+        matches!(self, Self::Query(error) if is_lost(error))
+    }
+
+    /// Whether the connection is gone.
+    pub(crate) fn lost(&self) -> bool {
+        matches!(self, Self::Query(error) | Self::Commit(error) if is_lost(error))
+    }
+
+    /// Whether the server found that this transaction can't stand beside another one; nothing was written.
+    pub(crate) fn is_serialization(&self) -> bool {
+        match self {
+            Self::Deadlock => true,
+            Self::Query(error) | Self::Commit(error) => is_serialization(error),
+            Self::NoneApplied(_) | Self::Ready(_) => false,
+        }
+    }
+
+    /// Whether the database gave an error that says nothing to diesel: a table may be missing.
+    pub(crate) fn is_unclassified(&self) -> bool {
+        matches!(
+            self,
+            Self::Query(QueryError::DatabaseError(DatabaseErrorKind::Unknown, _))
+        )
+    }
+
+    /// The error to hand out, in a transaction of our own.
+    pub(crate) fn into_error(self) -> Error {
+        match self {
+            Self::Query(error) => query_error(error),
+            Self::Commit(error) => commit_error(error),
+            Self::Deadlock => conflict("the server ended the transaction to break a deadlock"),
+            Self::NoneApplied(verdicts) => verdicts
+                .into_iter()
+                .find_map(Result::err)
+                .map_or_else(|| Error::new(ErrorKind::Internal), |refusal| refusal.error),
+            Self::Ready(error) => error,
+        }
+    }
+}
+
+/// The error for a failed statement.
+pub(crate) fn query_error(error: QueryError) -> Error {
+    if is_lost(&error) {
+        return Error::new(ErrorKind::DatabaseUnreachable)
+            .with_detail("the connection was closed")
+            .with_source(error);
+    }
+    if is_serialization(&error) {
+        return conflict("the server could not put it in order with another transaction")
+            .with_source(error);
+    }
+    let refused = Error::new(ErrorKind::Database);
+    match table_of(&error) {
+        Some(table) => refused.with_context("table", table),
+        None => refused,
+    }
+    .with_source(error)
+}
+
+fn commit_error(error: QueryError) -> Error {
+    match &error {
+        // Whether the server had read the command can't be known from here.
+        lost if is_lost(lost) => Error::new(ErrorKind::OutcomeUnknown).with_source(error),
+        QueryError::DatabaseError(DatabaseErrorKind::ForeignKeyViolation, _) => in_use(error),
+        _ => query_error(error),
+    }
+}
+
+/// The error of a foreign key that a deletion would break, naming the table that uses the row.
+pub(crate) fn in_use(error: QueryError) -> Error {
+    let refused = Error::new(ErrorKind::InUse);
+    match table_of(&error) {
+        Some(table) => refused.with_context("table", table),
+        None => refused,
+    }
+    .with_source(error)
+}
+
+fn conflict(detail: &'static str) -> Error {
+    Error::new(ErrorKind::Conflict).with_detail(detail)
+}
+
+pub(crate) fn is_lost(error: &QueryError) -> bool {
+    match error {
+        QueryError::DatabaseError(
+            DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::UnableToSendCommand,
+            _,
+        )
+        | QueryError::BrokenTransactionManager => true,
+        QueryError::RollbackErrorOnCommit { commit_error, .. } => is_lost(commit_error),
+        _ => false,
+    }
+}
+
+pub(crate) fn is_serialization(error: &QueryError) -> bool {
+    match error {
+        QueryError::DatabaseError(DatabaseErrorKind::SerializationFailure, _) => true,
+        QueryError::RollbackErrorOnCommit { commit_error, .. } => is_serialization(commit_error),
+        _ => false,
+    }
+}
+
+/// Whether the whole transaction suffers from this error, not only the statement that met it.
+pub(crate) fn ends_transaction(error: &QueryError) -> bool {
+    is_lost(error) || is_serialization(error)
+}
+
+fn table_of(error: &QueryError) -> Option<String> {
+    match error {
+        QueryError::DatabaseError(_, information) => information.table_name().map(str::to_owned),
+        _ => None,
+    }
+}

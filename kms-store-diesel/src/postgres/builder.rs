@@ -1,0 +1,163 @@
+//! How a repository on Postgres is made.
+
+use std::fmt;
+use std::time::Duration;
+
+use diesel::PgConnection;
+use diesel::connection::SimpleConnection as _;
+use diesel::r2d2::{ConnectionManager, CustomizeConnection, Error as ManagerError, Pool};
+use kms_core::{Error, ErrorKind, Result};
+
+use super::address::Address;
+use crate::connections::{Connections, Limits, PoolSettings};
+use crate::repository::DieselRepository;
+
+/// Keys in Postgres, 15 or later.
+///
+/// The schema is that of `kms-migrations`, in whichever schema of the database comes first in the
+/// connection's `search_path`.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use kms_store_diesel::PostgresRepository;
+///
+/// let repository = PostgresRepository::builder("postgres://app@localhost/app")
+///     .pool_size(8)
+///     .lock_timeout(Duration::from_secs(2))
+///     .build()?;
+/// # Ok::<(), kms_core::Error>(())
+/// ```
+pub type PostgresRepository = DieselRepository<PgConnection>;
+
+impl PostgresRepository {
+    /// Settings for a pool of its own. The address is a libpq connection string: a URI
+    /// (`postgres://user:password@host:5432/database?sslmode=verify-full`) or keywords (`host=… dbname=…`).
+    #[must_use]
+    pub fn builder(address: impl Into<String>) -> PostgresBuilder {
+        PostgresBuilder {
+            address: address.into(),
+            size: 10,
+            limits: Limits::default(),
+        }
+    }
+
+    /// Over a pool that the application already has. How long a call waits for a connection is the pool's
+    /// `connection_timeout`; `statement_timeout` is what the pool's connections are set to; a change waits
+    /// 5 seconds for a lock.
+    ///
+    /// Build the pool with `test_on_check_out(false)`: else each call costs a query more.
+    #[must_use]
+    pub fn from_pool(pool: Pool<ConnectionManager<PgConnection>>) -> Self {
+        Self::over(Connections::from_pool(pool))
+    }
+}
+
+/// Settings of a [`PostgresRepository`] with a pool of its own.
+#[derive(Clone)]
+#[must_use = "build it"]
+pub struct PostgresBuilder {
+    address: String,
+    size: u32,
+    limits: Limits,
+}
+
+impl PostgresBuilder {
+    /// Connections at most; 10 if not set. They are opened when needed, and closed after ten idle minutes.
+    pub fn pool_size(mut self, connections: u32) -> Self {
+        self.size = connections;
+        self
+    }
+
+    /// How long a call waits for a connection, and how long the server may take to accept one (rounded up
+    /// to full seconds, at least 2); 5 seconds if not set.
+    pub fn connection_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.connection = timeout;
+        self
+    }
+
+    /// How long a statement waits for a lock (`lock_timeout`); 5 seconds if not set.
+    pub fn lock_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.lock = timeout;
+        self
+    }
+
+    /// How long a statement may take (`statement_timeout`); 30 seconds if not set.
+    pub fn statement_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.statement = timeout;
+        self
+    }
+
+    /// Makes the repository. Connects to nothing yet: a server that is not there is found at the first
+    /// call, by [`ErrorKind::DatabaseUnreachable`] within the connection timeout.
+    ///
+    /// Unless the address says otherwise, TCP keep-alives find a server that vanished after about a minute.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidConfiguration`] for an address that is no connection string, a pool of no
+    /// connections, or a timeout of zero.
+    pub fn build(self) -> Result<PostgresRepository> {
+        let Limits {
+            connection,
+            lock,
+            statement,
+        } = self.limits;
+        if self.size == 0 || connection.is_zero() || lock.is_zero() || statement.is_zero() {
+            return Err(Error::new(ErrorKind::InvalidConfiguration)
+                .with_operation("PostgresRepository::builder")
+                .with_detail("the pool size and the timeouts must be more than zero"));
+        }
+        let address = Address::new(&self.address)?;
+        let url = address.with_defaults(&[
+            ("connect_timeout", whole_seconds(connection).to_string()),
+            ("keepalives_idle", "30".to_owned()),
+            ("keepalives_interval", "10".to_owned()),
+            ("keepalives_count", "3".to_owned()),
+            ("tcp_user_timeout", "60000".to_owned()),
+        ]);
+        Ok(PostgresRepository::over(Connections::new(PoolSettings {
+            url,
+            size: self.size,
+            limits: self.limits,
+            customizer: Box::new(Session {
+                settings: format!(
+                    "set statement_timeout = {}; set lock_timeout = {}; \
+                     set idle_in_transaction_session_timeout = {}",
+                    statement.as_millis().max(1),
+                    lock.as_millis().max(1),
+                    // Between two statements of a change nothing is waited for; this is for a process
+                    // that was stopped in the middle.
+                    statement.as_millis().max(1),
+                ),
+            }),
+            redact: Box::new(move |message| address.redact(message)),
+        })))
+    }
+}
+
+impl fmt::Debug for PostgresBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresBuilder")
+            .field("size", &self.size)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+/// libpq takes whole seconds, and makes 2 of 1.
+fn whole_seconds(timeout: Duration) -> u64 {
+    (timeout.as_secs() + u64::from(timeout.subsec_nanos() > 0)).max(2)
+}
+
+#[derive(Debug)]
+struct Session {
+    settings: String,
+}
+
+impl CustomizeConnection<PgConnection, ManagerError> for Session {
+    fn on_acquire(&self, connection: &mut PgConnection) -> Result<(), ManagerError> {
+        connection
+            .batch_execute(&self.settings)
+            .map_err(ManagerError::QueryError)
+    }
+}

@@ -1,0 +1,362 @@
+//! The core's `Repository` on a pool of diesel connections.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use diesel::connection::{AnsiTransactionManager, TransactionManager as _};
+use diesel::r2d2::R2D2Connection;
+use kms_core::{
+    CampaignState, CampaignStep, ChangeSet, CollectionVersion, Error, ErrorKind, KeyVersionId,
+    MissingKeys, NewCampaign, Outcome, Purpose, Referencer, Repository, Resolution, Result,
+    ScopeFilter, ScopeId, Snapshot,
+};
+
+use crate::apply::{apply, apply_step};
+use crate::connections::{Connections, check};
+use crate::dialect::Dialect;
+use crate::failure::{Failure, Verdict, ends_transaction};
+use crate::transaction::in_own_transaction;
+use crate::writes::NewRootKeyRecord;
+
+/// Pauses before a transaction is run again because somebody held a row for a moment. Nothing is locked
+/// meanwhile.
+const PAUSES: [Duration; 3] = [
+    Duration::from_millis(10),
+    Duration::from_millis(40),
+    Duration::from_millis(150),
+];
+
+/// Keys in a database that diesel reaches. Named by the database:
+#[cfg_attr(
+    feature = "postgres",
+    doc = "[`PostgresRepository`](crate::PostgresRepository)"
+)]
+#[cfg_attr(
+    feature = "sqlite",
+    doc = "[`SqliteRepository`](crate::SqliteRepository)"
+)]
+///
+/// Every call runs on a connection of the pool, on a thread where blocking is allowed; it needs a tokio
+/// runtime of either flavour with its time driver. As many calls as the pool has connections run at one
+/// time, the others wait as tasks. A clone shares the pool.
+///
+/// # Errors
+///
+/// Of every call: [`ErrorKind::DatabaseUnreachable`] if no connection could be made in time;
+/// [`ErrorKind::DatabaseBusy`] if none was free, or a lock was not granted, in time;
+/// [`ErrorKind::SchemaVersion`] if a table is missing; [`ErrorKind::Database`] for what else the database
+/// refused. Neither they nor `Debug` show the connection string or a password.
+///
+/// A connection that the server closed is replaced, and the call runs once more, where nothing can have
+/// been committed. If the answer to a commit was lost, that is [`ErrorKind::OutcomeUnknown`].
+pub struct DieselRepository<C: R2D2Connection + Send + 'static> {
+    connections: Connections<C>,
+}
+
+impl<C: R2D2Connection + Send + 'static> DieselRepository<C> {
+    pub(crate) fn over(connections: Connections<C>) -> Self {
+        Self { connections }
+    }
+}
+
+impl<C: R2D2Connection + Send + 'static> Clone for DieselRepository<C> {
+    fn clone(&self) -> Self {
+        Self {
+            connections: self.connections.clone(),
+        }
+    }
+}
+
+impl<C: R2D2Connection + Send + 'static> fmt::Debug for DieselRepository<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DieselRepository")
+            .field("connections", &self.connections)
+            .finish()
+    }
+}
+
+#[async_trait]
+impl<C: Dialect> Repository for DieselRepository<C> {
+    async fn validate_schema(&self) -> Result<String> {
+        let versions = self
+            .read("validate_schema", |connection| connection.schema_versions())
+            .await?;
+        check(&versions)
+    }
+
+    async fn collection_version(&self) -> Result<CollectionVersion> {
+        self.read("collection_version", |connection| connection.collection())
+            .await
+    }
+
+    async fn scramble_collection_version(&self) -> Result<()> {
+        self.connections
+            .run("announce_restore", |connection| {
+                in_own_transaction(connection, |connection| {
+                    Ok(connection.scramble_collection()?)
+                })
+            })
+            .await
+    }
+
+    async fn load(&self, scopes: &[ScopeId]) -> Result<Snapshot> {
+        let scopes = scopes.to_vec();
+        self.read("load", move |connection| {
+            let scopes: Vec<_> = scopes.iter().map(ScopeId::as_str).collect();
+            connection.snapshot(&scopes)
+        })
+        .await
+    }
+
+    async fn scope_of(&self, id: &KeyVersionId) -> Result<Option<ScopeId>> {
+        let id = id.clone();
+        let scope = self
+            .read("scope_of", move |connection| connection.owner(&id))
+            .await?;
+        Ok(scope.as_deref().map(ScopeId::from_stored))
+    }
+
+    async fn apply(&self, changes: Arc<[ChangeSet]>) -> Result<Vec<Outcome>> {
+        if changes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let wait = self.connections.limits.lock;
+        self.connections
+            .run("apply", move |connection| {
+                apply_patiently(connection, &changes, wait)
+            })
+            .await
+            .map(outcomes)
+    }
+
+    async fn resolve(&self, changes: Arc<[ChangeSet]>) -> Result<Vec<Resolution>> {
+        let wait = self.connections.limits.lock;
+        self.connections
+            .run("resolve", move |connection| {
+                await_end(connection, &changes, wait)?;
+                let scopes: Vec<_> = changes.iter().map(|change| change.scope.as_str()).collect();
+                let found = connection.snapshot(&scopes)?.scopes;
+                Ok(changes
+                    .iter()
+                    .map(|change| {
+                        change.resolution(found.iter().find(|rows| rows.scope == change.scope))
+                    })
+                    .collect())
+            })
+            .await
+    }
+
+    async fn scopes(
+        &self,
+        filter: &ScopeFilter,
+        after: Option<&ScopeId>,
+        limit: usize,
+    ) -> Result<Vec<ScopeId>> {
+        let (filter, after) = (filter.clone(), after.cloned());
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let scopes = self
+            .read("scopes", move |connection| {
+                connection.scopes(&filter, after.as_ref(), limit)
+            })
+            .await?;
+        Ok(scopes
+            .iter()
+            .map(|scope| ScopeId::from_stored(scope))
+            .collect())
+    }
+
+    async fn missing(
+        &self,
+        purposes: &[Purpose],
+        scopes: Option<&[ScopeId]>,
+    ) -> Result<Vec<MissingKeys>> {
+        let (purposes, scopes) = (purposes.to_vec(), scopes.map(<[_]>::to_vec));
+        self.read("missing", move |connection| {
+            connection.missing(&purposes, scopes.as_deref())
+        })
+        .await
+    }
+
+    async fn copies(&self, scope: &ScopeId, ciphertexts: &[Vec<u8>]) -> Result<Vec<KeyVersionId>> {
+        let (scope, ciphertexts) = (scope.clone(), ciphertexts.to_vec());
+        self.read("copies", move |connection| {
+            connection.copies(&scope, &ciphertexts)
+        })
+        .await
+    }
+
+    async fn referencers(&self) -> Result<Vec<Referencer>> {
+        self.read("referencers", |connection| connection.referencers())
+            .await
+    }
+
+    async fn start_campaign(&self, new: &NewCampaign) -> Result<CampaignState> {
+        let new = new.clone();
+        self.connections
+            .run("start_campaign", move |connection| {
+                in_own_transaction(connection, |connection| {
+                    connection.insert_campaign(&new)?;
+                    connection
+                        .campaign(&new.id)?
+                        .ok_or_else(|| Error::new(ErrorKind::Internal).into())
+                })
+            })
+            .await
+    }
+
+    async fn apply_step(
+        &self,
+        changes: Arc<[ChangeSet]>,
+        step: CampaignStep,
+    ) -> Result<Vec<Outcome>> {
+        let wait = self.connections.limits.lock;
+        self.connections
+            .run("apply_step", move |connection| {
+                let changes: Vec<_> = changes.iter().collect();
+                retried(
+                    || {
+                        in_own_transaction(connection, |connection| {
+                            apply_step(connection, &changes, &step, Some(wait))
+                        })
+                    },
+                    Failure::is_serialization,
+                )
+                // A conflict would say that the cursor is elsewhere.
+                .map_err(|failure| {
+                    if failure.is_serialization() {
+                        Error::new(ErrorKind::DatabaseBusy)
+                            .with_source(failure.into_error())
+                            .into()
+                    } else {
+                        failure
+                    }
+                })
+            })
+            .await
+            .map(outcomes)
+    }
+}
+
+impl<C: Dialect> DieselRepository<C> {
+    async fn read<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        query: impl Fn(&mut C) -> diesel::QueryResult<T> + Send + 'static,
+    ) -> Result<T> {
+        self.connections
+            .run(operation, move |connection| Ok(query(connection)?))
+            .await
+    }
+}
+
+/// Applies in one transaction, and what was refused for a passing reason in further ones.
+fn apply_patiently<C: Dialect>(
+    connection: &mut C,
+    changes: &[ChangeSet],
+    wait: Duration,
+) -> Result<Vec<Verdict>, Failure> {
+    let all: Vec<_> = changes.iter().collect();
+    let mut verdicts = apply_together(connection, &all, wait)?;
+    for pause in PAUSES {
+        let again: Vec<_> = (0..all.len())
+            .filter(|&position| matches!(&verdicts[position], Err(refusal) if refusal.passing))
+            .collect();
+        if again.is_empty() {
+            break;
+        }
+        std::thread::sleep(pause);
+        let changes: Vec<_> = again.iter().map(|&position| all[position]).collect();
+        match apply_together(connection, &changes, wait) {
+            Ok(new) => {
+                for (position, verdict) in again.into_iter().zip(new) {
+                    verdicts[position] = verdict;
+                }
+            }
+            // The others may be committed: what is open stays refused as it was.
+            Err(_) if verdicts.iter().any(Result::is_ok) => break,
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(verdicts)
+}
+
+fn apply_together<C: Dialect>(
+    connection: &mut C,
+    changes: &[&ChangeSet],
+    wait: Duration,
+) -> Result<Vec<Verdict>, Failure> {
+    let result = retried(
+        || {
+            in_own_transaction(connection, |connection| {
+                apply(connection, changes, Some(wait))
+            })
+        },
+        Failure::is_serialization,
+    );
+    match result {
+        Err(Failure::NoneApplied(verdicts)) => Ok(verdicts),
+        other => other,
+    }
+}
+
+/// Runs a transaction again if it came to nothing for a reason that passes.
+fn retried<T>(
+    mut transaction: impl FnMut() -> Result<T, Failure>,
+    passing: impl Fn(&Failure) -> bool,
+) -> Result<T, Failure> {
+    for pause in PAUSES {
+        match transaction() {
+            Err(failure) if passing(&failure) => std::thread::sleep(pause),
+            other => return other,
+        }
+    }
+    transaction()
+}
+
+/// Waits until a transaction that wrote these changes has ended, by asking for what it holds: the root
+/// keys, and for a creation the place of the root key. Nothing is written.
+fn await_end<C: Dialect>(
+    connection: &mut C,
+    changes: &[ChangeSet],
+    wait: Duration,
+) -> Result<(), Failure> {
+    let mut root_keys: Vec<_> = changes
+        .iter()
+        .map(|change| change.root_key.as_str())
+        .collect();
+    root_keys.sort_unstable();
+    let mut created: Vec<_> = changes
+        .iter()
+        .filter(|change| change.insert.root_key)
+        .map(|change| NewRootKeyRecord {
+            id: change.root_key.as_str(),
+            scope: change.scope.as_str(),
+        })
+        .collect();
+    created.sort_unstable_by_key(|row| row.scope);
+    connection.begin_writing()?;
+    let waited = connection
+        .lock(false, &root_keys, Some(wait))
+        .and_then(|()| {
+            if created.is_empty() {
+                return Ok(());
+            }
+            match connection.insert_root_keys(&created) {
+                Err(error) if ends_transaction(&error) => Err(error.into()),
+                // The application may have no row of the scope any more; the wait is over all the same.
+                _ => Ok(()),
+            }
+        });
+    let rolled_back = AnsiTransactionManager::rollback_transaction(connection);
+    waited?;
+    Ok(rolled_back?)
+}
+
+fn outcomes(verdicts: Vec<Verdict>) -> Vec<Outcome> {
+    verdicts
+        .into_iter()
+        .map(|verdict| verdict.map_err(|refusal| refusal.error))
+        .collect()
+}

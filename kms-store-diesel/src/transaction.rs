@@ -1,0 +1,48 @@
+//! Transactions: our own, and what a caller's must look like.
+
+use diesel::connection::{AnsiTransactionManager, TransactionManager as _};
+use diesel::result::Error as QueryError;
+use kms_core::{Error, ErrorKind};
+
+use crate::dialect::Dialect;
+use crate::failure::Failure;
+
+/// Runs the work in a transaction of our own, committed if it succeeds and rolled back on every other
+/// way out. A failed commit is told from a failed statement.
+pub(crate) fn in_own_transaction<C: Dialect, T>(
+    connection: &mut C,
+    work: impl FnOnce(&mut C) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    connection.begin_writing()?;
+    match work(connection) {
+        Ok(value) => {
+            AnsiTransactionManager::commit_transaction(connection).map_err(Failure::Commit)?;
+            Ok(value)
+        }
+        Err(failure) => {
+            // If this fails too the connection is broken, and the first error tells more.
+            let _ = AnsiTransactionManager::rollback_transaction(connection);
+            Err(failure)
+        }
+    }
+}
+
+/// Refuses a connection that is in no transaction: what is applied on it would commit at once, without
+/// the rows of the caller's that it belongs to.
+pub(crate) fn require_transaction<C: Dialect>(connection: &mut C) -> Result<(), Error> {
+    let depth = AnsiTransactionManager::transaction_manager_status_mut(connection)
+        .transaction_depth()
+        .map_err(crate::failure::query_error)?;
+    match depth {
+        Some(_) => Ok(()),
+        None => Err(Error::new(ErrorKind::Database)
+            .with_detail("begin a transaction with diesel first, and apply the changes inside it")
+            .with_source(QueryError::NotInTransaction)),
+    }
+}
+
+/// Marks the connection so that its pool drops it instead of handing it out again. (Diesel's own check
+/// does not notice a connection that the server closed between transactions.)
+pub(crate) fn mark_broken<C: Dialect>(connection: &mut C) {
+    AnsiTransactionManager::transaction_manager_status_mut(connection).set_in_error();
+}

@@ -1,0 +1,208 @@
+//! The rows that change sets write, gathered table by table so that a batch takes few statements.
+
+use std::collections::{HashMap, HashSet};
+
+use diesel::result::Error as QueryError;
+use kms_core::ChangeSet;
+
+use crate::dialect::Dialect;
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NewRootKeyRecord<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) scope: &'a str,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NewRootKeyVersionRecord<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) root_key: &'a str,
+    pub(crate) key: &'a [u8],
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NewDataKeyRecord<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) root_key: &'a str,
+    pub(crate) purpose: &'a str,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NewDataKeyVersionRecord<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) data_key: &'a str,
+    pub(crate) root_key_version: &'a str,
+    pub(crate) key: &'a [u8],
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RewrappedRootKeyRecord<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) key: &'a [u8],
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RewrappedDataKeyRecord<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) root_key_version: &'a str,
+    pub(crate) key: &'a [u8],
+}
+
+/// All rows of some change sets.
+#[derive(Debug, Default)]
+struct Writes<'a> {
+    root_key_versions: Vec<NewRootKeyVersionRecord<'a>>,
+    data_keys: Vec<NewDataKeyRecord<'a>>,
+    data_key_versions: Vec<NewDataKeyVersionRecord<'a>>,
+    rewrapped_root: Vec<RewrappedRootKeyRecord<'a>>,
+    rewrapped_data: Vec<RewrappedDataKeyRecord<'a>>,
+    /// The number that each new version must get.
+    numbers: HashMap<&'a str, i64>,
+}
+
+/// Why change sets were not written, and what was is to be rolled back.
+#[derive(Debug)]
+pub(crate) enum WriteFailure {
+    /// A row to rewrap was not there, or the database assigned another version number.
+    Unexpected,
+    Query(QueryError),
+}
+
+impl From<QueryError> for WriteFailure {
+    fn from(error: QueryError) -> Self {
+        Self::Query(error)
+    }
+}
+
+/// Writes what these change sets insert and update, in one statement per table and kind. Gives the
+/// positions of those whose scope has a root key already; nothing was written for them.
+pub(crate) fn write<C: Dialect>(
+    connection: &mut C,
+    changes: &[&ChangeSet],
+) -> Result<HashSet<usize>, WriteFailure> {
+    let taken = insert_root_keys(connection, changes)?;
+    let mut writes = Writes::default();
+    for (position, change) in changes.iter().enumerate() {
+        if !taken.contains(&position) {
+            writes.gather(change);
+        }
+    }
+    writes.run(connection)?;
+    Ok(taken)
+}
+
+fn insert_root_keys<C: Dialect>(
+    connection: &mut C,
+    changes: &[&ChangeSet],
+) -> Result<HashSet<usize>, QueryError> {
+    let mut rows: Vec<_> = changes
+        .iter()
+        .filter(|change| change.insert.root_key)
+        .map(|change| NewRootKeyRecord {
+            id: change.root_key.as_str(),
+            scope: change.scope.as_str(),
+        })
+        .collect();
+    if rows.is_empty() {
+        return Ok(HashSet::new());
+    }
+    // Every batch in the same order, so that two with scopes in common can't deadlock.
+    rows.sort_unstable_by_key(|row| row.scope);
+    let inserted = connection.insert_root_keys(&rows)?;
+    Ok(changes
+        .iter()
+        .enumerate()
+        .filter(|(_, change)| {
+            change.insert.root_key && !inserted.contains(change.root_key.as_str())
+        })
+        .map(|(position, _)| position)
+        .collect())
+}
+
+impl<'a> Writes<'a> {
+    fn gather(&mut self, change: &'a ChangeSet) {
+        let insert = &change.insert;
+        for new in &insert.root_key_versions {
+            self.numbers.insert(new.id.as_str(), new.version);
+            self.root_key_versions.push(NewRootKeyVersionRecord {
+                id: new.id.as_str(),
+                root_key: change.root_key.as_str(),
+                key: &new.key,
+            });
+        }
+        self.data_keys
+            .extend(insert.data_keys.iter().map(|new| NewDataKeyRecord {
+                id: new.id.as_str(),
+                root_key: change.root_key.as_str(),
+                purpose: new.purpose.as_str(),
+            }));
+        for new in &insert.data_key_versions {
+            self.numbers.insert(new.id.as_str(), new.version);
+            self.data_key_versions.push(NewDataKeyVersionRecord {
+                id: new.id.as_str(),
+                data_key: new.data_key.as_str(),
+                root_key_version: new.root_key_version.as_str(),
+                key: &new.key,
+            });
+        }
+        self.rewrapped_root
+            .extend(change.update.root_key_versions.iter().map(|(id, key)| {
+                RewrappedRootKeyRecord {
+                    id: id.as_str(),
+                    key,
+                }
+            }));
+        self.rewrapped_data
+            .extend(
+                change
+                    .update
+                    .data_key_versions
+                    .iter()
+                    .map(|new| RewrappedDataKeyRecord {
+                        id: new.id.as_str(),
+                        root_key_version: new.root_key_version.as_str(),
+                        key: &new.key,
+                    }),
+            );
+    }
+
+    fn run<C: Dialect>(&self, connection: &mut C) -> Result<(), WriteFailure> {
+        if !self.root_key_versions.is_empty() {
+            let assigned = connection.insert_root_key_versions(&self.root_key_versions)?;
+            self.compare(&assigned, self.root_key_versions.len())?;
+        }
+        if !self.data_keys.is_empty() {
+            connection.insert_data_keys(&self.data_keys)?;
+        }
+        if !self.data_key_versions.is_empty() {
+            let assigned = connection.insert_data_key_versions(&self.data_key_versions)?;
+            self.compare(&assigned, self.data_key_versions.len())?;
+        }
+        if !self.rewrapped_root.is_empty() {
+            let rows = connection.rewrap_root_key_versions(&self.rewrapped_root)?;
+            expect(rows == self.rewrapped_root.len())?;
+        }
+        if !self.rewrapped_data.is_empty() {
+            let rows = connection.rewrap_data_key_versions(&self.rewrapped_data)?;
+            expect(rows == self.rewrapped_data.len())?;
+        }
+        Ok(())
+    }
+
+    fn compare(&self, assigned: &[(String, i64)], count: usize) -> Result<(), WriteFailure> {
+        expect(
+            assigned.len() == count
+                && assigned
+                    .iter()
+                    .all(|(id, number)| self.numbers.get(id.as_str()) == Some(number)),
+        )
+    }
+}
+
+fn expect(as_expected: bool) -> Result<(), WriteFailure> {
+    if as_expected {
+        Ok(())
+    } else {
+        Err(WriteFailure::Unexpected)
+    }
+}
