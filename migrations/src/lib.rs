@@ -43,7 +43,8 @@
 //! create index on oidc_client (key_version_id);
 //! ```
 //!
-//! With a plain `restrict` there, the rows have to be deleted before the scope.
+//! With a plain `restrict` there, delete the rows before the scope: whether the
+//! cascade reaches them in time depends on how the tables hang together.
 //!
 //! SQLite can't add a constraint to a table, but it can add a column with one.
 //! A generated column carries the foreign key, with no table rebuilt and no

@@ -179,7 +179,7 @@ fn shared_tables(conn: &mut PgConnection) -> Result<Vec<String>> {
     let mut tables = texts(
         conn,
         "select relname::text as text from pg_class \
-         where relnamespace = current_schema()::regnamespace and relkind in ('r', 'p')",
+         where relnamespace = quote_ident(current_schema())::regnamespace and relkind in ('r', 'p')",
     )?;
     tables.retain(|table| SHARED_TABLES.contains(&table.as_str()));
     Ok(tables)
@@ -188,7 +188,7 @@ fn shared_tables(conn: &mut PgConnection) -> Result<Vec<String>> {
 fn table_exists(conn: &mut PgConnection, table: &str) -> Result<bool> {
     let found = diesel::sql_query(
         "select relname::text as text from pg_class \
-         where relnamespace = current_schema()::regnamespace and relkind in ('r', 'p') \
+         where relnamespace = quote_ident(current_schema())::regnamespace and relkind in ('r', 'p') \
            and relname = $1",
     )
     .bind::<Text, _>(table)

@@ -71,7 +71,7 @@ fn check_schema(conn: &mut PgConnection) -> Result<()> {
         conn,
         "select relnamespace::regnamespace::text || chr(10) || current_schema() as text \
          from pg_class where oid = to_regclass('kms_schema_version') \
-           and relnamespace <> current_schema()::regnamespace",
+           and relnamespace <> quote_ident(current_schema())::regnamespace",
     )?;
     match elsewhere.first().and_then(|names| names.split_once('\n')) {
         Some((found, current)) => Err(ErrorKind::OtherSchema {

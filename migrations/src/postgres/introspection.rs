@@ -49,7 +49,7 @@ select 'domain ' || typname as name,
          || case when typnotnull then ' not null' else '' end
          || coalesce(' default ' || typdefault, '') as definition
 from pg_type
-where typnamespace = current_schema()::regnamespace and typtype = 'd' and typname like 'kms\_%'";
+where typnamespace = quote_ident(current_schema())::regnamespace and typtype = 'd' and typname like 'kms\_%'";
 
 const COLUMNS: &str = r"
 select 'column ' || c.relname || '.' || a.attname as name,
@@ -59,7 +59,7 @@ select 'column ' || c.relname || '.' || a.attname as name,
 from pg_class c
 join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
 left join pg_attrdef d on d.adrelid = c.oid and d.adnum = a.attnum
-where c.relnamespace = current_schema()::regnamespace
+where c.relnamespace = quote_ident(current_schema())::regnamespace
   and c.relkind in ('r', 'p') and c.relname like 'kms\_%'";
 
 // A constraint that adopted rows break is not validated, which is no
@@ -69,7 +69,7 @@ select 'constraint ' || t.typname || '.' || c.conname as name,
        regexp_replace(pg_get_constraintdef(c.oid), ' NOT VALID$', '') as definition
 from pg_constraint c
 join pg_type t on t.oid = c.contypid
-where t.typnamespace = current_schema()::regnamespace and t.typname like 'kms\_%'
+where t.typnamespace = quote_ident(current_schema())::regnamespace and t.typname like 'kms\_%'
   and c.contype = 'c'";
 
 // Without `n`: newer releases list what is not null as constraints too.
@@ -78,7 +78,7 @@ select 'constraint ' || t.relname || '.' || c.conname as name,
        regexp_replace(pg_get_constraintdef(c.oid), ' NOT VALID$', '') as definition
 from pg_constraint c
 join pg_class t on t.oid = c.conrelid
-where t.relnamespace = current_schema()::regnamespace and t.relname like 'kms\_%'
+where t.relnamespace = quote_ident(current_schema())::regnamespace and t.relname like 'kms\_%'
   and c.contype in ('c', 'f', 'p', 'u', 'x')";
 
 const INDEXES: &str = r"
@@ -88,7 +88,7 @@ select 'index ' || t.relname || '.' || x.relname as name,
 from pg_index i
 join pg_class t on t.oid = i.indrelid
 join pg_class x on x.oid = i.indexrelid
-where t.relnamespace = current_schema()::regnamespace and t.relname like 'kms\_%'
+where t.relnamespace = quote_ident(current_schema())::regnamespace and t.relname like 'kms\_%'
   and not exists (select 1 from pg_constraint c where c.conindid = i.indexrelid and c.conrelid = t.oid)";
 
 const TRIGGERS: &str = r"
@@ -97,7 +97,7 @@ select 'trigger ' || t.relname || '.' || g.tgname as name,
          || case when g.tgenabled = 'O' then '' else ' (not enabled)' end as definition
 from pg_trigger g
 join pg_class t on t.oid = g.tgrelid
-where t.relnamespace = current_schema()::regnamespace and t.relname like 'kms\_%'
+where t.relnamespace = quote_ident(current_schema())::regnamespace and t.relname like 'kms\_%'
   and not g.tgisinternal";
 
 const FUNCTIONS: &str = r"
@@ -111,4 +111,4 @@ select 'function ' || p.proname || '(' || pg_get_function_identity_arguments(p.o
          || case when has_function_privilege('public', p.oid, 'execute') then '' else ' not public' end
          || ' as ' || p.prosrc as definition
 from pg_proc p
-where p.pronamespace = current_schema()::regnamespace and p.proname like 'kms\_%'";
+where p.pronamespace = quote_ident(current_schema())::regnamespace and p.proname like 'kms\_%'";
