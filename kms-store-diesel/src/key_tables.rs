@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use diesel::dsl::now;
+use diesel::dsl::{SqlTypeOf, sql};
 use diesel::prelude::*;
 use kms_core::{
     CampaignFailure, CampaignState, DeletionTarget, KeyVersionId, NewCampaign, RootKeyId, ScopeId,
@@ -152,7 +152,9 @@ impl KeyTables for Conn {
         let unfinished = kms_campaign::table
             .find(campaign)
             .filter(kms_campaign::finish_time.is_null());
-        let finished = kms_campaign::finish_time.eq(now.nullable());
+        let finished = kms_campaign::finish_time.eq(sql::<SqlTypeOf<kms_campaign::finish_time>>(
+            "current_timestamp",
+        ));
         let rows = match from {
             Some(from) => diesel::update(unfinished.filter(kms_campaign::cursor.eq(from.as_str())))
                 .set(finished)
