@@ -192,11 +192,11 @@ impl SharedPool {
             Self::Sqlite(pool) => pool
                 .get()
                 .unwrap()
-                .transaction::<_, diesel::result::Error, _>(|connection| Ok(work(connection))),
+                .transaction::<_, diesel::result::Error, _>(|connection| Ok(work(&mut **connection))),
             Self::Postgres(pool) => pool
                 .get()
                 .unwrap()
-                .transaction::<_, diesel::result::Error, _>(|connection| Ok(work(connection))),
+                .transaction::<_, diesel::result::Error, _>(|connection| Ok(work(&mut **connection))),
         }
         .unwrap()
     }
