@@ -143,7 +143,7 @@ fn copy_rows_of_go(to: &Database) {
     std::fs::write(&path, include_bytes!("data/go.sqlite3")).unwrap();
     let from = Database::Sqlite {
         path: path.to_str().unwrap().to_owned(),
-        folder,
+        folder: Some(folder),
     };
     for query in [
         "select 'insert into kms_root_key (private_id, scope_id) values (''' || private_id || ''', ''' || scope_id || ''')' as t

@@ -14,12 +14,13 @@ use kms_kit::{KeyConnection, PostgresRepository, Repository, SqliteRepository};
 pub enum Database {
     Sqlite {
         path: String,
-        folder: tempfile::TempDir,
+        /// `None` if another process made it, and removes it.
+        folder: Option<tempfile::TempDir>,
     },
     Postgres {
-        server: String,
-        name: String,
         url: String,
+        /// The server to drop it from, and its name; `None` if another process made it.
+        own: Option<(String, String)>,
     },
 }
 
@@ -68,8 +69,18 @@ impl Database {
         let path = folder.path().join("keys.sqlite3");
         Self::Sqlite {
             path: path.to_str().unwrap().to_owned(),
-            folder,
+            folder: Some(folder),
         }
+    }
+
+    /// One that another process made.
+    pub fn borrowed_sqlite(path: String) -> Self {
+        Self::Sqlite { path, folder: None }
+    }
+
+    /// One that another process made.
+    pub fn borrowed_postgres(url: String) -> Self {
+        Self::Postgres { url, own: None }
     }
 
     /// `None`, and a line that says so, if there is no server and none is required.
@@ -101,7 +112,10 @@ impl Database {
             .batch_execute(&format!("create database {name}"))
             .unwrap();
         let url = with_database(&server, &name);
-        Some(Self::Postgres { server, name, url })
+        Some(Self::Postgres {
+            url,
+            own: Some((server, name)),
+        })
     }
 
     pub fn connect(&self) -> Connection {
@@ -192,11 +206,15 @@ impl SharedPool {
             Self::Sqlite(pool) => pool
                 .get()
                 .unwrap()
-                .transaction::<_, diesel::result::Error, _>(|connection| Ok(work(&mut **connection))),
+                .transaction::<_, diesel::result::Error, _>(|connection| {
+                    Ok(work(&mut **connection))
+                }),
             Self::Postgres(pool) => pool
                 .get()
                 .unwrap()
-                .transaction::<_, diesel::result::Error, _>(|connection| Ok(work(&mut **connection))),
+                .transaction::<_, diesel::result::Error, _>(|connection| {
+                    Ok(work(&mut **connection))
+                }),
         }
         .unwrap()
     }
@@ -291,7 +309,10 @@ impl Connection {
 
 impl Drop for Database {
     fn drop(&mut self) {
-        if let Self::Postgres { server, name, .. } = self
+        if let Self::Postgres {
+            own: Some((server, name)),
+            ..
+        } = self
             && let Ok(mut connection) = PgConnection::establish(server)
         {
             // Best effort: pools may be closing still.
