@@ -1,6 +1,8 @@
 //! Taking over databases that Go kms made, or that something left half made.
 
 #![cfg(all(feature = "postgres", feature = "sqlite"))]
+// Clippy's exception for tests ends at functions that are no tests themselves.
+#![allow(clippy::unwrap_used)]
 
 #[path = "support/database.rs"]
 mod database;
