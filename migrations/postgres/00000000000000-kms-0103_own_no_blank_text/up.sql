@@ -6,15 +6,15 @@
 
 alter domain kms_private_id drop constraint kms_private_id_check;
 alter domain kms_private_id add constraint kms_private_id_check
-  check (btrim(value, E' \t\n\v\f\r') <> '') not valid;
+  check (btrim(value, E' \t\n\x0b\f\r') <> '') not valid;
 
 alter domain kms_scope_id drop constraint kms_scope_id_check;
 alter domain kms_scope_id add constraint kms_scope_id_check
-  check (btrim(value, E' \t\n\v\f\r') <> '') not valid;
+  check (btrim(value, E' \t\n\x0b\f\r') <> '') not valid;
 
 alter table kms_data_key drop constraint not_start_end_whitespace_purpose;
 alter table kms_data_key add constraint not_start_end_whitespace_purpose
-  check (purpose <> '' and btrim(purpose, E' \t\n\v\f\r') = purpose) not valid;
+  check (purpose <> '' and btrim(purpose, E' \t\n\x0b\f\r') = purpose) not valid;
 
 do $$
 begin

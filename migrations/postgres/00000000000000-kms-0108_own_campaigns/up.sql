@@ -3,7 +3,7 @@
 
 create table kms_campaign (
   id text primary key
-    constraint kms_campaign_id_not_blank check (btrim(id, E' \t\n\v\f\r') <> ''),
+    constraint kms_campaign_id_not_blank check (btrim(id, E' \t\n\x0b\f\r') <> ''),
   kind text not null,
   parameters text not null,
   cursor text,

@@ -1,0 +1,112 @@
+//! Rows that today's constraints would refuse, as adopted data may hold them.
+
+use crate::report::Oddity;
+
+/// A rule, as the condition that odd rows fulfil.
+pub(crate) struct Rule {
+    table: &'static str,
+    rule: &'static str,
+    condition: String,
+}
+
+impl Rule {
+    /// Counts the odd rows.
+    pub(crate) fn count(&self) -> String {
+        let Self {
+            table, condition, ..
+        } = self;
+        format!("select count(*) as rows from {table} t where {condition}")
+    }
+
+    /// The ids of the first few.
+    pub(crate) fn ids(&self) -> String {
+        let Self {
+            table, condition, ..
+        } = self;
+        format!(
+            "select private_id as text from {table} t where {condition} order by private_id limit 5"
+        )
+    }
+
+    pub(crate) fn oddity(&self, rows: i64, ids: Vec<String>) -> Oddity {
+        Oddity {
+            table: self.table.to_owned(),
+            rule: self.rule.to_owned(),
+            rows,
+            ids,
+        }
+    }
+}
+
+/// All rules. `trimmed` writes an expression without white space at its ends,
+/// in the dialect of the database.
+pub(crate) fn rules(trimmed: impl Fn(&str) -> String) -> Vec<Rule> {
+    let rule = |table, rule, condition: String| Rule {
+        table,
+        rule,
+        condition,
+    };
+    let blank = |column: &str| format!("{} = ''", trimmed(column));
+    let mut rules =
+        vec![
+        rule("kms_root_key", "have a blank id", blank("private_id")),
+        rule("kms_root_key", "have a blank scope id", blank("scope_id")),
+        rule("kms_root_key_version", "have a blank id", blank("private_id")),
+        rule("kms_data_key", "have a blank id", blank("private_id")),
+        rule("kms_data_key_version", "have a blank id", blank("private_id")),
+        rule("kms_data_key", "have an empty purpose", "purpose = ''".to_owned()),
+        rule(
+            "kms_data_key",
+            "have white space at an end of the purpose",
+            format!("{} <> purpose", trimmed("purpose")),
+        ),
+        rule(
+            "kms_root_key",
+            "have no version",
+            "not exists (select 1 from kms_root_key_version v where v.root_key_id = t.private_id)"
+                .to_owned(),
+        ),
+        rule(
+            "kms_data_key",
+            "have no version",
+            "not exists (select 1 from kms_data_key_version v where v.data_key_id = t.private_id)"
+                .to_owned(),
+        ),
+        rule(
+            "kms_data_key_version",
+            "are wrapped by a root key version of another scope",
+            "exists (select 1 from kms_data_key d, kms_root_key_version v \
+             where d.private_id = t.data_key_id and v.private_id = t.root_key_version_id \
+             and d.root_key_id <> v.root_key_id)"
+                .to_owned(),
+        ),
+    ];
+    for (table, column, parent) in [
+        ("kms_root_key_version", "root_key_id", "kms_root_key"),
+        ("kms_data_key", "root_key_id", "kms_root_key"),
+        ("kms_data_key_version", "data_key_id", "kms_data_key"),
+        (
+            "kms_data_key_version",
+            "root_key_version_id",
+            "kms_root_key_version",
+        ),
+    ] {
+        rules.push(rule(
+            table,
+            match column {
+                "root_key_id" => "are orphans: their root key is gone",
+                "data_key_id" => "are orphans: their data key is gone",
+                _ => "are orphans: their root key version is gone",
+            },
+            format!("not exists (select 1 from {parent} p where p.private_id = t.{column})"),
+        ));
+    }
+    for table in ["kms_root_key_version", "kms_data_key_version"] {
+        rules.push(rule(
+            table,
+            "have no number, or one below 1",
+            "version is null or version < 1".to_owned(),
+        ));
+    }
+    rules
+}

@@ -1,0 +1,142 @@
+//! What `verify` says, and that what it expects is what the migrations make.
+
+#![cfg(all(feature = "postgres", feature = "sqlite"))]
+
+#[path = "support/database.rs"]
+mod database;
+
+use database::TestDatabase;
+use kms_migrations::ErrorKind;
+
+on_both_databases! {
+    the_expected_catalogue_is_what_the_migrations_make
+    an_empty_database_is_not_migrated
+    what_is_missing_is_named
+    what_differs_is_named_with_both_definitions
+    what_the_application_adds_is_listed_and_no_fault
+    odd_rows_are_listed_and_no_fault
+}
+
+/// `KMS_UPDATE_EXPECTED=1` writes it anew after a migration was added.
+fn the_expected_catalogue_is_what_the_migrations_make(database: &TestDatabase) {
+    let made = database.migrated().catalogue().unwrap().to_string();
+    let folder = if database.is_postgres() {
+        "postgres"
+    } else {
+        "sqlite"
+    };
+    let path = format!("{}/src/{folder}/expected.txt", env!("CARGO_MANIFEST_DIR"));
+    if std::env::var_os("KMS_UPDATE_EXPECTED").is_some() {
+        std::fs::write(&path, &made).unwrap();
+    }
+    assert_eq!(made, std::fs::read_to_string(&path).unwrap(), "{path}");
+}
+
+fn an_empty_database_is_not_migrated(database: &TestDatabase) {
+    let error = database.connect().verify().unwrap_err();
+    assert_eq!(error.kind(), &ErrorKind::NotMigrated);
+}
+
+fn what_is_missing_is_named(database: &TestDatabase) {
+    let mut conn = database.migrated();
+    assert!(conn.verify().unwrap().is_ok());
+    let (trigger, statement) = if database.is_postgres() {
+        (
+            "trigger kms_root_key.kms_immutable_columns",
+            "drop trigger kms_immutable_columns on kms_root_key",
+        )
+    } else {
+        (
+            "trigger kms_root_key.kms_immutable_columns_kms_root_key",
+            "drop trigger kms_immutable_columns_kms_root_key",
+        )
+    };
+    conn.execute(statement);
+    conn.execute("drop index kms_data_key_version_key_ix");
+    conn.execute("delete from kms_collection_version");
+    let report = conn.verify().unwrap();
+    assert!(!report.is_ok());
+    assert_eq!(
+        report.missing,
+        [
+            "index kms_data_key_version.kms_data_key_version_key_ix",
+            trigger,
+            "row in kms_collection_version",
+        ]
+    );
+}
+
+fn what_differs_is_named_with_both_definitions(database: &TestDatabase) {
+    let mut conn = database.migrated();
+    if database.is_postgres() {
+        conn.execute(
+            "create or replace trigger kms_immutable_columns before update on kms_data_key_version
+             for each row execute function
+               kms_immutable_columns('private_id', 'data_key_id', 'root_key_version_id', 'create_time');
+             alter table kms_root_key_version alter column create_time set not null;
+             alter table kms_root_key disable trigger kms_bump_collection_version_on_delete;
+             alter function kms_version_column() reset search_path;",
+        );
+    } else {
+        conn.execute(
+            "drop trigger kms_immutable_columns_kms_data_key_version;
+             create trigger kms_immutable_columns_kms_data_key_version
+             before update on kms_data_key_version
+             when new.root_key_version_id <> old.root_key_version_id
+             begin select raise(abort, 'immutable'); end;",
+        );
+    }
+    let report = conn.verify().unwrap();
+    let differing: Vec<&str> = report
+        .differing
+        .iter()
+        .map(|difference| difference.object.as_str())
+        .collect();
+    if database.is_postgres() {
+        assert_eq!(
+            differing,
+            [
+                "column kms_root_key_version.create_time",
+                "function kms_version_column()",
+                "trigger kms_data_key_version.kms_immutable_columns",
+                "trigger kms_root_key.kms_bump_collection_version_on_delete",
+            ]
+        );
+    } else {
+        assert_eq!(
+            differing,
+            ["trigger kms_data_key_version.kms_immutable_columns_kms_data_key_version"]
+        );
+    }
+    let text = report.to_string();
+    assert!(text.contains("root_key_version_id"), "{text}");
+    assert!(report.missing.is_empty());
+}
+
+fn what_the_application_adds_is_listed_and_no_fault(database: &TestDatabase) {
+    let mut conn = database.migrated();
+    conn.execute("create index application_ix on kms_root_key (create_time)");
+    let report = conn.verify().unwrap();
+    assert!(report.is_ok());
+    assert_eq!(report.beyond, ["index kms_root_key.application_ix"]);
+}
+
+fn odd_rows_are_listed_and_no_fault(database: &TestDatabase) {
+    let mut conn = database.migrated();
+    conn.create_scope("a");
+    conn.create_scope("b");
+    conn.execute(
+        "insert into kms_data_key (private_id, root_key_id, purpose) values ('kdk_bare', 'krk_a', 'bare');
+         update kms_data_key_version set root_key_version_id = 'krkv_1_b' where private_id = 'kdkv_1_a';",
+    );
+    let report = conn.verify().unwrap();
+    assert!(report.is_ok());
+    let odd: Vec<String> = report.oddities.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        odd,
+        [
+            r#"kms_data_key: 1 rows have no version (["kdk_bare"])"#,
+            r#"kms_data_key_version: 1 rows are wrapped by a root key version of another scope (["kdkv_1_a"])"#,
+        ]
+    );
+}
