@@ -9,14 +9,12 @@ use diesel::r2d2::{
     PooledConnection, R2D2Connection,
 };
 use kms_core::{Error, ErrorKind, Result, SCHEMA_VERSION, schema_mismatch};
+use kms_migrations::EXTENSION_VERSION;
 use tokio::sync::Semaphore;
 
 use crate::dialect::{Dialect, SchemaVersions};
 use crate::failure::{Failure, query_error};
 use crate::transaction::mark_broken;
-
-/// The version of what our migrations add to the tables shared with Go kms.
-const EXTENSION_VERSION: &str = "v1";
 
 type Pooled<C> = PooledConnection<ConnectionManager<C>>;
 

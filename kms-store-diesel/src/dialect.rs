@@ -162,8 +162,16 @@ pub(crate) struct DeletionPlan<'a> {
     pub(crate) target: &'a DeletionTarget,
     /// The data key versions that go.
     pub(crate) data_key_versions: Vec<&'a DataKeyVersionId>,
+    #[cfg_attr(
+        not(feature = "sqlite"),
+        expect(dead_code, reason = "Postgres asks the server")
+    )]
     pub(crate) referencers: &'a [Referencer],
     /// Whether it must be proven that nothing is lost.
+    #[cfg_attr(
+        not(feature = "sqlite"),
+        expect(dead_code, reason = "Postgres always checks")
+    )]
     pub(crate) proven: bool,
 }
 

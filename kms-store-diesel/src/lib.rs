@@ -9,6 +9,8 @@ mod failure;
 mod postgres;
 mod records;
 mod repository;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 mod stored_time;
 mod transaction;
 mod writes;
@@ -17,3 +19,5 @@ pub use connection::KeyConnection;
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresBuilder, PostgresRepository};
 pub use repository::DieselRepository;
+#[cfg(feature = "sqlite")]
+pub use sqlite::{SqliteBuilder, SqliteRepository};

@@ -239,12 +239,15 @@ impl<C: Dialect> Repository for DieselRepository<C> {
     }
 }
 
-impl<C: Dialect> DieselRepository<C> {
+impl<C: R2D2Connection + Send + 'static> DieselRepository<C> {
     async fn read<T: Send + 'static>(
         &self,
         operation: &'static str,
         query: impl Fn(&mut C) -> diesel::QueryResult<T> + Send + 'static,
-    ) -> Result<T> {
+    ) -> Result<T>
+    where
+        C: Dialect,
+    {
         self.connections
             .run(operation, move |connection| Ok(query(connection)?))
             .await

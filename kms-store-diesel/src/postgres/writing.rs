@@ -114,7 +114,8 @@ impl Writing for PgConnection {
                 .collect();
             let ids: Vec<String> = diesel::insert_into(kms_root_key::table)
                 .values(&values)
-                .on_conflict_do_nothing()
+                .on_conflict(kms_root_key::scope_id)
+                .do_nothing()
                 .returning(kms_root_key::private_id)
                 .get_results(self)?;
             inserted.extend(ids);

@@ -1,0 +1,15 @@
+//! SQLite: schema, statements in its own words, pool settings.
+
+mod builder;
+mod deleting;
+#[path = "key_tables.rs"]
+mod key_tables;
+mod location;
+mod reading;
+pub(crate) mod schema;
+mod writing;
+
+pub use self::builder::{SqliteBuilder, SqliteRepository};
+
+/// The connection that `key_tables.rs` is compiled for.
+type Conn = diesel::SqliteConnection;

@@ -1,0 +1,123 @@
+//! How a repository on SQLite is made.
+
+use std::time::Duration;
+
+use diesel::SqliteConnection;
+use diesel::connection::SimpleConnection as _;
+use diesel::r2d2::{ConnectionManager, CustomizeConnection, Error as ManagerError, Pool};
+use kms_core::{Error, ErrorKind, Result};
+
+use super::location::uri;
+use crate::connections::{Connections, Limits, PoolSettings};
+use crate::repository::DieselRepository;
+
+/// Keys in a SQLite file.
+///
+/// Connections are set to `journal_mode = wal` (readers and the writer don't wait for each other),
+/// `foreign_keys = on` (the schema and every proof of disuse depend on it) and `synchronous = full`: with
+/// `normal` a power failure could take back the last commits, and with them a key under which something
+/// outside of this database is encrypted already, or a destruction that was reported as done.
+///
+/// ```no_run
+/// use kms_store_diesel::SqliteRepository;
+///
+/// let repository = SqliteRepository::builder("/var/lib/app/app.sqlite3").build()?;
+/// # Ok::<(), kms_core::Error>(())
+/// ```
+pub type SqliteRepository = DieselRepository<SqliteConnection>;
+
+impl SqliteRepository {
+    /// Settings for a pool of its own. The location is a path, or a URI `sqlite://path` or `file:path`.
+    /// The file must be there, with its schema: what migrates it makes it.
+    pub fn builder(location: impl Into<String>) -> SqliteBuilder {
+        SqliteBuilder {
+            location: location.into(),
+            size: 4,
+            limits: Limits::default(),
+        }
+    }
+
+    /// Over a pool that the application already has. How long a call waits for a connection is the pool's
+    /// `connection_timeout`. Its connections must be set to `busy_timeout`, `foreign_keys = on` and
+    /// `journal_mode = wal`, by a `CustomizeConnection`, say; without `foreign_keys` deletions are refused.
+    #[must_use]
+    pub fn from_pool(pool: Pool<ConnectionManager<SqliteConnection>>) -> Self {
+        Self::over(Connections::from_pool(pool))
+    }
+}
+
+/// Settings of a [`SqliteRepository`] with a pool of its own.
+#[derive(Clone, Debug)]
+#[must_use = "build it"]
+pub struct SqliteBuilder {
+    location: String,
+    size: u32,
+    limits: Limits,
+}
+
+impl SqliteBuilder {
+    /// Connections at most; 4 if not set. One writes at a time, whatever their number.
+    pub fn pool_size(mut self, connections: u32) -> Self {
+        self.size = connections;
+        self
+    }
+
+    /// How long a call waits for a connection; 5 seconds if not set.
+    pub fn connection_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.connection = timeout;
+        self
+    }
+
+    /// How long a change waits for another process or connection that writes (`busy_timeout`, in whole
+    /// milliseconds); 5 seconds if not set.
+    pub fn busy_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.lock = timeout;
+        self
+    }
+
+    /// Makes the repository. Opens nothing yet: a file that is not there is found at the first call, by
+    /// [`ErrorKind::DatabaseUnreachable`] within the connection timeout.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidConfiguration`] for a database in memory, a pool of no connections, or a
+    /// timeout of zero.
+    pub fn build(self) -> Result<SqliteRepository> {
+        let Limits {
+            connection, lock, ..
+        } = self.limits;
+        if self.size == 0 || connection.is_zero() || lock.is_zero() {
+            return Err(Error::new(ErrorKind::InvalidConfiguration)
+                .with_operation("SqliteRepository::builder")
+                .with_detail("the pool size and the timeouts must be more than zero"));
+        }
+        let location = self.location;
+        Ok(SqliteRepository::over(Connections::new(PoolSettings {
+            url: uri(&location)?,
+            size: self.size,
+            limits: self.limits,
+            customizer: Box::new(Pragmas {
+                // The timeout first: to switch to the log takes a lock.
+                settings: format!(
+                    "pragma busy_timeout = {}; pragma journal_mode = wal; \
+                     pragma synchronous = full; pragma foreign_keys = on;",
+                    lock.as_millis().clamp(1, i32::MAX as u128)
+                ),
+            }),
+            redact: Box::new(move |message| format!("{message}: {location}")),
+        })))
+    }
+}
+
+#[derive(Debug)]
+struct Pragmas {
+    settings: String,
+}
+
+impl CustomizeConnection<SqliteConnection, ManagerError> for Pragmas {
+    fn on_acquire(&self, connection: &mut SqliteConnection) -> Result<(), ManagerError> {
+        connection
+            .batch_execute(&self.settings)
+            .map_err(ManagerError::QueryError)
+    }
+}

@@ -1,0 +1,90 @@
+//! Deletions on SQLite: every table that references data key versions is looked into before.
+
+use diesel::dsl::sql;
+use diesel::prelude::*;
+use diesel::result::{DatabaseErrorKind, Error as QueryError};
+use diesel::sql_types::{Bool, Integer, Text};
+use kms_core::{DataKeyVersionId, DeletionTarget, Error, ErrorKind, KeyVersionId, Referencer};
+
+use crate::dialect::{DeletionFailure, DeletionPlan, KeyTables as _};
+use crate::failure::in_use;
+
+pub(super) fn delete(
+    connection: &mut SqliteConnection,
+    deletion: &DeletionPlan<'_>,
+) -> Result<(), DeletionFailure> {
+    if !enforces_foreign_keys(connection)? && needs_foreign_keys(deletion) {
+        return Err(Error::new(ErrorKind::UseNotProven)
+            .with_detail("foreign_keys is off on this connection: pragma foreign_keys = on, before the transaction")
+            .into());
+    }
+    for referencer in deletion.referencers {
+        // What cascades or is set null does not stand against the deletion, and proves nothing either.
+        if referencer.on_delete.restricts() {
+            refuse_if_used(connection, referencer, &deletion.data_key_versions)?;
+        }
+    }
+    let rows = connection
+        .delete_target(deletion.root_key, deletion.target)
+        .map_err(|error| match &error {
+            QueryError::DatabaseError(DatabaseErrorKind::ForeignKeyViolation, _) => {
+                DeletionFailure::from(in_use(error))
+            }
+            _ => error.into(),
+        })?;
+    if rows == 1 {
+        Ok(())
+    } else {
+        Err(Error::new(ErrorKind::Conflict).into())
+    }
+}
+
+/// Without them, the keys below a deleted one would stay behind; and a data key version could be
+/// referenced by a row that was inserted unchecked, from whatever table.
+fn needs_foreign_keys(deletion: &DeletionPlan<'_>) -> bool {
+    match deletion.target {
+        DeletionTarget::Scope => true,
+        DeletionTarget::Version(KeyVersionId::Root(_)) => false,
+        DeletionTarget::Version(KeyVersionId::Data(_)) => deletion.proven,
+    }
+}
+
+fn enforces_foreign_keys(connection: &mut SqliteConnection) -> QueryResult<bool> {
+    diesel::select(sql::<Integer>(
+        "(select foreign_keys from pragma_foreign_keys)",
+    ))
+    .get_result::<i32>(connection)
+    .map(|on| on == 1)
+}
+
+fn refuse_if_used(
+    connection: &mut SqliteConnection,
+    referencer: &Referencer,
+    versions: &[&DataKeyVersionId],
+) -> Result<(), DeletionFailure> {
+    let rows = format!(
+        "exists (select 1 from {} where {} = ",
+        quoted(&referencer.table),
+        quoted(&referencer.column)
+    );
+    for version in versions {
+        let used = diesel::select(
+            sql::<Bool>(&rows)
+                .bind::<Text, _>(version.as_str())
+                .sql(")"),
+        )
+        .get_result::<bool>(connection)?;
+        if used {
+            return Err(Error::new(ErrorKind::InUse)
+                .with_context("key_version", version)
+                .with_context("table", &referencer.table)
+                .into());
+        }
+    }
+    Ok(())
+}
+
+/// The name as an identifier, whatever characters it has.
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}

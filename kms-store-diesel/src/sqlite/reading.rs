@@ -1,0 +1,325 @@
+//! Queries in SQLite's own words.
+
+use diesel::dsl::{exists, not, sql};
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Binary, Bool, Double, Nullable, Text};
+use diesel::sqlite::Sqlite;
+use kms_core::{
+    CollectionVersion, DataKeyVersionId, KeyVersionId, MissingKeys, OnDelete, Purpose, Referencer,
+    RootKeyVersionId, ScopeFilter, ScopeId, Snapshot,
+};
+
+use super::schema::{
+    kms_collection_version, kms_data_key, kms_data_key_version, kms_extension_version,
+    kms_root_key, kms_root_key_version, kms_schema_version,
+};
+use crate::dialect::{Reading, SchemaVersions};
+use crate::records::{CollectionRecord, KeyRecords, missing_keys};
+
+/// Scopes per query, well below the 32,766 parameters that one may have.
+const CHUNK: usize = 10_000;
+
+/// A list is handed over as JSON: SQLite has no arrays, and a number of parameters would be limited.
+const MISSING: &str = "\
+select r.scope_id as scope, p.value as purpose
+  from kms_root_key r cross join json_each(?1) p
+ where (?2 is null or r.scope_id in (select value from json_each(?2)))
+   and not exists (
+     select 1 from kms_data_key k where k.root_key_id = r.private_id and k.purpose = p.value)
+union all
+select s.value, null
+  from json_each(?2) s
+ where not exists (select 1 from kms_root_key r where r.scope_id = s.value)";
+
+/// The table's own spelling of its name counts in neither place; an omitted column is the primary key.
+const REFERENCERS: &str = "\
+select m.name as \"table\", f.\"from\" as \"column\", f.on_delete as on_delete
+  from sqlite_master m, pragma_foreign_key_list(m.name) f
+ where m.type = 'table' and lower(f.\"table\") = 'kms_data_key_version' and f.seq = 0
+ order by 1, 2";
+
+#[derive(QueryableByName)]
+#[diesel(check_for_backend(Sqlite))]
+struct MissingRow {
+    #[diesel(sql_type = Text)]
+    scope: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    purpose: Option<String>,
+}
+
+#[derive(QueryableByName)]
+#[diesel(check_for_backend(Sqlite))]
+struct ReferencerRow {
+    #[diesel(sql_type = Text)]
+    table: String,
+    #[diesel(sql_type = Text)]
+    column: String,
+    #[diesel(sql_type = Text)]
+    on_delete: String,
+}
+
+impl Reading for SqliteConnection {
+    fn schema_versions(&mut self) -> QueryResult<SchemaVersions> {
+        let mut versions = SchemaVersions::default();
+        if has_table(self, "kms_schema_version")? {
+            versions.shared = kms_schema_version::table
+                .select(kms_schema_version::version)
+                .first(self)
+                .optional()?;
+        }
+        if has_table(self, "kms_extension_version")? {
+            versions.extension = kms_extension_version::table
+                .select(kms_extension_version::version)
+                .first(self)
+                .optional()?;
+        }
+        Ok(versions)
+    }
+
+    fn collection(&mut self) -> QueryResult<CollectionVersion> {
+        kms_collection_version::table
+            .select((
+                // `schema.rs` makes 32 bits of SQLite's 64.
+                sql::<BigInt>("version"),
+                kms_collection_version::update_time.nullable(),
+            ))
+            .first::<CollectionRecord>(self)
+            .map(Into::into)
+    }
+
+    fn snapshot(&mut self, scopes: &[&str]) -> QueryResult<Snapshot> {
+        // One read transaction is one snapshot; inside the caller's own it is a savepoint.
+        self.transaction(|connection| {
+            let collection = connection.collection()?;
+            let mut records = KeyRecords::default();
+            for scopes in scopes.chunks(CHUNK) {
+                load(connection, scopes, &mut records)?;
+            }
+            Ok(Snapshot {
+                collection,
+                scopes: records.into_scopes(),
+            })
+        })
+    }
+
+    fn scopes(
+        &mut self,
+        filter: &ScopeFilter,
+        after: Option<&ScopeId>,
+        limit: i64,
+    ) -> QueryResult<Vec<String>> {
+        let mut query = kms_root_key::table
+            .select(kms_root_key::scope_id)
+            .order(kms_root_key::scope_id)
+            .limit(limit)
+            .into_boxed();
+        if let Some(after) = after {
+            query = query.filter(kms_root_key::scope_id.gt(after.as_str()));
+        }
+        if let Some(scopes) = &filter.scopes {
+            query = query.filter(
+                sql::<Bool>("kms_root_key.scope_id in (select value from json_each(")
+                    .bind::<Text, _>(json(scopes.iter().map(ScopeId::as_str)))
+                    .sql("))"),
+            );
+        }
+        if let Some(age) = filter.older_than {
+            let versions = kms_root_key_version::table
+                .filter(kms_root_key_version::root_key_id.eq(kms_root_key::private_id));
+            // Days as a number: Go and we keep the same moment in different formats.
+            let younger = versions.filter(
+                sql::<Bool>("julianday(kms_root_key_version.create_time) > julianday('now') - ")
+                    .bind::<Double, _>(age.as_secs_f64() / 86_400.0)
+                    .sql(""),
+            );
+            query = query.filter(exists(versions)).filter(not(exists(younger)));
+        }
+        query.load(self)
+    }
+
+    fn missing(
+        &mut self,
+        purposes: &[Purpose],
+        scopes: Option<&[ScopeId]>,
+    ) -> QueryResult<Vec<MissingKeys>> {
+        let rows: Vec<MissingRow> = diesel::sql_query(MISSING)
+            .bind::<Text, _>(json(purposes.iter().map(Purpose::as_str)))
+            .bind::<Nullable<Text>, _>(
+                scopes.map(|scopes| json(scopes.iter().map(ScopeId::as_str))),
+            )
+            .load(self)?;
+        Ok(missing_keys(
+            rows.into_iter().map(|row| (row.scope, row.purpose)),
+        ))
+    }
+
+    fn copies(
+        &mut self,
+        scope: &ScopeId,
+        ciphertexts: &[Vec<u8>],
+    ) -> QueryResult<Vec<KeyVersionId>> {
+        let mut found: Vec<KeyVersionId> = Vec::new();
+        for ciphertext in ciphertexts {
+            // Bytes, whatever type a hand has given the value.
+            let holds = |column: &str| {
+                sql::<Bool>(&format!("instr(cast({column} as blob), "))
+                    .bind::<Binary, _>(ciphertext)
+                    .sql(") > 0")
+            };
+            let root: Vec<String> = kms_root_key_version::table
+                .inner_join(kms_root_key::table)
+                .filter(kms_root_key::scope_id.ne(scope.as_str()))
+                .filter(holds("kms_root_key_version.key"))
+                .select(kms_root_key_version::private_id)
+                .load(self)?;
+            let data: Vec<String> = kms_data_key_version::table
+                .inner_join(kms_data_key::table.inner_join(kms_root_key::table))
+                .filter(kms_root_key::scope_id.ne(scope.as_str()))
+                .filter(holds("kms_data_key_version.key"))
+                .select(kms_data_key_version::private_id)
+                .load(self)?;
+            found.extend(
+                root.iter()
+                    .map(|id| RootKeyVersionId::from_stored(id).into()),
+            );
+            found.extend(
+                data.iter()
+                    .map(|id| DataKeyVersionId::from_stored(id).into()),
+            );
+        }
+        found.sort_unstable();
+        found.dedup();
+        Ok(found)
+    }
+
+    fn referencers(&mut self) -> QueryResult<Vec<Referencer>> {
+        let rows: Vec<ReferencerRow> = diesel::sql_query(REFERENCERS).load(self)?;
+        Ok(rows
+            .into_iter()
+            .map(|row| Referencer {
+                schema: None,
+                table: row.table,
+                column: row.column,
+                on_delete: match row.on_delete.to_ascii_uppercase().as_str() {
+                    "RESTRICT" => OnDelete::Restrict,
+                    "CASCADE" => OnDelete::Cascade,
+                    "SET NULL" => OnDelete::SetNull,
+                    "SET DEFAULT" => OnDelete::SetDefault,
+                    _ => OnDelete::NoAction,
+                },
+            })
+            .collect())
+    }
+}
+
+fn load(
+    connection: &mut SqliteConnection,
+    scopes: &[&str],
+    records: &mut KeyRecords,
+) -> QueryResult<()> {
+    let wanted = || kms_root_key::scope_id.eq_any(scopes);
+    records.root_keys.extend(
+        kms_root_key::table
+            .filter(wanted())
+            .select((
+                kms_root_key::private_id,
+                kms_root_key::scope_id,
+                kms_root_key::create_time.nullable(),
+            ))
+            .load::<crate::records::RootKeyRecord>(connection)?,
+    );
+    records.root_key_versions.extend(
+        kms_root_key_version::table
+            .inner_join(kms_root_key::table)
+            .filter(wanted())
+            .select((
+                kms_root_key_version::private_id,
+                kms_root_key_version::root_key_id,
+                sql::<BigInt>("kms_root_key_version.version"),
+                kms_root_key_version::key,
+                kms_root_key_version::create_time.nullable(),
+            ))
+            .load::<crate::records::RootKeyVersionRecord>(connection)?,
+    );
+    records.data_keys.extend(
+        kms_data_key::table
+            .inner_join(kms_root_key::table)
+            .filter(wanted())
+            .select((
+                kms_data_key::private_id,
+                kms_data_key::root_key_id,
+                kms_data_key::purpose,
+                kms_data_key::create_time.nullable(),
+            ))
+            .load::<crate::records::DataKeyRecord>(connection)?,
+    );
+    records.data_key_versions.extend(
+        kms_data_key_version::table
+            .inner_join(kms_data_key::table.inner_join(kms_root_key::table))
+            .filter(wanted())
+            .select((
+                kms_data_key_version::private_id,
+                kms_data_key_version::data_key_id,
+                kms_data_key_version::root_key_version_id,
+                sql::<BigInt>("kms_data_key_version.version"),
+                kms_data_key_version::key,
+                kms_data_key_version::create_time.nullable(),
+            ))
+            .load::<crate::records::DataKeyVersionRecord>(connection)?,
+    );
+    Ok(())
+}
+
+fn has_table(connection: &mut SqliteConnection, name: &str) -> QueryResult<bool> {
+    diesel::select(
+        sql::<Bool>("exists (select 1 from sqlite_master where type = 'table' and name = ")
+            .bind::<Text, _>(name)
+            .sql(")"),
+    )
+    .get_result(connection)
+}
+
+/// A JSON array of these texts.
+fn json<'a>(texts: impl Iterator<Item = &'a str>) -> String {
+    let mut array = String::from("[");
+    for text in texts {
+        if array.len() > 1 {
+            array.push(',');
+        }
+        array.push('"');
+        for character in text.chars() {
+            match character {
+                '"' => array.push_str("\\\""),
+                '\\' => array.push_str("\\\\"),
+                control if control < ' ' => {
+                    array.push_str("\\u00");
+                    array.push(char::from(b"0123456789abcdef"[(control as usize) >> 4]));
+                    array.push(char::from(b"0123456789abcdef"[(control as usize) & 15]));
+                }
+                other => array.push(other),
+            }
+        }
+        array.push('"');
+    }
+    array.push(']');
+    array
+}
+
+#[cfg(test)]
+mod tests {
+    use diesel::connection::Connection as _;
+
+    use super::*;
+
+    #[test]
+    fn any_text_goes_through_a_json_array_unchanged() {
+        let texts = ["a", "\"", "\\", "\u{1}\u{1f}\n", "日本 ü 🦀", "", "]"];
+        let mut connection = SqliteConnection::establish(":memory:").unwrap();
+        let back: Vec<String> = diesel::dsl::sql::<Text>("select value from json_each(")
+            .bind::<Text, _>(json(texts.into_iter()))
+            .sql(")")
+            .load(&mut connection)
+            .unwrap();
+        assert_eq!(back, texts);
+    }
+}

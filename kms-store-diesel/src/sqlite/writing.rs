@@ -1,0 +1,162 @@
+//! Changes in SQLite's own words. A statement costs microseconds here, so rows go one by one.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use diesel::connection::AnsiTransactionManager;
+use diesel::dsl::sql;
+use diesel::prelude::*;
+use diesel::result::Error as QueryError;
+use diesel::sql_types::{BigInt, Bool};
+
+use super::deleting;
+use super::schema::{
+    kms_collection_version, kms_data_key_version, kms_root_key, kms_root_key_version,
+};
+use crate::dialect::{DeletionFailure, DeletionPlan, Writing};
+use crate::failure::Failure;
+use crate::writes::{
+    NewDataKeyVersionRecord, NewRootKeyRecord, NewRootKeyVersionRecord, RewrappedDataKeyRecord,
+    RewrappedRootKeyRecord,
+};
+
+impl Writing for SqliteConnection {
+    fn begin_writing(&mut self) -> QueryResult<()> {
+        // A transaction that only finds out later that it wants to write may not be let.
+        AnsiTransactionManager::begin_transaction_sql(self, "BEGIN IMMEDIATE")
+    }
+
+    fn is_busy(error: &QueryError) -> bool {
+        // Diesel keeps no code; SQLite's messages are constants, the same everywhere.
+        matches!(
+            error,
+            QueryError::DatabaseError(_, information)
+                if ["database is locked", "database table is locked", "database schema is locked"]
+                    .iter()
+                    .any(|known| information.message().starts_with(known))
+        )
+    }
+
+    fn scramble_collection(&mut self) -> QueryResult<()> {
+        // The lower half of the numbers, so that there is room to count on.
+        diesel::sql_query("update kms_collection_version set version = 1 + abs(random() / 4)")
+            .execute(self)
+            .map(drop)
+    }
+
+    fn lock(
+        &mut self,
+        bump: bool,
+        _root_keys: &[&str],
+        _wait: Option<Duration>,
+    ) -> Result<(), Failure> {
+        if bump {
+            diesel::sql_query("update kms_collection_version set version = version + 1")
+                .execute(self)?;
+        } else {
+            // Changes nothing, but takes the lock that every change needs, so that what is read from
+            // here on is the newest there is.
+            diesel::update(kms_collection_version::table.filter(sql::<Bool>("false")))
+                .set(kms_collection_version::version.eq(kms_collection_version::version))
+                .execute(self)?;
+        }
+        Ok(())
+    }
+
+    fn insert_root_keys(&mut self, rows: &[NewRootKeyRecord<'_>]) -> QueryResult<HashSet<String>> {
+        let mut inserted = HashSet::with_capacity(rows.len());
+        for row in rows {
+            let count = diesel::insert_into(kms_root_key::table)
+                .values((
+                    kms_root_key::private_id.eq(row.id),
+                    kms_root_key::scope_id.eq(row.scope),
+                ))
+                .on_conflict(kms_root_key::scope_id)
+                .do_nothing()
+                .execute(self)?;
+            if count == 1 {
+                inserted.insert(row.id.to_owned());
+            }
+        }
+        Ok(inserted)
+    }
+
+    fn insert_root_key_versions(
+        &mut self,
+        rows: &[NewRootKeyVersionRecord<'_>],
+    ) -> QueryResult<Vec<(String, i64)>> {
+        let mut assigned = Vec::with_capacity(rows.len());
+        for row in rows {
+            diesel::insert_into(kms_root_key_version::table)
+                .values((
+                    kms_root_key_version::private_id.eq(row.id),
+                    kms_root_key_version::root_key_id.eq(row.root_key),
+                    kms_root_key_version::key.eq(row.key),
+                ))
+                .execute(self)?;
+            // Not by `returning`: that answers before the trigger has set the number.
+            let version = kms_root_key_version::table
+                .find(row.id)
+                .select(sql::<BigInt>("version"))
+                .first(self)?;
+            assigned.push((row.id.to_owned(), version));
+        }
+        Ok(assigned)
+    }
+
+    fn insert_data_key_versions(
+        &mut self,
+        rows: &[NewDataKeyVersionRecord<'_>],
+    ) -> QueryResult<Vec<(String, i64)>> {
+        let mut assigned = Vec::with_capacity(rows.len());
+        for row in rows {
+            diesel::insert_into(kms_data_key_version::table)
+                .values((
+                    kms_data_key_version::private_id.eq(row.id),
+                    kms_data_key_version::data_key_id.eq(row.data_key),
+                    kms_data_key_version::root_key_version_id.eq(row.root_key_version),
+                    kms_data_key_version::key.eq(row.key),
+                ))
+                .execute(self)?;
+            let version = kms_data_key_version::table
+                .find(row.id)
+                .select(sql::<BigInt>("version"))
+                .first(self)?;
+            assigned.push((row.id.to_owned(), version));
+        }
+        Ok(assigned)
+    }
+
+    fn rewrap_root_key_versions(
+        &mut self,
+        rows: &[RewrappedRootKeyRecord<'_>],
+    ) -> QueryResult<usize> {
+        let mut count = 0;
+        for row in rows {
+            count += diesel::update(kms_root_key_version::table.find(row.id))
+                .set(kms_root_key_version::key.eq(row.key))
+                .execute(self)?;
+        }
+        Ok(count)
+    }
+
+    fn rewrap_data_key_versions(
+        &mut self,
+        rows: &[RewrappedDataKeyRecord<'_>],
+    ) -> QueryResult<usize> {
+        let mut count = 0;
+        for row in rows {
+            count += diesel::update(kms_data_key_version::table.find(row.id))
+                .set((
+                    kms_data_key_version::key.eq(row.key),
+                    kms_data_key_version::root_key_version_id.eq(row.root_key_version),
+                ))
+                .execute(self)?;
+        }
+        Ok(count)
+    }
+
+    fn delete(&mut self, deletion: &DeletionPlan<'_>) -> Result<(), DeletionFailure> {
+        deleting::delete(self, deletion)
+    }
+}
