@@ -1,4 +1,4 @@
-//! Taking over databases that Go kms made, or that something left half made.
+//! Taking over databases that Go kms made.
 
 #![cfg(all(feature = "postgres", feature = "sqlite"))]
 // Clippy's exception for tests ends at functions that are no tests themselves.
@@ -6,49 +6,14 @@
 
 #[path = "support/database.rs"]
 mod database;
+#[path = "support/go.rs"]
+mod go;
 
 use database::{Connection, TestDatabase};
-use kms_migrations::{Catalogue, ErrorKind};
-
-/// Made by Go kms itself: four scopes, three purposes.
-const GO_SQLITE: &[u8] = include_bytes!("data/go.sqlite3");
-const GO_POSTGRES: &str = include_str!("data/go_shaped_postgres.sql");
-
-/// A database that Go made, of either kind.
-fn made_by_go(of_postgres: bool) -> Option<(TestDatabase, Connection)> {
-    if of_postgres {
-        let database = TestDatabase::postgres()?;
-        let mut conn = database.connect();
-        conn.execute(GO_POSTGRES);
-        conn.create_scope("g");
-        Some((database, conn))
-    } else {
-        let database = TestDatabase::sqlite_from(GO_SQLITE);
-        let conn = database.connect();
-        Some((database, conn))
-    }
-}
-
-macro_rules! on_databases_of_go {
-    ($($name:ident)*) => {
-        mod sqlite {
-            $(#[test] fn $name() {
-                let (database, mut conn) = super::made_by_go(false).unwrap();
-                super::$name(&database, &mut conn);
-            })*
-        }
-        mod postgres {
-            $(#[test] fn $name() {
-                if let Some((database, mut conn)) = super::made_by_go(true) {
-                    super::$name(&database, &mut conn);
-                }
-            })*
-        }
-    };
-}
+use go::{GO_POSTGRES, made_by_go};
+use kms_migrations::Catalogue;
 
 on_databases_of_go! {
-    running_instead_of_adopting_is_refused_and_changes_nothing
     an_adopted_database_passes_verification_and_keeps_its_rows
     adopting_again_changes_nothing
     several_adopt_at_once
@@ -58,23 +23,6 @@ on_databases_of_go! {
     a_client_cannot_set_create_time_or_version
     blank_ids_and_purposes_are_refused_from_now_on
     rewrapping_may_change_the_wrapping_root_key_version
-    a_wrong_version_is_refused_by_name
-    a_missing_table_is_refused_by_name
-    a_missing_column_is_refused_by_name
-    a_missing_row_is_refused
-    tables_of_ours_without_bookkeeping_are_refused
-    unfinished_bookkeeping_is_refused_by_name
-}
-
-fn running_instead_of_adopting_is_refused_and_changes_nothing(
-    _: &TestDatabase,
-    conn: &mut Connection,
-) {
-    assert_refused(
-        conn,
-        |conn| conn.migrate().map(drop),
-        &ErrorKind::NotAdopted,
-    );
 }
 
 fn an_adopted_database_passes_verification_and_keeps_its_rows(
@@ -291,87 +239,6 @@ fn rewrapping_may_change_the_wrapping_root_key_version(_: &TestDatabase, conn: &
     assert!(conn.verify().unwrap().is_ok());
 }
 
-fn a_wrong_version_is_refused_by_name(_: &TestDatabase, conn: &mut Connection) {
-    for found in ["v0.0.1", "v0.0.3"] {
-        conn.execute(&format!(
-            "update kms_schema_version set version = '{found}'"
-        ));
-        assert_refused(
-            conn,
-            |conn| conn.adopt().map(drop),
-            &ErrorKind::WrongVersion {
-                expected: "v0.0.2".to_owned(),
-                found: found.to_owned(),
-            },
-        );
-    }
-    // As Go's own v0.0.1 is, without the collection version.
-    conn.execute(
-        "drop table kms_collection_version; update kms_schema_version set version = 'v0.0.1'",
-    );
-    let error = conn.adopt().unwrap_err();
-    assert!(matches!(error.kind(), ErrorKind::WrongVersion { .. }));
-}
-
-fn a_missing_table_is_refused_by_name(_: &TestDatabase, conn: &mut Connection) {
-    conn.execute("drop table kms_data_key_version");
-    assert_half_migrated(conn, "table kms_data_key_version");
-    conn.execute("drop table kms_schema_version");
-    let error = conn.adopt().unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "the kms tables are incomplete, there is no table kms_schema_version, table kms_data_key_version: \
-         finish the migrations that made them"
-    );
-}
-
-fn a_missing_column_is_refused_by_name(_: &TestDatabase, conn: &mut Connection) {
-    conn.execute("alter table kms_data_key rename column purpose to reason");
-    assert_half_migrated(conn, "column kms_data_key.purpose");
-}
-
-fn a_missing_row_is_refused(_: &TestDatabase, conn: &mut Connection) {
-    conn.execute("delete from kms_collection_version");
-    assert_half_migrated(conn, "row in kms_collection_version");
-}
-
-fn tables_of_ours_without_bookkeeping_are_refused(_: &TestDatabase, conn: &mut Connection) {
-    conn.execute("create table kms_campaign (id text primary key)");
-    let error = conn.adopt().unwrap_err();
-    assert!(
-        matches!(error.kind(), ErrorKind::NotAdoptable { .. }),
-        "{error}"
-    );
-    assert!(error.to_string().contains("kms_campaign.id"), "{error}");
-}
-
-fn unfinished_bookkeeping_is_refused_by_name(_: &TestDatabase, conn: &mut Connection) {
-    conn.adopt().unwrap();
-    conn.execute("delete from __diesel_schema_migrations where version = '00000000000000kms0002'");
-    let error = conn.adopt().unwrap_err();
-    assert!(
-        matches!(error.kind(), ErrorKind::HalfMigrated { .. }),
-        "{error}"
-    );
-    assert!(
-        error
-            .to_string()
-            .contains("migration 00000000000000-kms-0002_shared"),
-        "{error}"
-    );
-}
-
-#[test]
-fn an_empty_database_has_nothing_to_adopt() {
-    for database in [Some(TestDatabase::sqlite()), TestDatabase::postgres()]
-        .into_iter()
-        .flatten()
-    {
-        let error = database.connect().adopt().unwrap_err();
-        assert_eq!(error.kind(), &ErrorKind::NotMigrated);
-    }
-}
-
 #[test]
 fn a_database_that_ours_made_is_adopted_already() {
     for database in [Some(TestDatabase::sqlite()), TestDatabase::postgres()]
@@ -379,28 +246,6 @@ fn a_database_that_ours_made_is_adopted_already() {
         .flatten()
     {
         assert!(database.migrated().adopt().unwrap().already_adopted);
-    }
-}
-
-#[test]
-fn each_step_of_gos_migrations_before_v0_0_2_is_refused_and_nothing_changes() {
-    let steps = GO_POSTGRES
-        .match_indices("-- step 0")
-        .map(|(at, _)| at)
-        .collect::<Vec<_>>();
-    for (number, end) in (1..=5).zip(&steps[1..]) {
-        let Some(database) = TestDatabase::postgres() else {
-            return;
-        };
-        let mut conn = database.connect();
-        conn.execute(&GO_POSTGRES[..*end]);
-        let before = conn.catalogue().unwrap();
-        let error = conn.adopt().unwrap_err();
-        match (number, error.kind()) {
-            (1, ErrorKind::NotMigrated) | (2..=5, ErrorKind::WrongVersion { .. }) => {}
-            other => panic!("{other:?}"),
-        }
-        assert_eq!(conn.catalogue().unwrap(), before);
     }
 }
 
@@ -469,51 +314,4 @@ fn a_postgres_schema_of_another_name_is_adopted() {
     conn.execute("insert into keys.kms_root_key_version (private_id, root_key_id, key) values ('krkv_a', 'krk_a', 'x')");
     conn.execute("delete from keys.kms_root_key");
     assert_eq!(conn.value("version", "keys.kms_collection_version"), "2");
-}
-
-#[test]
-fn tables_in_another_schema_than_the_current_one_are_refused_with_both_names() {
-    let Some((_database, mut conn)) = made_by_go(true) else {
-        return;
-    };
-    conn.execute("create schema mine; set search_path to mine, public");
-    let error = conn.adopt().unwrap_err();
-    assert_eq!(
-        error.kind(),
-        &ErrorKind::OtherSchema {
-            found: "public".to_owned(),
-            current: "mine".to_owned(),
-        }
-    );
-    assert_eq!(
-        conn.count("pg_class where relnamespace = 'mine'::regnamespace"),
-        0
-    );
-}
-
-fn assert_half_migrated(conn: &mut Connection, missing: &str) {
-    let missing = vec![missing.to_owned()];
-    assert_refused(
-        conn,
-        |conn| conn.adopt().map(drop),
-        &ErrorKind::HalfMigrated { missing },
-    );
-}
-
-/// Refused, of that kind, and nothing changed, diesel's bookkeeping included.
-fn assert_refused(
-    conn: &mut Connection,
-    step: impl FnOnce(&mut Connection) -> kms_migrations::Result<()>,
-    kind: &ErrorKind,
-) {
-    let before = conn.catalogue().unwrap();
-    let error = step(conn).unwrap_err();
-    assert_eq!(error.kind(), kind);
-    assert_eq!(conn.catalogue().unwrap(), before);
-    assert_eq!(conn.status().unwrap().applied, []);
-    let bookkeeping = match conn {
-        Connection::Postgres(_) => "pg_class where relname = '__diesel_schema_migrations'",
-        Connection::Sqlite(_) => "sqlite_schema where name = '__diesel_schema_migrations'",
-    };
-    assert_eq!(conn.count(bookkeeping), 0);
 }

@@ -146,6 +146,9 @@ impl Drop for TestDatabase {
             && let Ok(mut conn) = PgConnection::establish(server)
         {
             let _ = conn.batch_execute(&format!("drop database {name} with (force)"));
+            // Roles are the server's. A test that needs one names it as its
+            // database is named.
+            let _ = conn.batch_execute(&format!("drop role if exists {name}"));
         }
     }
 }
