@@ -1,4 +1,5 @@
 //! Wrapped keys stay in their rows.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! Rotating and rewrapping every scope.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

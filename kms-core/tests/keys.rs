@@ -1,4 +1,5 @@
 //! Keys from creation to deletion, as an application sees them.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

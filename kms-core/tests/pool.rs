@@ -1,4 +1,5 @@
 //! Moving from one root key to another.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

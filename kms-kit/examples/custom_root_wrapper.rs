@@ -6,6 +6,8 @@
 //! `cargo run -p kms-kit --example custom_root_wrapper` uses it;
 //! `cargo test -p kms-kit --example custom_root_wrapper` runs the suite on it.
 
+#![allow(clippy::print_stdout, reason = "it shows what it did")]
+
 use std::sync::Arc;
 
 use async_trait::async_trait;

@@ -1,4 +1,5 @@
 //! A process that is killed leaves all of a change or none of it.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

@@ -1,5 +1,6 @@
 //! What the Go system is known to do wrong, tried on real databases. (Those that need a root wrapper of a cloud are
 //! tested with it; 2, 3 and 4 are counted in `kms-core/tests/freshness.rs`, 5 and 14 below them.)
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

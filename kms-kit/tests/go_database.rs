@@ -1,4 +1,5 @@
 //! A database that the Go system made: adopted, read, changed, bound. The data is described in `data/README.md`.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

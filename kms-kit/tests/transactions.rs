@@ -1,4 +1,5 @@
 //! Keys inside the application's own transactions.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

@@ -1,5 +1,6 @@
 //! An engine in memory with a local root key.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 pub mod instrumented;
 

@@ -138,7 +138,11 @@ impl Story {
 
     async fn revocation_is_refused(&mut self, first: &Client) -> Result<()> {
         let version: KeyVersionId = first.key_version_id.parse()?;
-        let error = self.kms.revoke_key_version(&version).await.unwrap_err();
+        let error = self
+            .kms
+            .revoke_key_version(&version)
+            .await
+            .expect_err("it has to be refused");
         assert_eq!(error.kind(), ErrorKind::InUse);
         assert!(
             error
@@ -168,7 +172,7 @@ impl Story {
         block_in_place(|| self.database().replace_secret(&anew))?;
         let version: KeyVersionId = first.key_version_id.parse()?;
         self.kms.revoke_key_version(&version).await?;
-        let error = self.open(first).await.unwrap_err();
+        let error = self.open(first).await.expect_err("it has to be refused");
         assert!(error.to_string().contains("no such key version"), "{error}");
         println!(
             "6. Re-encrypted {}; now {version} is revoked, and what it made is unreadable.",
@@ -208,7 +212,10 @@ impl Story {
         block_in_place(|| self.database().copy_wrapped_key(&from, &to))?;
         // A process that starts now finds only the copy.
         let kms = engine(&self.setup, Arc::clone(&self.setup.new_root)).await?;
-        let error = kms.wrapper(&globex, &OIDC).await.unwrap_err();
+        let error = kms
+            .wrapper(&globex, &OIDC)
+            .await
+            .expect_err("it has to be refused");
         assert_eq!(error.kind(), ErrorKind::TamperedKey);
         println!(
             "8. The wrapped key {from} of acme, copied into globex's row {to}, does not open:\n     {error}"
@@ -219,7 +226,11 @@ impl Story {
 
     async fn delete(&mut self, scope: &ScopeId) -> Result<()> {
         block_in_place(|| self.database().delete_organization(scope.as_str()))?;
-        let error = self.kms.list_keys(scope).await.unwrap_err();
+        let error = self
+            .kms
+            .list_keys(scope)
+            .await
+            .expect_err("it has to be refused");
         assert_eq!(error.kind(), ErrorKind::UnknownScope);
         println!("9. Deleted organization {scope}: all its keys are gone.");
         Ok(())

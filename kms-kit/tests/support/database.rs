@@ -102,7 +102,7 @@ impl Database {
                 !required.split(',').any(|name| name.trim() == "postgres"),
                 "postgres is required, and KMS_TEST_POSTGRES_URL is not set"
             );
-            println!("skipped: postgres (KMS_TEST_POSTGRES_URL is not set)");
+            eprintln!("skipped: postgres (KMS_TEST_POSTGRES_URL is not set)");
             return None;
         };
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);

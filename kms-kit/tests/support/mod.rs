@@ -1,5 +1,11 @@
 //! A database of its own for each test, with the tables of a small application beside the keys.
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    reason = "each test binary uses its part"
+)]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod database;
 
