@@ -142,7 +142,7 @@ async fn defect_08_revoking_a_root_key_version_that_wraps_something_is_refused(w
     let before = world.database.count(data_versions);
     let delete = format!("delete from kms_root_key_version where private_id = '{first}'");
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        world.database.execute(&delete)
+        world.database.execute(&delete);
     }));
     assert!(result.is_err());
     assert_eq!(world.database.count(data_versions), before);
