@@ -209,7 +209,7 @@ error_kinds! {
     /// Nothing can prove that a data key version is unused.
     UseNotProven false "can't be proven unused; give every column that holds key version ids a restricting foreign key to kms_data_key_version",
     /// A key row that was altered, moved or damaged: it does not open in its place.
-    TamperedKey false "the wrapped key does not open in its row: altered, moved, damaged, or wrapped by a root key that is gone",
+    TamperedKey false "the wrapped key does not open in its row: it was altered, moved or damaged",
     /// A wrapped key that is none of the root wrapper's: made by a root key that it does not hold.
     ForeignRootKey false "the key is wrapped by a root key that the root wrapper does not hold; add that one to a pool to decrypt with",
     /// A wrapped key without binding, in a mode that accepts bound ones only.

@@ -10,6 +10,14 @@
 //! - [`repository`](mod@repository) and [`repository_suite!`] for repositories; [`change_sets`] makes the
 //!   changes that it, and other tests of a store, apply.
 //!
+//! The decorators:
+//!
+//! - [`CountingRepository`] and [`CountingWrapper`] count calls: that another scope's rotation costs no
+//!   call to the root wrapper is a number.
+//! - [`FaultyRepository`] and [`FaultyWrapper`] fail, hang or wait where a test says: [`Fault`], [`When`].
+//!   A [`Gate`] stops a call and lets it go on.
+//! - [`ManualClock`] is moved by hand.
+//!
 //! Everything here is for tests: it panics where a test should fail.
 #![allow(
     clippy::missing_panics_doc,
@@ -21,3 +29,15 @@ pub mod aead;
 pub mod change_sets;
 pub mod repository;
 pub mod wrapper;
+
+mod clock;
+mod counting;
+mod fault;
+mod faulty;
+mod gate;
+
+pub use clock::ManualClock;
+pub use counting::{CountingRepository, CountingWrapper, RepositoryCalls, WrapperCalls};
+pub use fault::{Fault, When};
+pub use faulty::{FaultyRepository, FaultyWrapper, RepositoryMethod, WrapperMethod};
+pub use gate::Gate;

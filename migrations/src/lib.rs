@@ -80,6 +80,9 @@
 //! `postgres` (needs libpq) and `sqlite` (bundles SQLite). None is on by
 //! default.
 
+// Without a database there is nothing to do, and most of this has no caller.
+#![cfg_attr(not(any(feature = "postgres", feature = "sqlite")), allow(dead_code))]
+
 mod bookkeeping;
 mod catalogue;
 mod combined;

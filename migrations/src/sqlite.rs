@@ -141,7 +141,9 @@ fn waiting<T>(
     conn: &mut SqliteConnection,
     work: impl FnOnce(&mut SqliteConnection) -> Result<T>,
 ) -> Result<T> {
-    let before = diesel::sql_query("select timeout from pragma_busy_timeout")
+    // As a statement of its own: a select from `pragma_busy_timeout` reads the
+    // schema, which may be locked already.
+    let before = diesel::sql_query("pragma busy_timeout")
         .get_result::<Timeout>(conn)?
         .timeout;
     if before >= WAIT {

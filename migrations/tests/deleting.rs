@@ -1,6 +1,8 @@
 //! What goes when a scope or a key version is deleted, and what stops it.
 
 #![cfg(all(feature = "postgres", feature = "sqlite"))]
+// Clippy's exception for tests ends at functions that are no tests themselves.
+#![allow(clippy::unwrap_used)]
 
 #[path = "support/database.rs"]
 mod database;

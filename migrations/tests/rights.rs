@@ -1,7 +1,9 @@
-//! Triggers and functions work whatever the session's search_path, time zone
+//! Triggers and functions work whatever the session's `search_path`, time zone
 //! and rights. Postgres only: SQLite has none of these.
 
 #![cfg(all(feature = "postgres", feature = "sqlite"))]
+// Clippy's exception for tests ends at functions that are no tests themselves.
+#![allow(clippy::unwrap_used)]
 
 #[path = "support/database.rs"]
 mod database;

@@ -1,6 +1,8 @@
 //! What the triggers do with inserts and updates, whoever writes.
 
 #![cfg(all(feature = "postgres", feature = "sqlite"))]
+// Clippy's exception for tests ends at functions that are no tests themselves.
+#![allow(clippy::unwrap_used)]
 
 #[path = "support/database.rs"]
 mod database;
@@ -79,7 +81,7 @@ fn versions_count_from_one_whatever_the_client_sends(database: &TestDatabase) {
 }
 
 /// Its ORM leaves `version` to the database (null on SQLite, the domain's
-/// default on Postgres), and leaves out create_time or sends it.
+/// default on Postgres), and leaves out `create_time` or sends it.
 fn the_inserts_that_go_sends_work(database: &TestDatabase) {
     let mut conn = database.migrated();
     let (blob, version) = if database.is_postgres() {

@@ -1,6 +1,8 @@
 //! What `verify` says, and that what it expects is what the migrations make.
 
 #![cfg(all(feature = "postgres", feature = "sqlite"))]
+// Clippy's exception for tests ends at functions that are no tests themselves.
+#![allow(clippy::unwrap_used)]
 
 #[path = "support/database.rs"]
 mod database;

@@ -1,6 +1,8 @@
 //! An engine in memory with a local root key.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 
+pub mod instrumented;
+
 use std::sync::Arc;
 
 use kms_core::{

@@ -8,8 +8,8 @@ use kms_core::{
     Outcome, Proof, Repository, Result, ScopeId, ScopeRows,
 };
 
-use super::fixture::{Feature, Fixture, can};
-use super::setup::{Picture, apply, assert_same, many_with_keys, rows};
+use super::Fixture;
+use super::setup::{Picture, apply, assert_same, many_with_keys, rows, second_repository};
 use crate::change_sets;
 
 /// Starting a campaign twice finds it again, with what was stored the first time, wherever it is.
@@ -136,11 +136,7 @@ pub async fn a_step_of_an_unknown_campaign_is_refused(fixture: &dyn Fixture) {
 /// no scope is rotated twice.
 pub async fn of_two_steps_from_one_place_one_is_a_conflict(fixture: &dyn Fixture) {
     let here = fixture.repository();
-    let there = if can(fixture, Feature::AnotherRepository) {
-        fixture.another_repository().await
-    } else {
-        fixture.repository()
-    };
+    let there = second_repository(fixture).await;
     let new = started(&*here, "c").await;
     let keys = many_with_keys(fixture, "o_", 10).await;
     let mut from = None;

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use kms_core::{ChangeSet, ErrorKind, Purpose, Repository, ScopeId, ScopeRows};
 
-use super::fixture::{Feature, Fixture, can};
+use super::Fixture;
 use super::setup::{
-    all_rows, apply, assert_consistent, collection, data_versions, rows, with_keys,
+    all_rows, apply, assert_consistent, collection, data_versions, rows, second_repository,
+    with_keys,
 };
 use crate::change_sets;
 
@@ -27,10 +28,7 @@ struct Done {
 /// end every version that was added is there, numbers are consecutive, and the collection version has
 /// moved at least once per change.
 pub async fn many_tasks_at_once_lose_no_change(fixture: &dyn Fixture) {
-    let mut repositories = vec![fixture.repository()];
-    if can(fixture, Feature::AnotherRepository) {
-        repositories.push(fixture.another_repository().await);
-    }
+    let repositories = [fixture.repository(), second_repository(fixture).await];
     let mut scopes = Vec::new();
     for number in 0..SCOPES {
         scopes.push(with_keys(fixture, &format!("o_{number}")).await.scope);

@@ -9,10 +9,10 @@ use kms_core::{
     ScopeRows,
 };
 
-use super::fixture::{Feature, Fixture, can};
+use super::Fixture;
 use super::setup::{
     DATABASE, OIDC, Picture, applied, apply, assert_consistent, assert_same, refused, rows,
-    with_keys,
+    second_repository, with_keys,
 };
 use crate::change_sets;
 
@@ -175,11 +175,7 @@ pub async fn a_change_of_a_scope_that_is_gone_is_a_conflict(fixture: &dyn Fixtur
 /// other a conflict.
 pub async fn of_two_rotations_from_the_same_rows_one_is_a_conflict(fixture: &dyn Fixture) {
     let here = fixture.repository();
-    let there = if can(fixture, Feature::AnotherRepository) {
-        fixture.another_repository().await
-    } else {
-        fixture.repository()
-    };
+    let there = second_repository(fixture).await;
     let mut keys = with_keys(fixture, "o_1").await;
     for round in 2..=11 {
         let applying = [&here, &there].map(|repository| {
@@ -229,5 +225,15 @@ pub async fn a_number_that_the_database_does_not_assign_is_a_conflict(fixture: &
         change.insert.data_key_versions[1].version = number;
         refused(&*repository, change, ErrorKind::Conflict).await;
     }
+    assert_same(&rows(&*repository, &keys.scope).await, &keys);
+}
+
+/// A scope has one data key of each purpose: a second one is a conflict, and nothing of it stays.
+pub async fn a_second_data_key_of_one_purpose_is_a_conflict(fixture: &dyn Fixture) {
+    let repository = fixture.repository();
+    let keys = with_keys(fixture, "o_1").await;
+    let purposes = [Purpose::from_static("more"), DATABASE];
+    let change = change_sets::reconcile(&keys, &purposes);
+    refused(&*repository, change, ErrorKind::Conflict).await;
     assert_same(&rows(&*repository, &keys.scope).await, &keys);
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use futures_util::future::join;
 use kms_core::{ErrorKind, Proof, Repository};
 
-use super::fixture::{Feature, Fixture, can};
+use super::Fixture;
 use super::setup::{
     DATABASE, OIDC, Picture, applied, apply, assert_same, collection, find_rows, new_scope,
-    refused, rows, with_keys,
+    refused, rows, second_repository, with_keys,
 };
 use crate::change_sets;
 
@@ -44,11 +44,7 @@ pub async fn creating_a_scope_twice_is_refused_and_changes_nothing(fixture: &dyn
 /// scope has keys, and leaves nothing behind.
 pub async fn of_two_creators_at_once_exactly_one_wins(fixture: &dyn Fixture) {
     let here = fixture.repository();
-    let there = if can(fixture, Feature::AnotherRepository) {
-        fixture.another_repository().await
-    } else {
-        fixture.repository()
-    };
+    let there = second_repository(fixture).await;
     for round in 0..10 {
         let scope = new_scope(fixture, &format!("o_{round}")).await;
         let changes = [

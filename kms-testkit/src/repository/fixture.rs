@@ -164,8 +164,8 @@ impl Feature {
     ];
 }
 
-/// Whether the fixture can do this. If not, says on stderr (past the capture of test output) which test
-/// is skipped for it.
+/// Whether the fixture can do this. If not, says on stderr (past the capture of test output) what is
+/// skipped for it.
 pub(super) fn can(fixture: &dyn Fixture, feature: Feature) -> bool {
     if !fixture.unsupported().contains(&feature) {
         return true;
@@ -176,7 +176,7 @@ pub(super) fn can(fixture: &dyn Fixture, feature: Feature) -> bool {
     // A closed stderr is no reason to fail.
     let _ = writeln!(
         std::io::stderr(),
-        "SKIPPED {test}: the fixture does not support {feature:?}"
+        "SKIPPED what needs {feature:?} in {test}: the fixture does not support it"
     );
     false
 }

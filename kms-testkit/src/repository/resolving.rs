@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kms_core::{ChangeSet, Proof, Purpose, Repository, Resolution, ScopeRows};
+use kms_core::{ChangeSet, KeyVersionId, Proof, Purpose, Repository, Resolution, ScopeRows};
 
 use super::Fixture;
 use super::setup::{DATABASE, OIDC, Picture, applied, apply, new_scope, with_keys};
@@ -106,13 +106,40 @@ pub async fn a_change_whose_place_is_taken_is_not_applied(fixture: &dyn Fixture)
     }
 }
 
+/// A rewrap is not applied as long as any wrapped key that it replaces is still there, whatever else
+/// changed.
+pub async fn a_rewrap_whose_old_wrapped_keys_are_still_there_is_not_applied(fixture: &dyn Fixture) {
+    let repository = fixture.repository();
+    let keys = rotated(fixture, "o_1").await;
+    let change = change_sets::rewrap(&keys);
+    let _ = applied(&*repository, change_sets::rotate(&keys)).await;
+    assert_eq!(resolve(&*repository, &change).await, Resolution::NotApplied);
+}
+
 /// Where later changes took away every trace, the rows allow both, and the answer says so: a rewrap
-/// that another one went over, and anything but creation and deletion in a scope that is gone.
+/// that another one went over, a rotation whose versions may have been revoked since, and anything but
+/// creation and deletion in a scope that is gone.
 pub async fn a_change_without_trace_is_unknown(fixture: &dyn Fixture) {
     let repository = fixture.repository();
     let keys = rotated(fixture, "o_rewrapped").await;
     let change = change_sets::rewrap(&keys);
     let _ = applied(&*repository, change_sets::rewrap(&keys)).await;
+    assert_eq!(resolve(&*repository, &change).await, Resolution::Unknown);
+
+    let mut keys = rotated(fixture, "o_revoked").await;
+    let change = change_sets::rotate(&keys);
+    keys = applied(&*repository, change.clone()).await;
+    keys = applied(&*repository, change_sets::rotate_and_rewrap(&keys)).await;
+    let roots = change.insert.root_key_versions.iter();
+    let data = change.insert.data_key_versions.iter();
+    let new: Vec<KeyVersionId> = roots
+        .map(|new| new.id.clone().into())
+        .chain(data.map(|new| new.id.clone().into()))
+        .collect();
+    for id in new {
+        let revocation = change_sets::revoke(&keys, id, Proof::Skipped);
+        keys = applied(&*repository, revocation).await;
+    }
     assert_eq!(resolve(&*repository, &change).await, Resolution::Unknown);
 
     let keys = rotated(fixture, "o_gone").await;

@@ -7,7 +7,7 @@ use kms_core::{
     Repository, RootKeyVersionRow, ScopeFilter, ScopeId, ScopeRows,
 };
 
-use super::Fixture;
+use super::{Feature, Fixture};
 use crate::change_sets;
 
 pub(super) const DATABASE: Purpose = Purpose::from_static("database");
@@ -46,6 +46,16 @@ pub(super) async fn many_with_keys(
         let _ = outcome.unwrap();
     }
     all_rows(&*repository, &scopes).await
+}
+
+/// A repository to act at the same time as the fixture's: as another process would, or where there is
+/// none, as another task.
+pub(super) async fn second_repository(fixture: &dyn Fixture) -> Arc<dyn Repository> {
+    if fixture.unsupported().contains(&Feature::AnotherRepository) {
+        fixture.repository()
+    } else {
+        fixture.another_repository().await
+    }
 }
 
 pub(super) async fn apply(repository: &dyn Repository, change: ChangeSet) -> Outcome {

@@ -51,6 +51,7 @@ macro_rules! repository_suite {
                 of_two_rotations_from_the_same_rows_one_is_a_conflict
                 times_are_not_compared
                 a_number_that_the_database_does_not_assign_is_a_conflict
+                a_second_data_key_of_one_purpose_is_a_conflict
             }
             batches {
                 an_empty_batch_changes_nothing
@@ -104,6 +105,7 @@ macro_rules! repository_suite {
                 a_creation_is_told_by_its_own_root_key
                 a_change_is_still_told_after_later_ones
                 a_change_whose_place_is_taken_is_not_applied
+                a_rewrap_whose_old_wrapped_keys_are_still_there_is_not_applied
                 a_change_without_trace_is_unknown
                 a_deletion_is_told_by_its_target
                 a_batch_is_resolved_one_by_one

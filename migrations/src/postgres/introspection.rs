@@ -21,7 +21,9 @@ pub fn catalogue(conn: &mut PgConnection) -> Result<Catalogue> {
         }
     }
     for object in diesel::sql_query(FUNCTIONS).load::<Object>(conn)? {
-        catalogue.insert_source(object.name, &object.definition);
+        // How a function's body is spaced out makes no difference.
+        let words: Vec<&str> = object.definition.split_whitespace().collect();
+        catalogue.insert(object.name, &words.join(" "));
     }
     Ok(catalogue)
 }

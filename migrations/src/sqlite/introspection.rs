@@ -21,11 +21,11 @@ pub fn catalogue(conn: &mut SqliteConnection) -> Result<Catalogue> {
         }
     }
     for object in diesel::sql_query(STATEMENTS).load::<Object>(conn)? {
-        catalogue.insert_source(object.name, &without_comments(&object.definition));
+        catalogue.insert(object.name, &normalised(&object.definition));
     }
     for object in diesel::sql_query(TABLES).load::<Object>(conn)? {
-        let checks = checks(&without_comments(&object.definition)).join(" and ");
-        catalogue.insert(object.name, &checks);
+        let statement = normalised(&object.definition);
+        catalogue.insert(object.name, &checks(&statement).join(" and "));
     }
     Ok(catalogue)
 }
@@ -73,25 +73,21 @@ select 'checks ' || name as name, sql as definition
 from sqlite_schema
 where type = 'table' and name like 'kms\_%' escape '\'"#;
 
-/// The expressions of the `check` constraints of a `create table`.
-fn checks(statement: &str) -> Vec<String> {
-    let lower = statement.to_ascii_lowercase();
+/// The expressions of the `check` constraints of a normalised `create table`.
+fn checks(statement: &str) -> Vec<&str> {
     let mut found = Vec::new();
-    let mut from = 0;
-    while let Some(at) = lower[from..].find("check").map(|at| at + from) {
-        from = at + "check".len();
-        let after = statement[from..].trim_start();
-        if after.starts_with('(')
-            && let Some(expression) = parenthesised(after)
-        {
-            found.push(expression.split_whitespace().collect::<Vec<_>>().join(" "));
-        }
+    let mut rest = statement;
+    while let Some(at) = rest.find("check(") {
+        let expression = &rest[at + "check".len()..];
+        let end = closing(expression).unwrap_or(expression.len());
+        found.push(&expression[..end]);
+        rest = &expression[end..];
     }
     found
 }
 
-/// The text from its opening parenthesis to the one that closes it.
-fn parenthesised(text: &str) -> Option<&str> {
+/// Where the parenthesis that opens the text is closed.
+fn closing(text: &str) -> Option<usize> {
     let mut depth = 0_usize;
     let mut in_string = false;
     for (at, character) in text.char_indices() {
@@ -101,7 +97,7 @@ fn parenthesised(text: &str) -> Option<&str> {
             ')' if !in_string => {
                 depth = depth.checked_sub(1)?;
                 if depth == 0 {
-                    return Some(&text[..=at]);
+                    return Some(at + 1);
                 }
             }
             _ => {}
@@ -110,27 +106,35 @@ fn parenthesised(text: &str) -> Option<&str> {
     None
 }
 
+/// A statement without what makes no difference: comments, case, spacing.
 /// SQLite keeps statements as they were written.
-fn without_comments(statement: &str) -> String {
+fn normalised(statement: &str) -> String {
     let mut kept = String::with_capacity(statement.len());
     let mut rest = statement;
-    let mut in_string = false;
     while let Some(character) = rest.chars().next() {
-        if !in_string && rest.starts_with("--") {
-            rest = rest.find('\n').map_or("", |end| &rest[end..]);
-            continue;
-        }
-        if !in_string && rest.starts_with("/*") {
-            rest = rest.find("*/").map_or("", |end| &rest[end + 2..]);
-            continue;
-        }
-        if character == '\'' {
-            in_string = !in_string;
-        }
-        kept.push(character);
-        rest = &rest[character.len_utf8()..];
+        let length = if rest.starts_with("--") {
+            rest.find('\n').unwrap_or(rest.len())
+        } else if rest.starts_with("/*") {
+            rest.find("*/").map_or(rest.len(), |end| end + 2)
+        } else if character == '\'' {
+            let end = rest[1..].find('\'').map_or(rest.len(), |end| end + 2);
+            kept.push_str(&rest[..end]);
+            end
+        } else if character.is_whitespace() {
+            if !kept.ends_with([' ', '(', ',', ';']) {
+                kept.push(' ');
+            }
+            character.len_utf8()
+        } else {
+            if matches!(character, '(' | ')' | ',' | ';') && kept.ends_with(' ') {
+                kept.pop();
+            }
+            kept.push(character.to_ascii_lowercase());
+            character.len_utf8()
+        };
+        rest = &rest[length..];
     }
-    kept
+    kept.trim_end().to_owned()
 }
 
 #[cfg(test)]
@@ -138,11 +142,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn spacing_case_and_comments_make_no_difference_and_literals_do() {
+        assert_eq!(
+            normalised("CREATE INDEX a -- because\n ON t( (b  is\n not NULL) , c /* no */ )"),
+            normalised("create index a on t ((b is not null), c)"),
+        );
+        assert_ne!(normalised("select 'A  b'"), normalised("select 'a b'"));
+    }
+
+    #[test]
     fn checks_are_read_whole_and_without_comments() {
-        let statement = "create table t ( -- check (no)\n a text check (a <> ')'\n and b), \
+        let statement = "create table t ( -- check (no)\n a text CHECK (a <> ')'\n and b), \
                          constraint c check(length(trim(a)) > 0))";
         assert_eq!(
-            checks(&without_comments(statement)),
+            checks(&normalised(statement)),
             ["(a <> ')' and b)", "(length(trim(a)) > 0)"]
         );
     }

@@ -73,11 +73,13 @@ pub(super) fn expected() -> Catalogue {
 fn is_tolerated(difference: &Difference, expected: &Catalogue, found: &Catalogue) -> bool {
     let as_expected = |object: &str| found.definition(object) == expected.definition(object);
     let object = difference.object.as_str();
-    if let Some(table) = object.strip_prefix("checks ") {
-        let stand_in = format!("trigger {table}.kms_not_blank_{table}");
-        return as_expected(&stand_in);
-    }
     match object {
+        // Only versions below 1, which no statement of Go's or ours writes.
+        "checks kms_collection_version" => true,
+        _ if object.starts_with("checks ") => {
+            let table = object.trim_start_matches("checks ");
+            as_expected(&format!("trigger {table}.kms_not_blank_{table}"))
+        }
         // Only a declaration: SQLite keeps a blob as a blob in either.
         "column kms_root_key_version.key" | "column kms_data_key_version.key" => {
             difference.found == difference.expected.replacen("blob", "bytea", 1)

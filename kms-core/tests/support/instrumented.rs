@@ -1,0 +1,66 @@
+//! An engine whose calls are counted, whose repository and root wrapper fail on demand, and whose time
+//! stands still.
+
+use std::sync::Arc;
+
+use kms_core::{Kms, KmsBuilder, Repository, Wrapper};
+use kms_testkit::{
+    CountingRepository, CountingWrapper, FaultyRepository, FaultyWrapper, ManualClock,
+    RepositoryCalls, WrapperCalls,
+};
+
+use super::{World, on};
+
+pub struct Process {
+    pub kms: Kms,
+    pub clock: Arc<ManualClock>,
+    pub repository: Arc<FaultyRepository>,
+    pub root: Arc<FaultyWrapper>,
+    queries: Arc<CountingRepository>,
+    root_calls: Arc<CountingWrapper>,
+}
+
+impl Process {
+    pub async fn new(world: &World) -> Self {
+        Self::with(world, |builder| builder).await
+    }
+
+    pub async fn with(world: &World, set: impl FnOnce(KmsBuilder) -> KmsBuilder) -> Self {
+        let clock = Arc::new(ManualClock::new());
+        let queries = Arc::new(CountingRepository::new(Arc::new(world.repository.clone())));
+        let root_calls = Arc::new(CountingWrapper::new(Arc::clone(&world.root)));
+        // Faults outside, counters inside: what is counted really happened.
+        let repository = Arc::new(FaultyRepository::new(
+            Arc::clone(&queries) as Arc<dyn Repository>
+        ));
+        let root = Arc::new(FaultyWrapper::new(
+            Arc::clone(&root_calls) as Arc<dyn Wrapper>
+        ));
+        let builder = on(Arc::clone(&repository) as Arc<dyn Repository>)
+            .root_wrapper(Arc::clone(&root) as Arc<dyn Wrapper>)
+            .clock(Arc::clone(&clock) as _);
+        let process = Self {
+            kms: set(builder).build().await.unwrap(),
+            clock,
+            repository,
+            root,
+            queries,
+            root_calls,
+        };
+        let _ = (process.queries(), process.root_calls());
+        process
+    }
+
+    /// Queries since the last call.
+    pub fn queries(&self) -> RepositoryCalls {
+        self.queries.take()
+    }
+
+    /// Calls of the root wrapper since the last call: (encrypt, decrypt).
+    pub fn root_calls(&self) -> (u64, u64) {
+        let WrapperCalls {
+            encrypt, decrypt, ..
+        } = self.root_calls.take();
+        (encrypt, decrypt)
+    }
+}

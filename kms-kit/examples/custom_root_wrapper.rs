@@ -1,0 +1,105 @@
+//! A root of trust of your own: implement `Wrapper`, and let the suite check it.
+//!
+//! This one holds the keys of a house's own key server, as versions. A real one would ask the server in `encrypt`
+//! and `decrypt`; what it must promise stays the same, and is in the docs of `Wrapper`.
+//!
+//! `cargo run -p kms-kit --example custom_root_wrapper` uses it;
+//! `cargo test -p kms-kit --example custom_root_wrapper` runs the suite on it.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use kms_kit::core::{Aead, KeyBytes, LocalKey, MemoryRepository};
+use kms_kit::prelude::*;
+use kms_kit::{Error, ErrorKind, Ownership, Result, SecretBytes};
+
+/// Keys of the house, oldest first: the last one encrypts, all decrypt.
+#[derive(Debug)]
+struct HouseKeys(Vec<LocalKey>);
+
+impl HouseKeys {
+    fn new(aead: &dyn Aead, keys: &[(&str, KeyBytes)]) -> Result<Self> {
+        if keys.is_empty() {
+            return Err(Error::new(ErrorKind::InvalidConfiguration).with_detail("no house key"));
+        }
+        let keys = keys.iter().map(|(id, key)| LocalKey::new(aead, key, *id));
+        Ok(Self(keys.collect()))
+    }
+
+    fn newest(&self) -> &LocalKey {
+        self.0.last().expect("`new` refuses an empty list")
+    }
+}
+
+#[async_trait]
+impl Wrapper for HouseKeys {
+    fn kind(&self) -> &'static str {
+        "house"
+    }
+
+    fn key_id(&self) -> Option<String> {
+        Some(self.newest().id().to_owned())
+    }
+
+    fn owns(&self, blob: &Blob) -> Ownership {
+        match self.0.iter().any(|key| key.id() == blob.key_id()) {
+            true => Ownership::Yes,
+            false => Ownership::No,
+        }
+    }
+
+    async fn encrypt(&self, plaintext: &[u8], aad: &[u8]) -> Result<Blob> {
+        self.newest().encrypt(plaintext, aad)
+    }
+
+    async fn decrypt(&self, blob: &Blob, aad: &[u8]) -> Result<SecretBytes> {
+        // The blob's id chooses among our own keys; it never brings in another.
+        match self.0.iter().find(|key| key.id() == blob.key_id()) {
+            Some(key) => key.decrypt(blob, aad),
+            None => Err(Error::new(ErrorKind::AuthenticationFailed)),
+        }
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<()> {
+    const NOTES: Purpose = Purpose::from_static("notes");
+
+    let aead = kms_kit::aead::fastest();
+    let root = HouseKeys::new(&*aead, &[("house-2027", KeyBytes::generate()?)])?;
+    root.preflight().await?;
+    let kms = kms_kit::builder(Arc::new(MemoryRepository::new()))
+        .root_wrapper(Arc::new(root))
+        .purposes([NOTES])
+        .build()
+        .await?;
+
+    let tenant = ScopeId::new("o_1")?;
+    kms.create_keys(&tenant, &[NOTES]).await?;
+    let blob = kms.wrapper(&tenant, &NOTES).await?.encrypt(b"hello", b"")?;
+    let plain = kms.decrypt(&tenant, &NOTES, &blob, b"").await?;
+    assert_eq!(plain.expose(), b"hello");
+
+    let census = kms.census().await?;
+    println!(
+        "root key versions by the key that wraps them: {:?}",
+        census.by_root_key
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod suite {
+    use super::*;
+    use kms_testkit::wrapper::Subject;
+
+    fn house(ids: [&str; 2]) -> Arc<dyn Wrapper> {
+        let keys = ids.map(|id| (id, KeyBytes::generate().unwrap()));
+        Arc::new(HouseKeys::new(&*kms_kit::aead::fastest(), &keys).unwrap())
+    }
+
+    kms_testkit::wrapper_suite!(Subject::new(
+        house(["house-2026", "house-2027"]),
+        house(["stranger-2026", "stranger-2027"]),
+    ));
+}

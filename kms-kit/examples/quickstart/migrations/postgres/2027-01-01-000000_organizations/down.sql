@@ -1,0 +1,3 @@
+drop table oidc_client;
+alter table kms_root_key drop constraint kms_root_key_organization_fkey;
+drop table organization;

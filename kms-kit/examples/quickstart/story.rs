@@ -1,0 +1,244 @@
+//! The story itself, top down.
+
+use std::sync::Arc;
+
+use kms_kit::prelude::*;
+use kms_kit::{CampaignOptions, ErrorKind, KeyKind, KeyVersionId, PooledWrapper};
+use tokio::task::block_in_place;
+
+use crate::Result;
+use crate::database::{Client, Database};
+use crate::setup::Setup;
+
+const OIDC: Purpose = Purpose::from_static("oidc");
+const SESSIONS: Purpose = Purpose::from_static("sessions");
+
+struct Story {
+    setup: Setup,
+    kms: Kms,
+    /// Different in every run, so that it can run again on the same database.
+    run: String,
+}
+
+pub(crate) async fn tell(mut setup: Setup) -> Result<()> {
+    println!("Database: {}\n", setup.place);
+
+    let ran = block_in_place(|| setup.database.migrate())?;
+    println!(
+        "1. Migrated: {} migrations ran, the application's and ours.",
+        ran.len()
+    );
+
+    let kms = engine(&setup, Arc::clone(&setup.old_root)).await?;
+    let run = KeyVersionId::Data(kms_kit::DataKeyVersionId::generate()).to_string();
+    let run = run.trim_start_matches("kdkv_").to_lowercase();
+    let mut story = Story { setup, kms, run };
+
+    let acme = story.found("acme").await?;
+    story.show_keys(&acme).await?;
+    let first = story.read_back("acme", b"acme's secret").await?;
+    let second = story.rotate(&acme, &first).await?;
+    story.revocation_is_refused(&first).await?;
+    story.re_encrypt_and_revoke(&acme, &first, &second).await?;
+    story.change_the_root(&acme).await?;
+    story.a_copied_key_does_not_open(&acme).await?;
+    story.delete(&acme).await?;
+    println!("\nAll of it was checked on the way.");
+    Ok(())
+}
+
+async fn engine(setup: &Setup, root: Arc<dyn Wrapper>) -> Result<Kms> {
+    let builder = kms_kit::builder(Arc::clone(&setup.repository));
+    Ok(builder
+        .root_wrapper(root)
+        .purposes([OIDC, SESSIONS])
+        .build()
+        .await?)
+}
+
+impl Story {
+    fn database(&mut self) -> &mut dyn Database {
+        &mut *self.setup.database
+    }
+
+    fn id(&self, name: &str) -> String {
+        format!("{name}-{}", self.run)
+    }
+
+    /// An organization, its keys and an encrypted row, in one transaction.
+    async fn found(&mut self, name: &str) -> Result<ScopeId> {
+        let scope = ScopeId::new(self.id(name))?;
+        // Key generation and the root wrapper come first; no transaction is open yet.
+        let keys = self
+            .kms
+            .prepare_create_keys(&scope, &[OIDC, SESSIONS])
+            .await?;
+        let wrapper = keys.wrapper(&OIDC)?;
+        let secret = format!("{name}'s secret");
+        let client = Client {
+            id: self.id(&format!("client-of-{name}")),
+            organization_id: scope.to_string(),
+            secret: wrapper
+                .encrypt(secret.as_bytes(), scope.as_str().as_bytes())?
+                .encode(),
+            key_version_id: wrapper.key_version_id().to_string(),
+        };
+        let receipts = block_in_place(|| self.database().found(scope.as_str(), &keys, &client))?;
+        self.kms.accept(&receipts);
+        Ok(scope)
+    }
+
+    async fn show_keys(&self, scope: &ScopeId) -> Result<()> {
+        println!(
+            "2. In one transaction: organization {scope}, a client with an encrypted secret, and these keys:"
+        );
+        for key in self.kms.list_keys(scope).await? {
+            let versions: Vec<_> = key
+                .versions
+                .iter()
+                .map(|version| version.id.as_str())
+                .collect();
+            println!(
+                "     {} {} ({}), versions {versions:?}",
+                key.kind, key.id, key.purpose
+            );
+        }
+        Ok(())
+    }
+
+    async fn read_back(&mut self, name: &str, expected: &[u8]) -> Result<Client> {
+        let id = self.id(&format!("client-of-{name}"));
+        let client = block_in_place(|| self.database().client(&id))?;
+        assert_eq!(self.open(&client).await?, expected);
+        println!("3. Read back and decrypted the secret of {id}.");
+        Ok(client)
+    }
+
+    async fn rotate(&mut self, scope: &ScopeId, first: &Client) -> Result<Client> {
+        self.kms.rotate_keys(scope, Rewrap::Yes).await?;
+        let wrapper = self.kms.wrapper(scope, &OIDC).await?;
+        let second = Client {
+            id: self.id("second-client"),
+            organization_id: scope.to_string(),
+            secret: wrapper
+                .encrypt(b"second", scope.as_str().as_bytes())?
+                .encode(),
+            key_version_id: wrapper.key_version_id().to_string(),
+        };
+        block_in_place(|| self.database().insert_client(&second))?;
+        assert_ne!(second.key_version_id, first.key_version_id);
+        assert_eq!(self.open(&second).await?, b"second");
+        assert_eq!(self.open(first).await?, b"acme's secret");
+        println!(
+            "4. Rotated: {} uses version 2, {}; {} still opens with version 1, {}.",
+            second.id, second.key_version_id, first.id, first.key_version_id
+        );
+        Ok(second)
+    }
+
+    async fn revocation_is_refused(&mut self, first: &Client) -> Result<()> {
+        let version: KeyVersionId = first.key_version_id.parse()?;
+        let error = self.kms.revoke_key_version(&version).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InUse);
+        assert!(
+            error
+                .context("table")
+                .is_some_and(|table| table.contains("oidc_client"))
+        );
+        println!("5. Revoking version 1 is refused:\n     {error}");
+        Ok(())
+    }
+
+    async fn re_encrypt_and_revoke(
+        &mut self,
+        scope: &ScopeId,
+        first: &Client,
+        second: &Client,
+    ) -> Result<()> {
+        let secret = self.open(first).await?;
+        let wrapper = self.kms.wrapper(scope, &OIDC).await?;
+        let anew = Client {
+            secret: wrapper
+                .encrypt(&secret, scope.as_str().as_bytes())?
+                .encode(),
+            key_version_id: wrapper.key_version_id().to_string(),
+            ..first.clone()
+        };
+        assert_eq!(anew.key_version_id, second.key_version_id);
+        block_in_place(|| self.database().replace_secret(&anew))?;
+        let version: KeyVersionId = first.key_version_id.parse()?;
+        self.kms.revoke_key_version(&version).await?;
+        let error = self.open(first).await.unwrap_err();
+        assert!(error.to_string().contains("no such key version"), "{error}");
+        println!(
+            "6. Re-encrypted {}; now {version} is revoked, and what it made is unreadable.",
+            anew.id
+        );
+        Ok(())
+    }
+
+    async fn change_the_root(&mut self, scope: &ScopeId) -> Result<()> {
+        let pool = PooledWrapper::new(Arc::clone(&self.setup.new_root))
+            .with_decrypting(Arc::clone(&self.setup.old_root))?;
+        self.kms = engine(&self.setup, Arc::new(pool)).await?;
+        let campaign = CampaignOptions::new(self.id("move-to-root-2027"));
+        let outcome = self
+            .kms
+            .rewrap_all(&campaign, RewrapKeys::All, |_| {})
+            .await?;
+        assert!(outcome.failures.is_empty(), "{:?}", outcome.failures);
+        let census = self.kms.census().await?;
+        assert_eq!(census.not_current, 0);
+
+        self.kms = engine(&self.setup, Arc::clone(&self.setup.new_root)).await?;
+        let client = self.id("client-of-acme");
+        let client = block_in_place(|| self.database().client(&client))?;
+        assert_eq!(self.open(&client).await?, b"acme's secret");
+        println!(
+            "7. Moved {} scope(s), {scope} among them, from root-2026 to root-2027, and went on with the new one alone. \
+             Root key versions by root key: {:?}.",
+            outcome.done, census.by_root_key
+        );
+        Ok(())
+    }
+
+    async fn a_copied_key_does_not_open(&mut self, acme: &ScopeId) -> Result<()> {
+        let globex = self.found("globex").await?;
+        let (from, to) = (self.newest(acme).await?, self.newest(&globex).await?);
+        block_in_place(|| self.database().copy_wrapped_key(&from, &to))?;
+        // A process that starts now finds only the copy.
+        let kms = engine(&self.setup, Arc::clone(&self.setup.new_root)).await?;
+        let error = kms.wrapper(&globex, &OIDC).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TamperedKey);
+        println!(
+            "8. The wrapped key {from} of acme, copied into globex's row {to}, does not open:\n     {error}"
+        );
+        block_in_place(|| self.database().delete_organization(globex.as_str()))?;
+        Ok(())
+    }
+
+    async fn delete(&mut self, scope: &ScopeId) -> Result<()> {
+        block_in_place(|| self.database().delete_organization(scope.as_str()))?;
+        let error = self.kms.list_keys(scope).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::UnknownScope);
+        println!("9. Deleted organization {scope}: all its keys are gone.");
+        Ok(())
+    }
+
+    async fn newest(&self, scope: &ScopeId) -> Result<KeyVersionId> {
+        let keys = self.kms.list_keys(scope).await?;
+        let key = keys
+            .iter()
+            .find(|key| key.kind == KeyKind::Dek && key.purpose == OIDC)
+            .ok_or("no such key")?;
+        Ok(key.versions.last().ok_or("no version")?.id.clone())
+    }
+
+    async fn open(&self, client: &Client) -> Result<Vec<u8>> {
+        let scope = ScopeId::new(&client.organization_id)?;
+        let blob = Blob::decode(&client.secret)?;
+        let aad = client.organization_id.as_bytes();
+        let secret = self.kms.decrypt(&scope, &OIDC, &blob, aad).await?;
+        Ok(secret.expose().to_vec())
+    }
+}
