@@ -62,5 +62,5 @@ pub mod revoking;
 pub mod schema;
 pub mod tampering;
 
-pub use fixture::{Feature, Fixture, REFERENCE_COLUMN};
+pub use fixture::{Feature, Fixture, Offer, REFERENCE_COLUMN};
 pub use run::{run, run_on_one_thread};

@@ -4,7 +4,11 @@ use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error as QueryError};
 use diesel::sql_types::{Bool, Integer, Text};
-use kms_core::{DataKeyVersionId, DeletionTarget, Error, ErrorKind, KeyVersionId, Referencer};
+use kms_core::{
+    DataKeyVersionId, DeletionTarget, Error, ErrorKind, KeyVersionId, Referencer, RootKeyVersionId,
+};
+
+use super::schema::kms_data_key_version;
 
 use crate::dialect::{DeletionFailure, DeletionPlan, KeyTables as _};
 use crate::failure::in_use;
@@ -23,6 +27,9 @@ pub(super) fn delete(
         if referencer.on_delete.restricts() {
             refuse_if_used(connection, referencer, &deletion.data_key_versions)?;
         }
+    }
+    if let DeletionTarget::Version(KeyVersionId::Root(id)) = deletion.target {
+        refuse_if_wrapping(connection, id)?;
     }
     let rows = connection
         .delete_target(deletion.root_key, deletion.target)
@@ -55,6 +62,27 @@ fn enforces_foreign_keys(connection: &mut SqliteConnection) -> QueryResult<bool>
     ))
     .get_result::<i32>(connection)
     .map(|on| on == 1)
+}
+
+/// Asks for data key versions of whatever scope: one may have been moved here by hand. The schema's trigger
+/// would refuse too, in words only.
+fn refuse_if_wrapping(
+    connection: &mut SqliteConnection,
+    id: &RootKeyVersionId,
+) -> Result<(), DeletionFailure> {
+    let wrapped: Option<String> = kms_data_key_version::table
+        .filter(kms_data_key_version::root_key_version_id.eq(id.as_str()))
+        .select(kms_data_key_version::private_id)
+        .first(connection)
+        .optional()?;
+    match wrapped {
+        None => Ok(()),
+        Some(wrapped) => Err(Error::new(ErrorKind::InUse)
+            .with_detail(format!("it wraps {wrapped}"))
+            .with_context("key_version", id)
+            .with_context("table", "kms_data_key_version")
+            .into()),
+    }
 }
 
 fn refuse_if_used(

@@ -109,6 +109,31 @@ pub trait Fixture: Send + Sync {
     }
 }
 
+/// What a suite's constructor gives: a fixture, or none where its service is not there.
+pub trait Offer {
+    /// What is offered.
+    type Fixture: Fixture;
+
+    /// It, if there is one.
+    fn fixture(self) -> Option<Self::Fixture>;
+}
+
+impl<F: Fixture> Offer for F {
+    type Fixture = F;
+
+    fn fixture(self) -> Option<F> {
+        Some(self)
+    }
+}
+
+impl<F: Fixture> Offer for Option<F> {
+    type Fixture = F;
+
+    fn fixture(self) -> Self {
+        self
+    }
+}
+
 /// What a [`Fixture`] may be unable to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -1,7 +1,8 @@
 //! The list of all properties.
 
 /// Makes a `#[test]` of every property of [`repository`](crate::repository), each with a fixture of its
-/// own from this async function (or closure), in a module per group.
+/// own from this async function (or closure), in a module per group. It gives a fixture, or an `Option`
+/// of one: `None` skips the test, and the function is the one to say so.
 ///
 /// Those whose subject is concurrency run a second time on a current-thread runtime, in the module
 /// `on_one_thread`.
@@ -167,8 +168,10 @@ macro_rules! repository_suite {
                     #[test]
                     fn $property() {
                         $crate::repository::$run(async {
-                            let fixture = ($fixture)().await;
-                            $crate::repository::$group::$property(&fixture).await;
+                            let offer = ($fixture)().await;
+                            if let Some(fixture) = $crate::repository::Offer::fixture(offer) {
+                                $crate::repository::$group::$property(&fixture).await;
+                            }
                         });
                     }
                 )*

@@ -1,0 +1,19 @@
+//! Postgres: the suite, each property in a database of its own, and what is particular to Postgres.
+//!
+//! `KMS_TEST_POSTGRES_URL` names a server where databases may be created. Without it these tests are
+//! skipped, loudly, or fail if `KMS_TEST_REQUIRE` names `postgres`.
+
+mod database;
+
+use self::database::PostgresDatabase;
+use crate::application::Application;
+
+async fn fixture() -> Option<Application<PostgresDatabase>> {
+    PostgresDatabase::new().map(Application::on)
+}
+
+mod suite {
+    use super::fixture;
+
+    kms_testkit::repository_suite!(fixture);
+}
