@@ -54,14 +54,14 @@ fn what_is_missing_is_named(database: &TestDatabase) {
         )
     };
     conn.execute(statement);
-    conn.execute("drop index kms_data_key_version_key_ix");
+    conn.execute("drop index kms_data_key_version_root_key_version_id_ix");
     conn.execute("delete from kms_collection_version");
     let report = conn.verify().unwrap();
     assert!(!report.is_ok());
     assert_eq!(
         report.missing,
         [
-            "index kms_data_key_version.kms_data_key_version_key_ix",
+            "index kms_data_key_version.kms_data_key_version_root_key_version_id_ix",
             trigger,
             "row in kms_collection_version",
         ]

@@ -1,0 +1,1 @@
+drop index kms_data_key_version_root_key_version_id_ix;

@@ -1,3 +1,0 @@
-drop index kms_data_key_version_key_ix;
-drop index kms_root_key_version_key_ix;
-drop index kms_data_key_version_root_key_version_id_ix;
