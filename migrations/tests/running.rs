@@ -109,6 +109,7 @@ fn several_processes_at_once_take_turns(database: &TestDatabase) {
                 .args(["--exact", "migrate_what_the_environment_names"])
                 .env("KMS_MIGRATE_URL", database.url())
                 .env("KMS_MIGRATE_KIND", kind)
+                .stdout(std::process::Stdio::null())
                 .spawn()
                 .unwrap()
         })
