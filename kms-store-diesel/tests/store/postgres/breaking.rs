@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use diesel::connection::{Connection as _, SimpleConnection as _};
 use diesel::pg::PgConnection;
-use diesel::prelude::*;
 use diesel::r2d2::{ConnectionManager, Pool};
 use kms_core::{ChangeSet, ErrorKind, Proof, Repository, Resolution, ScopeRows};
 use kms_store_diesel::PostgresRepository;

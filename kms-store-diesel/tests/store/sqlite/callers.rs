@@ -1,8 +1,7 @@
 //! Change sets inside transactions of the application's, and what SQLite does differently.
 
-use diesel::connection::{Connection as _, SimpleConnection as _};
-use diesel::prelude::*;
-use kms_core::{Error, ErrorKind, OnDelete, Proof};
+use diesel::connection::SimpleConnection as _;
+use kms_core::{ErrorKind, OnDelete, Proof};
 use kms_store_diesel::KeyConnection as _;
 use kms_testkit::change_sets;
 use kms_testkit::repository::Fixture as _;
@@ -10,23 +9,7 @@ use kms_testkit::repository::Fixture as _;
 use super::on_sqlite;
 use crate::keys::{DATABASE, apply, rows, scope, with_keys};
 
-#[derive(Debug)]
-enum Failure {
-    Kms(Error),
-    Query(diesel::result::Error),
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self::Kms(error)
-    }
-}
-
-impl From<diesel::result::Error> for Failure {
-    fn from(error: diesel::result::Error) -> Self {
-        Self::Query(error)
-    }
-}
+type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 #[test]
 fn keys_and_rows_of_the_application_are_committed_together() {
