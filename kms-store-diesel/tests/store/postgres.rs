@@ -3,13 +3,27 @@
 //! `KMS_TEST_POSTGRES_URL` names a server where databases may be created. Without it these tests are
 //! skipped, loudly, or fail if `KMS_TEST_REQUIRE` names `postgres`.
 
+mod breaking;
+mod callers;
 mod database;
+mod locking;
+mod pooling;
+mod schemas;
 
 use self::database::PostgresDatabase;
 use crate::application::Application;
 
 async fn fixture() -> Option<Application<PostgresDatabase>> {
     PostgresDatabase::new().map(Application::on)
+}
+
+/// Runs the test with a database of its own, where there is a server.
+fn on_postgres(test: impl AsyncFnOnce(Application<PostgresDatabase>)) {
+    kms_testkit::repository::run(async {
+        if let Some(application) = fixture().await {
+            test(application).await;
+        }
+    });
 }
 
 mod suite {

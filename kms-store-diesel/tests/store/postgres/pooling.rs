@@ -1,0 +1,142 @@
+//! Servers that are not there, pools without a free connection: every wait is bounded.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use diesel::pg::PgConnection;
+use diesel::r2d2::{ConnectionManager, Pool};
+use kms_core::{ErrorKind, Repository};
+use kms_store_diesel::PostgresRepository;
+
+use super::on_postgres;
+use crate::keys::with_keys;
+
+const SHORT: Duration = Duration::from_millis(400);
+
+/// A port of the loopback interface where nothing listens.
+fn closed_port() -> u16 {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+#[test]
+fn a_server_that_is_not_there_is_unreachable_in_bounded_time_and_no_password_is_shown() {
+    kms_testkit::repository::run(async {
+        let address = format!("postgres://app:hunter2@127.0.0.1:{}/app", closed_port());
+        let builder = PostgresRepository::builder(address).connection_timeout(SHORT);
+        let mut shown = format!("{builder:?}");
+        let repository = builder.build().unwrap();
+        let started = Instant::now();
+        let error = repository.validate_schema().await.unwrap_err();
+        assert!(started.elapsed() < Duration::from_secs(10));
+        assert_eq!(error.kind(), ErrorKind::DatabaseUnreachable, "{error}");
+        assert!(error.to_string().contains("refused"), "{error}");
+        shown.push_str(&format!("{repository:?} {error} {error:?}"));
+        assert!(!shown.contains("hunter2"), "{shown}");
+    });
+}
+
+#[test]
+fn a_server_that_refuses_the_database_says_so_without_the_password() {
+    on_postgres(async |application| {
+        let url = application
+            .database
+            .url()
+            .replace("kms_store_", "no_such_hunter2_");
+        let repository = PostgresRepository::builder(format!("{url}?password=hunter2"))
+            .connection_timeout(SHORT)
+            .build()
+            .unwrap();
+        let error = repository.validate_schema().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::DatabaseUnreachable, "{error}");
+        assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+        assert!(error.to_string().contains("no_such_***"), "{error}");
+    });
+}
+
+#[test]
+fn an_exhausted_pool_is_busy_after_a_bounded_wait() {
+    on_postgres(async |application| {
+        let keys = with_keys(&application, "o_1").await;
+        let pool = Pool::builder()
+            .max_size(2)
+            .connection_timeout(SHORT)
+            .build(ConnectionManager::<PgConnection>::new(
+                application.database.url(),
+            ))
+            .unwrap();
+        let held = (pool.get().unwrap(), pool.get().unwrap());
+        let repository = Arc::new(PostgresRepository::from_pool(pool));
+        let started = Instant::now();
+        let calls: Vec<_> = (0..50)
+            .map(|_| {
+                let (repository, scope) = (Arc::clone(&repository), keys.scope.clone());
+                tokio::spawn(async move { repository.load(&[scope]).await })
+            })
+            .collect();
+        for call in calls {
+            let error = call.await.unwrap().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::DatabaseBusy, "{error}");
+        }
+        assert!(started.elapsed() < Duration::from_secs(5));
+        drop(held);
+        repository.load(&[keys.scope]).await.unwrap();
+    });
+}
+
+#[test]
+fn calls_that_wait_take_no_threads() {
+    on_postgres(async |application| {
+        let keys = with_keys(&application, "o_1").await;
+        let url = application.database.url();
+        let pool = Pool::builder()
+            .max_size(2)
+            .connection_timeout(Duration::from_secs(20))
+            .build(ConnectionManager::<PgConnection>::new(url))
+            .unwrap();
+        let held = (pool.get().unwrap(), pool.get().unwrap());
+        let repository = Arc::new(PostgresRepository::from_pool(pool));
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .max_blocking_threads(3)
+            .enable_all()
+            .build()
+            .unwrap();
+        let calls: Vec<_> = (0..1000)
+            .map(|_| {
+                let (repository, scope) = (Arc::clone(&repository), keys.scope.clone());
+                runtime.spawn(async move { repository.load(&[scope]).await })
+            })
+            .collect();
+        // Two threads wait for the pool at most, so the third is free for the application.
+        let free = runtime.spawn(async {
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            tokio::task::spawn_blocking(|| ()).await
+        });
+        tokio::time::timeout(Duration::from_secs(10), free)
+            .await
+            .expect("a thread is free")
+            .unwrap()
+            .unwrap();
+        drop(held);
+        for call in calls {
+            call.await.unwrap().unwrap();
+        }
+        runtime.shutdown_background();
+    });
+}
+
+#[test]
+fn settings_that_can_not_work_are_refused_before_anything_is_tried() {
+    for builder in [
+        PostgresRepository::builder("hunter2"),
+        PostgresRepository::builder("postgres://h/d").pool_size(0),
+        PostgresRepository::builder("postgres://h/d").lock_timeout(Duration::ZERO),
+    ] {
+        let error = builder.build().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidConfiguration);
+        assert!(!error.to_string().contains("hunter2"));
+    }
+}

@@ -1,0 +1,140 @@
+//! Files that are not there, without a schema, or busy; and the settings of connections.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use diesel::connection::{Connection as _, SimpleConnection as _};
+use diesel::prelude::*;
+use diesel::r2d2::{ConnectionManager, Pool};
+use diesel::sqlite::SqliteConnection;
+use kms_core::{ErrorKind, Repository};
+use kms_store_diesel::SqliteRepository;
+use kms_testkit::change_sets;
+
+use super::on_sqlite;
+use crate::keys::{apply, scope, with_keys};
+
+const SHORT: Duration = Duration::from_millis(400);
+
+#[test]
+fn a_file_that_is_not_there_is_unreachable_and_not_created() {
+    kms_testkit::repository::run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("none.sqlite3");
+        let repository = SqliteRepository::builder(path.to_str().unwrap())
+            .connection_timeout(SHORT)
+            .build()
+            .unwrap();
+        let error = repository.validate_schema().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::DatabaseUnreachable, "{error}");
+        assert!(error.to_string().contains("none.sqlite3"), "{error}");
+        assert!(!path.exists());
+    });
+}
+
+#[test]
+fn a_file_without_tables_is_told_by_every_call() {
+    kms_testkit::repository::run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("empty.sqlite3");
+        std::fs::write(&path, b"").unwrap();
+        let repository = SqliteRepository::builder(path.to_str().unwrap())
+            .build()
+            .unwrap();
+        for error in [
+            repository.validate_schema().await.unwrap_err(),
+            repository.load(&[scope("o_1")]).await.unwrap_err(),
+            apply(&repository, change_sets::create(&scope("o_1"), &[]))
+                .await
+                .unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), ErrorKind::SchemaVersion, "{error}");
+            assert_eq!(error.context("found"), Some("none"));
+        }
+    });
+}
+
+#[test]
+fn another_writer_is_waited_for_in_bounded_time() {
+    on_sqlite(async |application| {
+        let keys = with_keys(&application, "o_1").await;
+        let mut writer = application.database.connection();
+        writer.batch_execute("begin immediate").unwrap();
+        let repository = SqliteRepository::builder(application.database.path())
+            .busy_timeout(SHORT)
+            .build()
+            .unwrap();
+        let started = Instant::now();
+        let error = apply(&repository, change_sets::rotate(&keys))
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::DatabaseBusy, "{error}");
+        assert!(started.elapsed() >= SHORT && started.elapsed() < Duration::from_secs(5));
+        // Readers don't wait.
+        repository.load(&[keys.scope.clone()]).await.unwrap();
+        writer.batch_execute("rollback").unwrap();
+        let _ = apply(&repository, change_sets::rotate(&keys))
+            .await
+            .unwrap();
+    });
+}
+
+#[test]
+fn an_exhausted_pool_is_busy_after_a_bounded_wait() {
+    on_sqlite(async |application| {
+        let keys = with_keys(&application, "o_1").await;
+        let manager = ConnectionManager::<SqliteConnection>::new(application.database.path());
+        let pool = Pool::builder()
+            .max_size(1)
+            .connection_timeout(SHORT)
+            .build(manager)
+            .unwrap();
+        let held = pool.get().unwrap();
+        let repository = Arc::new(SqliteRepository::from_pool(pool));
+        let error = repository.load(&[keys.scope.clone()]).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::DatabaseBusy, "{error}");
+        drop(held);
+        repository.load(&[keys.scope]).await.unwrap();
+    });
+}
+
+#[test]
+fn times_in_the_formats_of_go_are_read() {
+    on_sqlite(async |application| {
+        let keys = with_keys(&application, "o_1").await;
+        let mut connection = application.database.connection();
+        for (stored, seconds) in [
+            ("2023-11-14 23:13:20.5+01:00", 1_700_000_000),
+            ("2023-11-14T22:13:20Z", 1_700_000_000),
+            ("no time at all", 0),
+        ] {
+            connection
+                .batch_execute(&format!(
+                    "insert into kms_create_time_correction (table_name) values ('by hand');
+                     update kms_root_key set create_time = '{stored}';
+                     delete from kms_create_time_correction"
+                ))
+                .unwrap();
+            let found = kms_store_diesel::KeyConnection::load_keys(
+                &mut connection,
+                std::slice::from_ref(&keys.scope),
+            )
+            .unwrap();
+            let time = found.scopes[0].create_time;
+            let since = time.duration_since(std::time::UNIX_EPOCH).unwrap();
+            assert_eq!(since.as_secs(), seconds, "{stored}");
+        }
+    });
+}
+
+#[test]
+fn connections_of_its_own_have_the_documented_settings() {
+    on_sqlite(async |application| {
+        // Seen from the file: the log stays on when the connections are gone.
+        let mut connection = SqliteConnection::establish(&application.database.path()).unwrap();
+        let mode: String = diesel::dsl::sql::<diesel::sql_types::Text>("pragma journal_mode")
+            .get_result(&mut connection)
+            .unwrap();
+        assert_eq!(mode, "wal");
+    });
+}
