@@ -1,0 +1,133 @@
+//! What a real database is asked, and how often.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kms_kit::prelude::*;
+use kms_testkit::{CountingRepository, CountingWrapper, ManualClock, RepositoryCalls};
+use support::{OIDC, World};
+
+on_both_databases! {
+    a_cached_scope_is_confirmed_by_one_small_query_per_window
+    invariant_07_another_scopes_rotation_costs_no_root_call_and_one_look_at_the_rows
+    changes_ask_the_database_as_little_as_they_can
+}
+
+struct Counted {
+    kms: Kms,
+    clock: Arc<ManualClock>,
+    queries: Arc<CountingRepository>,
+    root: Arc<CountingWrapper>,
+}
+
+impl Counted {
+    async fn on(world: &World) -> Self {
+        let queries = Arc::new(CountingRepository::new(world.database.repository()));
+        let root = Arc::new(CountingWrapper::new(Arc::clone(&world.root)));
+        let clock = Arc::new(ManualClock::new());
+        let kms = world
+            .builder_on(Arc::clone(&queries) as _)
+            .root_wrapper(Arc::clone(&root) as _)
+            .clock(Arc::clone(&clock) as _)
+            .build()
+            .await
+            .unwrap();
+        let _ = queries.take();
+        Self {
+            kms,
+            clock,
+            queries,
+            root,
+        }
+    }
+}
+
+fn nothing() -> RepositoryCalls {
+    RepositoryCalls::default()
+}
+
+async fn a_cached_scope_is_confirmed_by_one_small_query_per_window(world: &World) {
+    let scope = world.scope("o_1").await;
+    let counted = Counted::on(world).await;
+    counted.kms.wrapper(&scope, &OIDC).await.unwrap();
+    assert_eq!(
+        counted.queries.take(),
+        RepositoryCalls {
+            load: 1,
+            ..nothing()
+        }
+    );
+    for _ in 0..3 {
+        counted.clock.advance(Duration::from_secs(2));
+        counted.kms.wrapper(&scope, &OIDC).await.unwrap();
+        // The collection version reads the same from either query.
+        assert_eq!(
+            counted.queries.take(),
+            RepositoryCalls {
+                collection_version: 1,
+                ..nothing()
+            }
+        );
+    }
+}
+
+async fn invariant_07_another_scopes_rotation_costs_no_root_call_and_one_look_at_the_rows(
+    world: &World,
+) {
+    let (scope, other) = (world.scope("o_1").await, world.scope("o_2").await);
+    let counted = Counted::on(world).await;
+    counted.kms.wrapper(&scope, &OIDC).await.unwrap();
+    let _ = (counted.queries.take(), counted.root.take());
+    world.kms.rotate_keys(&other, Rewrap::Yes).await.unwrap();
+    counted.clock.advance(Duration::from_secs(2));
+    counted.kms.wrapper(&scope, &OIDC).await.unwrap();
+    assert_eq!(
+        counted.queries.take(),
+        RepositoryCalls {
+            collection_version: 1,
+            load: 1,
+            ..nothing()
+        }
+    );
+    assert_eq!(counted.root.take().decrypt, 0);
+}
+
+async fn changes_ask_the_database_as_little_as_they_can(world: &World) {
+    let scope = ScopeId::new("o_1").unwrap();
+    world
+        .database
+        .execute("insert into organization (id) values ('o_1')");
+    let counted = Counted::on(world).await;
+    counted.kms.create_keys(&scope, &[OIDC]).await.unwrap();
+    assert_eq!(
+        counted.queries.take(),
+        RepositoryCalls {
+            apply: 1,
+            ..nothing()
+        }
+    );
+    counted.kms.rotate_keys(&scope, Rewrap::Yes).await.unwrap();
+    assert_eq!(
+        counted.queries.take(),
+        RepositoryCalls {
+            load: 1,
+            apply: 1,
+            ..nothing()
+        }
+    );
+    counted
+        .kms
+        .reconcile_keys(kms_kit::Scopes::All, &[OIDC])
+        .await
+        .unwrap();
+    assert_eq!(
+        counted.queries.take(),
+        RepositoryCalls {
+            missing: 1,
+            ..nothing()
+        }
+    );
+}
