@@ -51,6 +51,12 @@ async fn defect_05_scope_and_purpose_can_not_run_into_each_other(world: &World) 
 
 async fn defect_06_and_invariant_02_no_root_call_while_a_transaction_is_open(world: &World) {
     let watchful = watchful::Watchful::new(world);
+    // It does see one.
+    let seen = world.database.connect().transaction(false, |connection| {
+        connection.execute("update kms_collection_version set version = version");
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| watchful.look())).is_err()
+    });
+    assert!(seen);
     let calls = watchful.calls();
     let kms = world
         .builder()
@@ -361,8 +367,8 @@ async fn defect_13_the_tables_that_reference_key_versions_are_named_right(world:
 mod watchful {
     //! A root wrapper that looks, on each call, whether any session has a transaction open.
 
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::{Arc, PoisonError};
 
     use kms_kit::core::Result;
     use kms_kit::prelude::*;
@@ -402,9 +408,13 @@ mod watchful {
             Arc::clone(&self.calls)
         }
 
-        fn look(&self) {
+        pub(super) fn look(&self) {
             self.calls.fetch_add(1, Ordering::Relaxed);
-            let eyes = &mut self.connection.lock().unwrap().0;
+            let mut eyes = self
+                .connection
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            let eyes = &mut eyes.0;
             match eyes {
                 Connection::Postgres(_) => {
                     let open = eyes.count(
