@@ -14,7 +14,6 @@ use tokio::sync::Semaphore;
 
 use crate::dialect::{Dialect, SchemaVersions};
 use crate::failure::{Failure, query_error};
-use crate::transaction::mark_broken;
 
 type Pooled<C> = PooledConnection<ConnectionManager<C>>;
 
@@ -123,9 +122,8 @@ impl<C: Dialect> Connections<C> {
     ) -> Result<T> {
         let deadline = Instant::now() + self.limits.connection;
         let slot = Arc::clone(&self.slots).acquire_owned();
-        let slot = match tokio::time::timeout(self.limits.connection, slot).await {
-            Ok(Ok(slot)) => slot,
-            _ => return Err(self.exhausted().with_operation(operation)),
+        let Ok(Ok(slot)) = tokio::time::timeout(self.limits.connection, slot).await else {
+            return Err(self.exhausted().with_operation(operation));
         };
         let this = self.clone();
         tokio::task::spawn_blocking(move || {
@@ -153,18 +151,13 @@ impl<C: Dialect> Connections<C> {
         if let Err(failure) = &result
             && failure.lost_before_commit()
         {
-            mark_broken(&mut *connection);
+            // Diesel has noticed too, so that the pool drops it.
             drop(connection);
             connection = self.answering_connection()?;
             started = Instant::now();
             result = work(&mut connection);
         }
-        result.map_err(|failure| {
-            if failure.lost() {
-                mark_broken(&mut *connection);
-            }
-            self.explain(&mut connection, failure, started.elapsed())
-        })
+        result.map_err(|failure| self.explain(&mut connection, failure, started.elapsed()))
     }
 
     fn connection(&self, deadline: Instant) -> Result<Pooled<C>> {
@@ -189,7 +182,6 @@ impl<C: Dialect> Connections<C> {
             if connection.ping().is_ok() {
                 return Ok(connection);
             }
-            mark_broken(&mut *connection);
         }
         Err(self.unreachable())
     }

@@ -31,6 +31,10 @@ pub(crate) enum Failure {
     /// The commit failed.
     Commit(QueryError),
     /// The server took this transaction to break a deadlock.
+    #[cfg_attr(
+        not(feature = "postgres"),
+        allow(dead_code, reason = "SQLite has one writer")
+    )]
     Deadlock,
     /// All change sets were refused, so that the transaction is to be rolled back.
     NoneApplied(Vec<Verdict>),
@@ -54,11 +58,6 @@ impl Failure {
     /// Whether the connection is gone and nothing was committed on it: trying once more is safe.
     pub(crate) fn lost_before_commit(&self) -> bool {
         matches!(self, Self::Query(error) if is_lost(error))
-    }
-
-    /// Whether the connection is gone.
-    pub(crate) fn lost(&self) -> bool {
-        matches!(self, Self::Query(error) | Self::Commit(error) if is_lost(error))
     }
 
     /// Whether the server found that this transaction can't stand beside another one; nothing was written.

@@ -80,15 +80,12 @@ impl<C: R2D2Connection + Send + 'static> fmt::Debug for DieselRepository<C> {
 #[async_trait]
 impl<C: Dialect> Repository for DieselRepository<C> {
     async fn validate_schema(&self) -> Result<String> {
-        let versions = self
-            .read("validate_schema", |connection| connection.schema_versions())
-            .await?;
+        let versions = self.read("validate_schema", C::schema_versions).await?;
         check(&versions)
     }
 
     async fn collection_version(&self) -> Result<CollectionVersion> {
-        self.read("collection_version", |connection| connection.collection())
-            .await
+        self.read("collection_version", C::collection).await
     }
 
     async fn scramble_collection_version(&self) -> Result<()> {
@@ -188,8 +185,7 @@ impl<C: Dialect> Repository for DieselRepository<C> {
     }
 
     async fn referencers(&self) -> Result<Vec<Referencer>> {
-        self.read("referencers", |connection| connection.referencers())
-            .await
+        self.read("referencers", C::referencers).await
     }
 
     async fn start_campaign(&self, new: &NewCampaign) -> Result<CampaignState> {

@@ -40,9 +40,3 @@ pub(crate) fn require_transaction<C: Dialect>(connection: &mut C) -> Result<(), 
             .with_source(QueryError::NotInTransaction)),
     }
 }
-
-/// Marks the connection so that its pool drops it instead of handing it out again. (Diesel's own check
-/// does not notice a connection that the server closed between transactions.)
-pub(crate) fn mark_broken<C: Dialect>(connection: &mut C) {
-    AnsiTransactionManager::transaction_manager_status_mut(connection).set_in_error();
-}

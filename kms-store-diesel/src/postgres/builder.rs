@@ -32,7 +32,6 @@ pub type PostgresRepository = DieselRepository<PgConnection>;
 impl PostgresRepository {
     /// Settings for a pool of its own. The address is a libpq connection string: a URI
     /// (`postgres://user:password@host:5432/database?sslmode=verify-full`) or keywords (`host=… dbname=…`).
-    #[must_use]
     pub fn builder(address: impl Into<String>) -> PostgresBuilder {
         PostgresBuilder {
             address: address.into(),

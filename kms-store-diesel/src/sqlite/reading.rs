@@ -315,7 +315,7 @@ mod tests {
     fn any_text_goes_through_a_json_array_unchanged() {
         let texts = ["a", "\"", "\\", "\u{1}\u{1f}\n", "日本 ü 🦀", "", "]"];
         let mut connection = SqliteConnection::establish(":memory:").unwrap();
-        let back: Vec<String> = diesel::dsl::sql::<Text>("select value from json_each(")
+        let back: Vec<String> = sql::<Text>("select value from json_each(")
             .bind::<Text, _>(json(texts.into_iter()))
             .sql(")")
             .load(&mut connection)

@@ -1,5 +1,7 @@
 //! The repository suite on SQLite and Postgres, and what is particular to this store.
 
+#![allow(clippy::unwrap_used)]
+
 mod application;
 mod keys;
 mod postgres;

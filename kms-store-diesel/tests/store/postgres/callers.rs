@@ -45,7 +45,7 @@ fn as_many_transactions_as_the_pool_has_connections_all_load_keys() {
                         .transaction(|connection| {
                             // All of them hold a connection, and none is left.
                             barrier.wait();
-                            let found = connection.load_keys(&[keys.scope.clone()])?;
+                            let found = connection.load_keys(std::slice::from_ref(&keys.scope))?;
                             assert!(found.scopes[0].same_keys(&keys));
                             Result::<(), Failure>::Ok(())
                         })

@@ -24,14 +24,14 @@ fn a_server_that_is_not_there_is_unreachable_in_bounded_time_and_no_password_is_
     kms_testkit::repository::run(async {
         let address = format!("postgres://app:hunter2@127.0.0.1:{}/app", closed_port());
         let builder = PostgresRepository::builder(address).connection_timeout(SHORT);
-        let mut shown = format!("{builder:?}");
+        let built = format!("{builder:?}");
         let repository = builder.build().unwrap();
         let started = Instant::now();
         let error = repository.validate_schema().await.unwrap_err();
         assert!(started.elapsed() < Duration::from_secs(10));
         assert_eq!(error.kind(), ErrorKind::DatabaseUnreachable, "{error}");
         assert!(error.to_string().contains("refused"), "{error}");
-        shown.push_str(&format!("{repository:?} {error} {error:?}"));
+        let shown = format!("{built} {repository:?} {error} {error:?}");
         assert!(!shown.contains("hunter2"), "{shown}");
     });
 }

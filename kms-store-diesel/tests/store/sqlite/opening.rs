@@ -71,7 +71,10 @@ fn another_writer_is_waited_for_in_bounded_time() {
         assert_eq!(error.kind(), ErrorKind::DatabaseBusy, "{error}");
         assert!(started.elapsed() >= SHORT && started.elapsed() < Duration::from_secs(5));
         // Readers don't wait.
-        repository.load(&[keys.scope.clone()]).await.unwrap();
+        repository
+            .load(std::slice::from_ref(&keys.scope))
+            .await
+            .unwrap();
         writer.batch_execute("rollback").unwrap();
         let _ = apply(&repository, change_sets::rotate(&keys))
             .await
@@ -91,7 +94,10 @@ fn an_exhausted_pool_is_busy_after_a_bounded_wait() {
             .unwrap();
         let held = pool.get().unwrap();
         let repository = Arc::new(SqliteRepository::from_pool(pool));
-        let error = repository.load(&[keys.scope.clone()]).await.unwrap_err();
+        let error = repository
+            .load(std::slice::from_ref(&keys.scope))
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::DatabaseBusy, "{error}");
         drop(held);
         repository.load(&[keys.scope]).await.unwrap();
