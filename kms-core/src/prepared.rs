@@ -72,7 +72,15 @@ impl Prepared {
 /// A data key version that does not exist yet: it will, if the transaction that applies its change set
 /// commits. What it encrypts belongs into that same transaction and nowhere else.
 ///
-/// It is no [`DataKeyWrapper`](crate::DataKeyWrapper), and knows no older versions.
+/// It is no [`DataKeyWrapper`](crate::DataKeyWrapper), and knows no older versions; the compiler keeps the
+/// two apart:
+///
+/// ```compile_fail,E0308
+/// # fn check(prepared: &kms_core::Prepared, purpose: &kms_core::Purpose) -> kms_core::Result<()> {
+/// let committed: &kms_core::DataKeyWrapper = prepared.wrapper(purpose)?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct PendingDataKeyWrapper {
     scope: ScopeId,
     purpose: Purpose,

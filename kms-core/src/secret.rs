@@ -20,6 +20,11 @@ use crate::error::{Error, ErrorKind, Result};
 /// assert_eq!(secret.expose(), b"hunter2");
 /// assert_eq!(format!("{secret:?}"), "SecretBytes(7 bytes)");
 /// ```
+///
+/// ```compile_fail,E0599
+/// # let secret = kms_core::SecretBytes::new(b"hunter2".to_vec());
+/// let copy = secret.clone();
+/// ```
 pub struct SecretBytes(Zeroizing<Vec<u8>>);
 
 impl SecretBytes {
@@ -67,7 +72,13 @@ impl fmt::Debug for SecretBytes {
 
 /// The 32 bytes of an AES-256 key: wiped when dropped, hidden from `Debug`, compared in constant time.
 ///
-/// The bytes live on the heap, so that moving the value leaves no copy behind.
+/// The bytes live on the heap, so that moving the value leaves no copy behind. It does not implement
+/// `Clone` either:
+///
+/// ```compile_fail,E0599
+/// # let key = kms_core::KeyBytes::generate().unwrap();
+/// let copy = key.clone();
+/// ```
 pub struct KeyBytes(Box<Zeroizing<[u8; KeyBytes::LEN]>>);
 
 impl KeyBytes {
