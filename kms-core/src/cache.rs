@@ -127,6 +127,17 @@ impl Cache {
         }
     }
 
+    /// When the scope's rows were last asked for, whether the answer is here or not.
+    pub(crate) fn last_asked(&self, scope: &ScopeId) -> Option<Moment> {
+        let under_way = self.flights().get(scope).and_then(Flight::last_sent);
+        let answered = self.entries.peek(scope).map(|entry| entry.sent);
+        under_way
+            .into_iter()
+            .chain(answered)
+            .map(|sent| sent.at)
+            .max()
+    }
+
     /// What a load found. Inserted unless something newer is known about the scope.
     pub(crate) fn insert(&self, scope: &ScopeId, entry: Entry) {
         let mut flights = self.flights();

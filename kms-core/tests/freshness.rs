@@ -413,6 +413,44 @@ async fn decrypting_looks_an_unknown_version_up_once_for_all_and_not_for_every_f
 }
 
 #[tokio::test]
+async fn forged_ids_that_arrive_during_a_slow_look_up_start_no_further_one() {
+    let world = World::with_scope("o_1").await;
+    let interval = Duration::from_millis(200);
+    let process = Process::with(&world, |builder| builder.lookup_interval(interval)).await;
+    let process = Arc::new(process);
+    let id = scope("o_1");
+    newest(&process, &id).await;
+    process.clock.advance(interval);
+    let _ = process.queries();
+    let gate = Gate::new();
+    process.repository.inject(
+        RepositoryMethod::Load,
+        When::Always,
+        Fault::PauseAfter(gate.clone()),
+    );
+    let forged = |process: Arc<Process>, id: ScopeId| async move {
+        let unknown = kms_core::DataKeyVersionId::generate();
+        let blob = kms_core::Blob::new(vec![0; 40], unknown.as_str());
+        process.kms.decrypt(&id, &OIDC, &blob, b"").await.map(drop)
+    };
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(forged(Arc::clone(&process), id.clone()));
+    gate.reached().await;
+    for _ in 0..20 {
+        // One after the other, each while the first look-up is under way.
+        tasks.spawn(forged(Arc::clone(&process), id.clone()));
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(gate.arrivals(), 1);
+    gate.open();
+    process.clock.advance(interval);
+    for result in tasks.join_all().await {
+        assert_eq!(result.unwrap_err().kind(), ErrorKind::UnknownKeyVersion);
+    }
+    assert!(process.queries().load <= 2);
+}
+
+#[tokio::test]
 async fn keys_past_their_freshness_are_not_used_while_the_database_can_not_be_asked() {
     let world = World::with_scope("o_1").await;
     let process = Process::new(&world).await;

@@ -43,6 +43,11 @@ impl Flight {
         load
     }
 
+    /// When the newest load under way was sent.
+    pub(super) fn last_sent(&self) -> Option<Sent> {
+        self.newest.as_ref().map(|(sent, _)| *sent)
+    }
+
     /// Whether nothing newer than this was known.
     pub(super) fn raise_floor(&mut self, order: u64) -> bool {
         let newer = order > self.floor;

@@ -85,13 +85,12 @@ impl Loader {
         self.load(scope, bound).await
     }
 
-    /// As [`reload`](Self::reload), not sooner after the last load of the scope than the interval allows.
-    /// All who wait meanwhile share one load.
+    /// As [`reload`](Self::reload), not sooner after the last query for the scope was sent than the
+    /// interval allows, whether it was answered or not. All who wait meanwhile share one load.
     pub(super) async fn reload_spaced(self: &Arc<Self>, scope: &ScopeId) -> Result<KeyRing> {
         let bound = Bound::After(self.cache.stamp().order);
-        if let Some(entry) = self.cache.entry(scope) {
-            let earliest = entry.sent.at + self.settings.lookup_interval;
-            let wait = earliest.saturating_sub(self.cache.now());
+        if let Some(last) = self.cache.last_asked(scope) {
+            let wait = (last + self.settings.lookup_interval).saturating_sub(self.cache.now());
             if !wait.is_zero() {
                 tokio::time::sleep(wait).await;
             }
