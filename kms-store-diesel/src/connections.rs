@@ -188,7 +188,7 @@ impl<C: Dialect> Connections<C> {
 
     fn explain(&self, connection: &mut C, failure: Failure, elapsed: Duration) -> Error {
         match &failure {
-            Failure::Query(error) if C::is_busy(error) => busy(failure),
+            Failure::Query(error) | Failure::Commit(error) if C::is_busy(error) => busy(failure),
             _ if failure.is_unclassified() => {
                 if elapsed >= self.limits.lock.min(self.limits.statement) {
                     return busy(failure);

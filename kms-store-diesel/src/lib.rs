@@ -1,4 +1,49 @@
 //! Keeps the keys of `kms-core` in Postgres or SQLite, with diesel.
+//!
+//! | to | use |
+//! |---|---|
+//! | give the engine its storage | [`DieselRepository`], as `PostgresRepository` or `SqliteRepository` |
+//! | read or change keys inside a transaction of the application's | [`KeyConnection`] |
+//! | make the tables | the crate `kms-migrations` |
+//!
+//! # In a transaction of the application's
+//!
+//! The engine prepares a change, with all its calls to the root wrapper, while no transaction is open.
+//! [`KeyConnection::apply_changes`] then applies it beside the application's own rows, on the connection
+//! that it has already: no second one is taken, so that as many transactions as a pool has connections
+//! can use keys at one time.
+//!
+//! # What is waited for, and how long
+//!
+//! | for | bound | then |
+//! |---|---|---|
+//! | a connection | `connection_timeout` | `DatabaseBusy`, or `DatabaseUnreachable` if none could be made |
+//! | a lock | `lock_timeout` (Postgres), `busy_timeout` (SQLite) | `DatabaseBusy` |
+//! | a statement | `statement_timeout` (Postgres) | `DatabaseBusy` |
+//! | a key version that a transaction of the application holds | not waited for; asked a few times within a quarter of a second | `InUse` |
+//!
+//! Calls that wait for a connection wait as tasks: at most as many threads are used as the pool has
+//! connections.
+//!
+//! # How the databases differ
+//!
+//! | | Postgres | SQLite |
+//! |---|---|---|
+//! | writers | side by side, but for those that move the collection version | one at a time |
+//! | a load of many scopes | one statement | one read transaction |
+//! | a batch | a fixed number of statements | statements row by row, in one transaction |
+//! | proof that a version is unused | every foreign key is checked on trial | every referencing table is looked into |
+//! | a lost answer to a commit | `OutcomeUnknown`, which the engine resolves | can't be |
+//!
+//! # Features
+//!
+//! None is on by default, and each works alone.
+//!
+//! | feature | brings | needs to build |
+//! |---|---|---|
+//! | `postgres` | `PostgresRepository` | the system's libpq |
+//! | `postgres-bundled` | the same, with libpq built along | a C compiler and the system's OpenSSL with its headers |
+//! | `sqlite` | `SqliteRepository`, with SQLite built along | a C compiler |
 
 // `key_tables.rs` is compiled against the `schema.rs` of each database: diesel's statements can't be
 // generic over tables.

@@ -7,6 +7,7 @@ mod deleting;
 mod key_tables;
 mod reading;
 pub(crate) mod schema;
+mod snapshot;
 mod writing;
 
 pub use self::builder::{PostgresBuilder, PostgresRepository};

@@ -3,9 +3,7 @@
 use diesel::dsl::{exists, not, sql};
 use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::sql_types::{
-    Array, BigInt, Binary, Bool, Double, Nullable, SmallInt, Text, Timestamptz,
-};
+use diesel::sql_types::{Array, Binary, Bool, Double, Nullable, Text};
 use kms_core::{
     CollectionVersion, DataKeyVersionId, KeyVersionId, MissingKeys, OnDelete, Purpose, Referencer,
     RootKeyVersionId, ScopeFilter, ScopeId, Snapshot,
@@ -15,40 +13,9 @@ use super::schema::{
     kms_collection_version, kms_extension_version, kms_root_key, kms_root_key_version,
     kms_schema_version,
 };
+use super::snapshot;
 use crate::dialect::{Reading, SchemaVersions};
-use crate::records::{
-    CollectionRecord, DataKeyRecord, DataKeyVersionRecord, KeyRecords, RootKeyRecord,
-    RootKeyVersionRecord, missing_keys,
-};
-use crate::stored_time::StoredTime;
-
-/// Everything of some scopes in one statement, and so in one snapshot and one round trip. The column
-/// `tag` tells what a row is.
-const SNAPSHOT: &str = "\
-with selected as materialized (
-  select private_id, scope_id, create_time from kms_root_key where scope_id = any ($1)
-)
-select 0::int2 as tag, ''::text as id, null::text as parent, null::text as wrapper,
-       null::text as label, version::int8 as version, null::bytea as key,
-       (update_time at time zone 'UTC')::timestamptz as time
-  from kms_collection_version
-union all
-select 1::int2, private_id::text, null, null, scope_id::text, null, null, create_time::timestamptz
-  from selected
-union all
-select 2::int2, v.private_id::text, v.root_key_id::text, null, null, v.version::int8, v.key,
-       v.create_time::timestamptz
-  from selected s join kms_root_key_version v on v.root_key_id = s.private_id
-union all
-select 3::int2, k.private_id::text, k.root_key_id::text, null, k.purpose, null, null,
-       k.create_time::timestamptz
-  from selected s join kms_data_key k on k.root_key_id = s.private_id
-union all
-select 4::int2, v.private_id::text, v.data_key_id::text, v.root_key_version_id::text, null,
-       v.version::int8, v.key, v.create_time::timestamptz
-  from selected s
-  join kms_data_key k on k.root_key_id = s.private_id
-  join kms_data_key_version v on v.data_key_id = k.private_id";
+use crate::records::{CollectionRecord, missing_keys};
 
 const MISSING: &str = "\
 select r.scope_id::text as scope, p.purpose
@@ -85,27 +52,6 @@ select n.nspname::text as schema, t.relname::text as \"table\", a.attname::text 
  where c.contype = 'f' and c.conparentid = 0
    and c.confrelid = 'kms_data_key_version'::regclass
  order by 1, 2, 3";
-
-#[derive(QueryableByName)]
-#[diesel(check_for_backend(Pg))]
-struct SnapshotRow {
-    #[diesel(sql_type = SmallInt)]
-    tag: i16,
-    #[diesel(sql_type = Text)]
-    id: String,
-    #[diesel(sql_type = Nullable<Text>)]
-    parent: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    wrapper: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    label: Option<String>,
-    #[diesel(sql_type = Nullable<BigInt>)]
-    version: Option<i64>,
-    #[diesel(sql_type = Nullable<Binary>)]
-    key: Option<Vec<u8>>,
-    #[diesel(sql_type = Nullable<Timestamptz>)]
-    time: Option<StoredTime>,
-}
 
 #[derive(QueryableByName)]
 #[diesel(check_for_backend(Pg))]
@@ -172,51 +118,7 @@ impl Reading for PgConnection {
     }
 
     fn snapshot(&mut self, scopes: &[&str]) -> QueryResult<Snapshot> {
-        let rows: Vec<SnapshotRow> = diesel::sql_query(SNAPSHOT)
-            .bind::<Array<Text>, _>(scopes)
-            .load(self)?;
-        let mut collection = None;
-        let mut records = KeyRecords::default();
-        for row in rows {
-            match row.tag {
-                0 => {
-                    collection = Some(CollectionRecord {
-                        version: row.version.unwrap_or_default(),
-                        update_time: row.time,
-                    });
-                }
-                1 => records.root_keys.push(RootKeyRecord {
-                    id: row.id,
-                    scope: row.label.unwrap_or_default(),
-                    create_time: row.time,
-                }),
-                2 => records.root_key_versions.push(RootKeyVersionRecord {
-                    id: row.id,
-                    root_key: row.parent.unwrap_or_default(),
-                    version: row.version.unwrap_or_default(),
-                    key: row.key.unwrap_or_default(),
-                    create_time: row.time,
-                }),
-                3 => records.data_keys.push(DataKeyRecord {
-                    id: row.id,
-                    root_key: row.parent.unwrap_or_default(),
-                    purpose: row.label.unwrap_or_default(),
-                    create_time: row.time,
-                }),
-                _ => records.data_key_versions.push(DataKeyVersionRecord {
-                    id: row.id,
-                    data_key: row.parent.unwrap_or_default(),
-                    root_key_version: row.wrapper.unwrap_or_default(),
-                    version: row.version.unwrap_or_default(),
-                    key: row.key.unwrap_or_default(),
-                    create_time: row.time,
-                }),
-            }
-        }
-        Ok(Snapshot {
-            collection: collection.ok_or(diesel::NotFound)?.into(),
-            scopes: records.into_scopes(),
-        })
+        snapshot::load(self, scopes)
     }
 
     fn scopes(

@@ -134,13 +134,26 @@ fn times_in_the_formats_of_go_are_read() {
 }
 
 #[test]
-fn connections_of_its_own_have_the_documented_settings() {
-    on_sqlite(async |application| {
-        // Seen from the file: the log stays on when the connections are gone.
-        let mut connection = SqliteConnection::establish(&application.database.path()).unwrap();
-        let mode: String = diesel::dsl::sql::<diesel::sql_types::Text>("pragma journal_mode")
-            .get_result(&mut connection)
+fn the_first_call_switches_the_file_to_the_write_ahead_log() {
+    kms_testkit::repository::run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app.sqlite3");
+        let path = path.to_str().unwrap();
+        let mode = || {
+            let mut connection = SqliteConnection::establish(path).unwrap();
+            diesel::dsl::sql::<diesel::sql_types::Text>("pragma journal_mode")
+                .get_result::<String>(&mut connection)
+                .unwrap()
+        };
+        kms_migrations::sqlite::run(&mut SqliteConnection::establish(path).unwrap()).unwrap();
+        SqliteConnection::establish(path)
+            .unwrap()
+            .batch_execute("pragma journal_mode = delete")
             .unwrap();
-        assert_eq!(mode, "wal");
+        assert_eq!(mode(), "delete");
+        let repository = SqliteRepository::builder(path).build().unwrap();
+        assert_eq!(mode(), "delete", "to build one opens nothing");
+        repository.validate_schema().await.unwrap();
+        assert_eq!(mode(), "wal");
     });
 }
