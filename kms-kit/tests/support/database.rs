@@ -3,6 +3,7 @@
 use std::env;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use diesel::connection::SimpleConnection as _;
 use diesel::prelude::{Connection as _, *};
@@ -152,17 +153,23 @@ impl Database {
 
     /// A pool as an application has one, which the repository shares.
     pub fn shared_pool(&self, size: usize) -> SharedPool {
+        self.shared_pool_waiting(size, Duration::from_secs(10))
+    }
+
+    pub fn shared_pool_waiting(&self, size: usize, timeout: Duration) -> SharedPool {
         let size = u32::try_from(size).unwrap();
         match self {
             Self::Sqlite { path, .. } => SharedPool::Sqlite(
                 Pool::builder()
                     .max_size(size)
+                    .connection_timeout(timeout)
                     .build(ConnectionManager::new(path))
                     .unwrap(),
             ),
             Self::Postgres { url, .. } => SharedPool::Postgres(
                 Pool::builder()
                     .max_size(size)
+                    .connection_timeout(timeout)
                     .build(ConnectionManager::new(url))
                     .unwrap(),
             ),
@@ -197,6 +204,14 @@ impl SharedPool {
         match self {
             Self::Sqlite(pool) => Arc::new(SqliteRepository::from_pool(pool.clone())),
             Self::Postgres(pool) => Arc::new(PostgresRepository::from_pool(pool.clone())),
+        }
+    }
+
+    /// A connection taken out of the pool, until it is dropped.
+    pub fn hold(&self) -> Box<dyn std::any::Any> {
+        match self {
+            Self::Sqlite(pool) => Box::new(pool.get().unwrap()),
+            Self::Postgres(pool) => Box::new(pool.get().unwrap()),
         }
     }
 

@@ -1,0 +1,368 @@
+//! What bad input gets: an error of its own kind that names what it is about, and nothing changed.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use kms_kit::core::KeyBytes;
+use kms_kit::prelude::*;
+use kms_kit::{AeadWrapper, ErrorKind, PostgresRepository, SqliteRepository};
+use support::{DATABASE, Database, OIDC, World};
+
+on_both_databases! {
+    names_that_no_database_should_hold_are_refused_and_the_longest_and_strangest_round_trip
+    a_schema_of_another_version_is_named_with_what_to_do
+    a_database_without_our_tables_says_to_migrate
+    a_blob_that_is_truncated_empty_foreign_or_flipped_does_not_open
+    a_key_row_altered_in_the_database_fails_by_name
+    a_pool_without_a_free_connection_is_an_error_after_a_bounded_wait
+    of_two_processes_that_create_one_scope_one_wins_and_the_other_is_told
+    two_processes_that_rotate_one_scope_both_succeed_with_consecutive_versions
+}
+
+/// Everything that our tables hold, in an order.
+fn dump(database: &Database) -> Vec<String> {
+    let (hex, text) = if database.is_postgres() {
+        ("encode(key, 'hex')", "::text")
+    } else {
+        ("hex(key)", "")
+    };
+    [
+        "select private_id || scope_id as t from kms_root_key order by 1".to_owned(),
+        format!("select private_id || root_key_id || version{text} || {hex} as t from kms_root_key_version order by 1"),
+        "select private_id || root_key_id || purpose as t from kms_data_key order by 1".to_owned(),
+        format!(
+            "select private_id || data_key_id || root_key_version_id || version{text} || {hex} as t
+             from kms_data_key_version order by 1"
+        ),
+        format!("select version{text} || '' as t from kms_collection_version"),
+    ]
+    .iter()
+    .flat_map(|query| database.texts(query))
+    .collect()
+}
+
+async fn names_that_no_database_should_hold_are_refused_and_the_longest_and_strangest_round_trip(
+    world: &World,
+) {
+    let long = "x".repeat(256);
+    for bad in [
+        "",
+        " ",
+        "\t",
+        " o_1",
+        "o_1 ",
+        "o\0",
+        "\u{a0}o",
+        long.as_str(),
+    ] {
+        assert_eq!(
+            ScopeId::new(bad).unwrap_err().kind(),
+            ErrorKind::InvalidScope
+        );
+        assert_eq!(
+            Purpose::new(bad).unwrap_err().kind(),
+            ErrorKind::InvalidPurpose
+        );
+    }
+    let longest = "ü".repeat(127) + "x";
+    for good in [
+        "日本 tenant",
+        "o'; drop table kms_root_key; --",
+        "a\\b\"c",
+        longest.as_str(),
+    ] {
+        let (scope, purpose) = (ScopeId::new(good).unwrap(), Purpose::new(good).unwrap());
+        let kms = world
+            .builder()
+            .purposes([purpose.clone()])
+            .build()
+            .await
+            .unwrap();
+        let quoted = good.replace('\'', "''");
+        world.database.execute(&format!(
+            "insert into organization (id) values ('{quoted}')"
+        ));
+        kms.create_keys(&scope, std::slice::from_ref(&purpose))
+            .await
+            .unwrap();
+        kms.rotate_keys(&scope, Rewrap::Yes).await.unwrap();
+        let keys = kms.list_keys(&scope).await.unwrap();
+        assert_eq!(
+            (keys[1].scope.as_str(), keys[1].purpose.as_str()),
+            (good, good)
+        );
+        let blob = kms
+            .wrapper(&scope, &purpose)
+            .await
+            .unwrap()
+            .encrypt(b"x", b"")
+            .unwrap();
+        let other = world.builder().build().await.unwrap();
+        assert_eq!(
+            other
+                .decrypt(&scope, &purpose, &blob, b"")
+                .await
+                .unwrap()
+                .expose(),
+            b"x"
+        );
+    }
+    assert_eq!(world.kms.scopes(None, 100).await.unwrap().len(), 4);
+}
+
+async fn a_schema_of_another_version_is_named_with_what_to_do(world: &World) {
+    world
+        .database
+        .execute("update kms_schema_version set version = 'v0.0.1'");
+    let error = world.builder().build().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::SchemaVersion);
+    assert_eq!(error.context("expected"), Some("v0.0.2"));
+    assert_eq!(error.context("found"), Some("v0.0.1"));
+    assert!(error.to_string().contains("run the migrations"), "{error}");
+}
+
+async fn a_database_without_our_tables_says_to_migrate(world: &World) {
+    let empty = match &world.database {
+        Database::Sqlite { .. } => Database::empty_sqlite(),
+        Database::Postgres { .. } => Database::empty_postgres().unwrap(),
+    };
+    drop(empty.connect());
+    let error = world
+        .builder_on(empty.repository())
+        .build()
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::SchemaVersion, "{error}");
+    assert_eq!(error.context("found"), Some("none"));
+}
+
+async fn a_blob_that_is_truncated_empty_foreign_or_flipped_does_not_open(world: &World) {
+    let (mine, other) = (world.scope("o_1").await, world.scope("o_2").await);
+    let before = dump(&world.database);
+    let encrypt = async |scope: &ScopeId| {
+        let wrapper = world.kms.wrapper(scope, &OIDC).await.unwrap();
+        wrapper.encrypt(b"secret", b"aad").unwrap().encode()
+    };
+    let (whole, foreign) = (encrypt(&mine).await, encrypt(&other).await);
+    let wrapper = world.kms.wrapper(&mine, &OIDC).await.unwrap();
+    let locally = |bytes: &[u8]| wrapper.decrypt(&Blob::decode(bytes)?, b"aad").map(drop);
+    // Beside the version that it has in the cache, the engine asks the database for any other.
+    let asking = async |bytes: &[u8]| {
+        let blob = Blob::decode(bytes)?;
+        let opened = world.kms.decrypt(&mine, &OIDC, &blob, b"aad").await;
+        opened.map(drop)
+    };
+    locally(&whole).unwrap();
+    asking(&whole).await.unwrap();
+    for (bytes, kind) in [
+        (&b""[..], ErrorKind::InvalidBlob),
+        (&b"not a blob"[..], ErrorKind::InvalidBlob),
+        (&foreign, ErrorKind::UnknownKeyVersion),
+    ] {
+        assert_eq!(locally(bytes).unwrap_err().kind(), kind);
+        assert_eq!(asking(bytes).await.unwrap_err().kind(), kind);
+    }
+    let named = asking(&foreign).await.unwrap_err();
+    assert_eq!(named.context("scope"), Some("o_1"));
+    assert_eq!(named.context("purpose"), Some("oidc"));
+    let wrong_aad = wrapper.decrypt(&Blob::decode(&whole).unwrap(), b"other");
+    assert_eq!(
+        wrong_aad.unwrap_err().kind(),
+        ErrorKind::AuthenticationFailed
+    );
+    for (position, bit) in (0..whole.len()).flat_map(|byte| (0..8).map(move |bit| (byte, bit))) {
+        let mut flipped = whole.clone();
+        flipped[position] ^= 1 << bit;
+        let error = locally(&flipped).expect_err(&format!("byte {position}, bit {bit}"));
+        let expected = [
+            ErrorKind::InvalidBlob,
+            ErrorKind::AuthenticationFailed,
+            ErrorKind::UnknownKeyVersion,
+        ];
+        assert!(expected.contains(&error.kind()), "byte {position}: {error}");
+    }
+    for length in 0..whole.len() {
+        locally(&whole[..length]).expect_err(&format!("{length} bytes"));
+    }
+    assert_eq!(dump(&world.database), before);
+}
+
+async fn a_key_row_altered_in_the_database_fails_by_name(world: &World) {
+    let scope = world.scope("o_1").await;
+    let version = world
+        .kms
+        .wrapper(&scope, &OIDC)
+        .await
+        .unwrap()
+        .key_version_id()
+        .clone();
+    let spoil = if world.database.is_postgres() {
+        "set_byte(key, 20, get_byte(key, 20) # 1)"
+    } else {
+        "cast(substr(key, 1, 20) || (case substr(key, 21, 1) when x'00' then x'01' else x'00' end) || substr(key, 22) as blob)"
+    };
+    world.database.execute(&format!(
+        "update kms_data_key_version set key = {spoil} where private_id = '{version}'"
+    ));
+    let altered = dump(&world.database);
+    let fresh = world.another_process().await;
+    let error = fresh.wrapper(&scope, &OIDC).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TamperedKey);
+    assert_eq!(error.context("scope"), Some("o_1"));
+    assert_eq!(error.context("purpose"), Some("oidc"));
+    assert_eq!(error.context("key_version"), Some(version.as_str()));
+    let error = fresh.rotate_keys(&scope, Rewrap::Yes).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TamperedKey);
+    assert_eq!(dump(&world.database), altered);
+    fresh
+        .wrapper(&scope, &DATABASE)
+        .await
+        .unwrap()
+        .encrypt(b"fine", b"")
+        .unwrap();
+}
+
+async fn a_pool_without_a_free_connection_is_an_error_after_a_bounded_wait(world: &World) {
+    let scope = world.scope("o_1").await;
+    let pool = world
+        .database
+        .shared_pool_waiting(1, Duration::from_millis(300));
+    let kms = world.builder_on(pool.repository()).build().await.unwrap();
+    let held = pool.hold();
+    let started = Instant::now();
+    let error = kms.wrapper(&scope, &OIDC).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::DatabaseBusy);
+    assert!(started.elapsed() < Duration::from_secs(5));
+    drop(held);
+    kms.wrapper(&scope, &OIDC).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_database_that_is_not_there_is_an_error_in_bounded_time_without_its_password() {
+    let nowhere = tempfile::tempdir().unwrap();
+    let file = nowhere.path().join("missing/keys.sqlite3");
+    let wait = Duration::from_millis(500);
+    let sqlite = SqliteRepository::builder(file.to_str().unwrap()).connection_timeout(wait);
+    let postgres = PostgresRepository::builder("postgres://me:hunter2@127.0.0.1:1/nothing")
+        .connection_timeout(Duration::from_secs(1));
+    let (sqlite, postgres) = (sqlite.build().unwrap(), postgres.build().unwrap());
+    assert!(!format!("{postgres:?}").contains("hunter2"));
+    let started = Instant::now();
+    for error in [
+        kms_kit::builder(std::sync::Arc::new(sqlite))
+            .build()
+            .await
+            .unwrap_err(),
+        kms_kit::builder(std::sync::Arc::new(postgres))
+            .build()
+            .await
+            .unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::DatabaseUnreachable);
+        assert!(error.is_retryable());
+        assert!(!format!("{error} {error:?}").contains("hunter2"));
+    }
+    assert!(started.elapsed() < Duration::from_secs(20));
+    assert!(!file.exists(), "and no file was made");
+}
+
+/// Where a child process finds the database, and what it is to do.
+const CHILD: &str = "KMS_TEST_CHILD";
+const ROOT_KEY: [u8; 32] = [43; 32];
+
+fn engine(database: &Database) -> kms_kit::KmsBuilder {
+    let root = AeadWrapper::builder("root").key(KeyBytes::from_slice(&ROOT_KEY).unwrap());
+    kms_kit::builder(database.repository())
+        .root_wrapper(std::sync::Arc::new(root.build().unwrap()))
+        .purposes([DATABASE, OIDC])
+}
+
+/// Two processes that do the same at the same time; what each printed of its outcome.
+fn in_two_processes(world: &World, work: &str) -> Vec<String> {
+    let (kind, place) = match &world.database {
+        Database::Sqlite { path, .. } => ("sqlite", path),
+        Database::Postgres { url, .. } => ("postgres", url),
+    };
+    let children: Vec<_> = (0..2)
+        .map(|_| {
+            Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "the_child", "--nocapture"])
+                .env(CHILD, format!("{work} {kind} {place}"))
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    let outputs = children
+        .into_iter()
+        .map(|child| child.wait_with_output().unwrap());
+    let mut outcomes: Vec<_> = outputs
+        .map(|output| {
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            let outcome = said
+                .split("outcome: ")
+                .nth(1)
+                .expect("the child said nothing");
+            outcome.split_whitespace().next().unwrap().to_owned()
+        })
+        .collect();
+    outcomes.sort();
+    outcomes
+}
+
+async fn of_two_processes_that_create_one_scope_one_wins_and_the_other_is_told(world: &World) {
+    world
+        .database
+        .execute("insert into organization (id) values ('o_1')");
+    assert_eq!(in_two_processes(world, "create"), ["AlreadyExists", "done"]);
+    let kms = engine(&world.database).build().await.unwrap();
+    let keys = kms.list_keys(&ScopeId::new("o_1").unwrap()).await.unwrap();
+    assert_eq!(keys.len(), 3);
+}
+
+async fn two_processes_that_rotate_one_scope_both_succeed_with_consecutive_versions(world: &World) {
+    let scope = ScopeId::new("o_1").unwrap();
+    world
+        .database
+        .execute("insert into organization (id) values ('o_1')");
+    let kms = engine(&world.database).build().await.unwrap();
+    kms.create_keys(&scope, &[DATABASE, OIDC]).await.unwrap();
+    assert_eq!(in_two_processes(world, "rotate"), ["done", "done"]);
+    for key in kms.list_keys(&scope).await.unwrap() {
+        let numbers: Vec<_> = key.versions.iter().map(|version| version.version).collect();
+        assert_eq!(numbers, (1..=11).collect::<Vec<_>>(), "{}", key.purpose);
+    }
+    assert_eq!(kms.ensure(&scope).await.unwrap().failures().count(), 0);
+}
+
+/// What a child process does. Without its variable it is a test that has nothing to do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[allow(clippy::print_stdout, reason = "the parent reads it")]
+async fn the_child() {
+    let Ok(order) = std::env::var(CHILD) else {
+        return;
+    };
+    let words: Vec<_> = order.splitn(3, ' ').collect();
+    let database = match words[1] {
+        "sqlite" => Database::borrowed_sqlite(words[2].to_owned()),
+        _ => Database::borrowed_postgres(words[2].to_owned()),
+    };
+    let kms = engine(&database).build().await.unwrap();
+    let scope = ScopeId::new("o_1").unwrap();
+    let mut result = Ok(());
+    if words[0] == "create" {
+        result = kms.create_keys(&scope, &[DATABASE, OIDC]).await;
+    } else {
+        for _ in 0..5 {
+            result = result.and(kms.rotate_keys(&scope, Rewrap::Yes).await);
+        }
+    }
+    match result {
+        Ok(()) => println!("outcome: done "),
+        Err(error) => println!("outcome: {} ", error.kind().name()),
+    }
+}
