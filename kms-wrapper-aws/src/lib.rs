@@ -1,0 +1,1 @@
+//! A root wrapper over a key in AWS KMS.

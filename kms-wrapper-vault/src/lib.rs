@@ -1,0 +1,1 @@
+//! A root wrapper over a transit key in HashiCorp Vault or OpenBao.
