@@ -230,8 +230,8 @@ error_kinds! {
     AuthenticationFailed false "authentication failed",
 
     // The root wrapper's service.
-    /// The service could not be reached.
-    Unreachable true "the root wrapper's service can't be reached",
+    /// The service could not be reached, or answered that it is not available.
+    Unreachable true "the root wrapper's service can't be reached or is not available",
     /// The service did not answer in time.
     TimedOut true "the root wrapper's service did not answer in time",
     /// The service asked to slow down.
@@ -242,6 +242,17 @@ error_kinds! {
     UnknownRootKey false "the root wrapper's service does not know this key",
     /// The service's key is disabled, scheduled for deletion or destroyed.
     RootKeyDisabled false "the root wrapper's key is disabled or destroyed",
+    /// The service's key exists, but is of a type or usage that does not encrypt and decrypt.
+    UnsuitableRootKey false "the root wrapper's key is of a type or usage that does not encrypt and decrypt",
+    /// The service no longer decrypts what this old version of its key encrypted (Vault's
+    /// `min_decryption_version`).
+    RootKeyVersionRetired false "the root wrapper's service no longer decrypts with this old version of its key; allow the version again, or restore",
+    /// Vault or OpenBao is sealed.
+    ServiceSealed true "the root wrapper's service is sealed; unseal it",
+    /// The node of Vault or OpenBao is a standby that does not serve requests.
+    ServiceStandby true "the root wrapper's service answered as a standby node; use the address of the active one",
+    /// What the service answered is damaged, incomplete or about another key. It is not used.
+    DamagedResponse true "the root wrapper's service gave an answer that is damaged or not about the configured key",
 
     // The database.
     /// The scope changed since the change was prepared. Nothing was changed.

@@ -4,6 +4,7 @@ mod aead;
 mod binding;
 mod blob;
 mod cache;
+mod call_limits;
 mod change;
 mod clock;
 mod engine;
@@ -28,6 +29,7 @@ mod wrapper;
 pub use aead::{Aead, AeadError, AeadKey, NONCE_LEN, TAG_LEN};
 pub use binding::Binding;
 pub use blob::Blob;
+pub use call_limits::CallLimits;
 pub use change::{
     ChangeSet, Deletion, DeletionTarget, Inserts, NewDataKey, NewDataKeyVersion, NewRootKeyVersion,
     Operation, Proof, Receipt, RewrappedDataKeyVersion, Updates,
