@@ -3,12 +3,11 @@
 
 mod support;
 
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use kms_kit::core::KeyBytes;
 use kms_kit::prelude::*;
-use kms_kit::{AeadWrapper, ErrorKind, PostgresRepository, SqliteRepository};
+use kms_kit::{ErrorKind, PostgresRepository, SqliteRepository};
+use support::process::{child, engine, order};
 use support::{DATABASE, Database, OIDC, World};
 
 on_both_databases! {
@@ -269,33 +268,10 @@ async fn a_database_that_is_not_there_is_an_error_in_bounded_time_without_its_pa
     assert!(!file.exists(), "and no file was made");
 }
 
-/// Where a child process finds the database, and what it is to do.
-const CHILD: &str = "KMS_TEST_CHILD";
-const ROOT_KEY: [u8; 32] = [43; 32];
-
-fn engine(database: &Database) -> kms_kit::KmsBuilder {
-    let root = AeadWrapper::builder("root").key(KeyBytes::from_slice(&ROOT_KEY).unwrap());
-    kms_kit::builder(database.repository())
-        .root_wrapper(std::sync::Arc::new(root.build().unwrap()))
-        .purposes([DATABASE, OIDC])
-}
-
 /// Two processes that do the same at the same time; what each printed of its outcome.
 fn in_two_processes(world: &World, work: &str) -> Vec<String> {
-    let (kind, place) = match &world.database {
-        Database::Sqlite { path, .. } => ("sqlite", path),
-        Database::Postgres { url, .. } => ("postgres", url),
-    };
     let children: Vec<_> = (0..2)
-        .map(|_| {
-            Command::new(std::env::current_exe().unwrap())
-                .args(["--exact", "the_child", "--nocapture"])
-                .env(CHILD, format!("{work} {kind} {place}"))
-                .stdout(Stdio::piped())
-                .stderr(Stdio::null())
-                .spawn()
-                .unwrap()
-        })
+        .map(|_| child(&world.database, &[work]).spawn().unwrap())
         .collect();
     let outputs = children
         .into_iter()
@@ -339,22 +315,17 @@ async fn two_processes_that_rotate_one_scope_both_succeed_with_consecutive_versi
     assert_eq!(kms.ensure(&scope).await.unwrap().failures().count(), 0);
 }
 
-/// What a child process does. Without its variable it is a test that has nothing to do.
+/// What a child process does. In the parent it is a test that has nothing to do.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[allow(clippy::print_stdout, reason = "the parent reads it")]
 async fn the_child() {
-    let Ok(order) = std::env::var(CHILD) else {
+    let Some((database, [work])) = order() else {
         return;
-    };
-    let words: Vec<_> = order.splitn(3, ' ').collect();
-    let database = match words[1] {
-        "sqlite" => Database::borrowed_sqlite(words[2].to_owned()),
-        _ => Database::borrowed_postgres(words[2].to_owned()),
     };
     let kms = engine(&database).build().await.unwrap();
     let scope = ScopeId::new("o_1").unwrap();
     let mut result = Ok(());
-    if words[0] == "create" {
+    if work == "create" {
         result = kms.create_keys(&scope, &[DATABASE, OIDC]).await;
     } else {
         for _ in 0..5 {

@@ -1,153 +1,328 @@
-//! A process that is killed leaves all of a change or none of it.
+//! A process that dies leaves all of a change or none of it, whichever two statements it dies between.
+//!
+//! For each operation a child process counts the statements that it sends, and ends itself before the k-th,
+//! or right behind a commit, for every k there is.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use kms_kit::core::KeyBytes;
+use diesel::connection::{Instrumentation, InstrumentationEvent, set_default_instrumentation};
 use kms_kit::prelude::*;
-use kms_kit::{AeadWrapper, ErrorKind, KeyKind};
-use support::{DATABASE, Database, OIDC, World};
-
-/// Where the child finds the database; its presence makes the child's test do the work.
-const CHILD: &str = "KMS_TEST_CRASHING_CHILD";
-
-/// Known to parent and child.
-const ROOT_KEY: [u8; 32] = [42; 32];
+use kms_kit::{CampaignOptions, ErrorKind, RewrapKeys, Scopes};
+use support::process::{child, engine, order};
+use support::{Connection, DATABASE, OIDC, World};
 
 on_both_databases! {
-    invariant_03_a_killed_process_leaves_all_of_a_rotation_or_none
-    invariant_03_a_killed_process_leaves_all_of_a_creation_or_none
+    invariant_03_a_process_that_dies_leaves_all_of_a_creation_or_none
+    invariant_03_a_process_that_dies_leaves_all_of_a_rotation_or_none
+    invariant_03_a_process_that_dies_leaves_all_of_a_rewrap_or_none
+    invariant_03_a_process_that_dies_leaves_all_of_a_reconciliation_or_none
+    invariant_03_a_process_that_dies_leaves_all_of_a_revocation_or_none
+    invariant_03_a_process_that_dies_leaves_all_of_a_deletion_or_none
+    invariant_03_a_process_that_dies_leaves_an_application_s_rows_with_their_keys_or_neither
+    a_campaign_whose_process_dies_is_carried_on_and_does_no_scope_twice
 }
 
-async fn world_of_the_child(world: &World) -> Kms {
-    builder(&world.database).build().await.unwrap()
+/// The exit code of a child that ended itself.
+const DIED: i32 = 86;
+
+/// More statements than any change takes.
+const NEVER: usize = 10_000;
+
+async fn invariant_03_a_process_that_dies_leaves_all_of_a_creation_or_none(world: &World) {
+    let expected = ["+kdk", "+kdk", "+kdkv", "+kdkv", "+krk", "+krkv"];
+    died_at_each_statement(world, "create", &expected).await;
 }
 
-fn builder(database: &Database) -> kms_kit::KmsBuilder {
-    let root = AeadWrapper::builder("root").key(KeyBytes::from_slice(&ROOT_KEY).unwrap());
-    kms_kit::builder(database.repository())
-        .root_wrapper(std::sync::Arc::new(root.build().unwrap()))
-        .purposes([DATABASE, OIDC])
+async fn invariant_03_a_process_that_dies_leaves_all_of_a_rotation_or_none(world: &World) {
+    let expected = [
+        "+kdkv",
+        "+kdkv",
+        "+krkv",
+        "~collection",
+        "~kdkv",
+        "~kdkv",
+        "~kdkv",
+        "~kdkv",
+        "~krkv",
+        "~krkv",
+    ];
+    died_at_each_statement(world, "rotate", &expected).await;
 }
 
-fn start(world: &World, work: &str) -> Child {
-    let (kind, place) = match &world.database {
-        Database::Sqlite { path, .. } => ("sqlite", path),
-        Database::Postgres { url, .. } => ("postgres", url),
-    };
-    Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "the_child", "--nocapture"])
-        .env(CHILD, format!("{work} {kind} {place}"))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
+async fn invariant_03_a_process_that_dies_leaves_all_of_a_rewrap_or_none(world: &World) {
+    let expected = [
+        "~collection",
+        "~kdkv",
+        "~kdkv",
+        "~kdkv",
+        "~kdkv",
+        "~krkv",
+        "~krkv",
+    ];
+    died_at_each_statement(world, "rewrap", &expected).await;
 }
 
-/// Starts children that work, kills each at another moment, and looks at what they left.
-async fn kill_again_and_again(world: &World, work: &str, check: impl AsyncFn(&Kms)) {
-    for round in 0..8 {
-        let mut child = start(world, work);
-        tokio::time::sleep(Duration::from_millis(150 + 37 * round)).await;
-        child.kill().unwrap();
-        child.wait().unwrap();
-        check(&world_of_the_child(world).await).await;
+async fn invariant_03_a_process_that_dies_leaves_all_of_a_reconciliation_or_none(world: &World) {
+    let expected = ["+kdk", "+kdk", "+kdkv", "+kdkv", "~collection"];
+    died_at_each_statement(world, "reconcile", &expected).await;
+}
+
+async fn invariant_03_a_process_that_dies_leaves_all_of_a_revocation_or_none(world: &World) {
+    died_at_each_statement(world, "revoke", &["-kdkv", "~collection"]).await;
+}
+
+async fn invariant_03_a_process_that_dies_leaves_all_of_a_deletion_or_none(world: &World) {
+    let expected = [
+        "-kdk",
+        "-kdk",
+        "-kdkv",
+        "-kdkv",
+        "-kdkv",
+        "-kdkv",
+        "-krk",
+        "-krkv",
+        "-krkv",
+        "~collection",
+    ];
+    died_at_each_statement(world, "delete", &expected).await;
+}
+
+async fn invariant_03_a_process_that_dies_leaves_an_application_s_rows_with_their_keys_or_neither(
+    world: &World,
+) {
+    let expected = [
+        "+client",
+        "+kdk",
+        "+kdk",
+        "+kdkv",
+        "+kdkv",
+        "+krk",
+        "+krkv",
+        "+organization",
+    ];
+    died_at_each_statement(world, "found", &expected).await;
+}
+
+/// Has a child do the work on a new scope, and die before its k-th statement, for each k: what it leaves is
+/// what was there, or differs from it by all of what is expected.
+async fn died_at_each_statement(world: &World, work: &str, expected: &[&str]) {
+    let mut ends = Vec::new();
+    for k in 1..NEVER {
+        let scope = ScopeId::new(format!("o_{k}")).unwrap();
+        prepare(world, work, &scope).await;
+        let before = picture(world);
+        let died = run_child(world, work, &scope, k);
+        let difference = difference(&before, &picture(world));
+        let all = !difference.is_empty();
+        if all {
+            assert_eq!(difference, expected, "{work}, died at {k}");
+        }
+        still_usable(world, &scope).await;
+        if !died {
+            assert!(all, "{work} did nothing");
+            break;
+        }
+        ends.push(all);
+    }
+    // Of all places one is behind the commit, and it is the last.
+    assert!(ends.len() > 4, "{work}: {ends:?}");
+    assert_eq!(ends.pop(), Some(true), "{work}: {ends:?}");
+    assert!(!ends.contains(&true), "{work}: {ends:?}");
+}
+
+async fn a_campaign_whose_process_dies_is_carried_on_and_does_no_scope_twice(world: &World) {
+    let kms = engine(&world.database).build().await.unwrap();
+    for k in 1..NEVER {
+        let scope = ScopeId::new(format!("o_{k}")).unwrap();
+        let scopes = in_campaign(&scope);
+        for scope in &scopes {
+            prepare(world, "campaign", scope).await;
+        }
+        let died = run_child(world, "campaign", &scope, k);
+        let outcome = kms
+            .rotate_all(&campaign(&scope), Rewrap::Yes, |_| {})
+            .await
+            .unwrap();
+        assert_eq!(
+            (outcome.done, outcome.failures.len()),
+            (3, 0),
+            "died at {k}"
+        );
+        for scope in &scopes {
+            for key in kms.list_keys(scope).await.unwrap() {
+                assert_eq!(key.versions.len(), 2, "{scope}, died at {k}");
+            }
+            still_usable(world, scope).await;
+        }
+        if !died {
+            assert!(k > 20, "{k} statements");
+            break;
+        }
     }
 }
 
-async fn invariant_03_a_killed_process_leaves_all_of_a_rotation_or_none(world: &World) {
-    let scope = ScopeId::new("o_1").unwrap();
-    world
-        .database
-        .execute("insert into organization (id) values ('o_1')");
-    let kms = world_of_the_child(world).await;
-    kms.create_keys(&scope, &[DATABASE, OIDC]).await.unwrap();
-    let blob = kms
-        .wrapper(&scope, &OIDC)
-        .await
-        .unwrap()
-        .encrypt(b"x", b"")
-        .unwrap();
-    kill_again_and_again(world, "rotate", async |kms| {
-        let keys = kms.list_keys(&scope).await.unwrap();
-        let expected: Vec<_> = (1..=i64::try_from(keys[0].versions.len()).unwrap()).collect();
-        for key in &keys {
-            let numbers: Vec<_> = key.versions.iter().map(|version| version.version).collect();
-            assert_eq!(numbers, expected, "{} {}", key.kind, key.purpose);
-        }
-        let ring = kms.ensure(&scope).await.unwrap();
-        assert_eq!(ring.failures().count(), 0);
-        assert_eq!(
-            kms.decrypt(&scope, &OIDC, &blob, b"")
-                .await
-                .unwrap()
-                .expose(),
-            b"x"
-        );
-    })
-    .await;
-    let rounds = kms.list_keys(&scope).await.unwrap()[0].versions.len();
-    assert!(rounds > 8, "the children did work: {rounds} versions");
+/// Three scopes, two of them in one batch.
+fn in_campaign(scope: &ScopeId) -> [ScopeId; 3] {
+    ["a", "b", "c"].map(|part| ScopeId::new(format!("{scope}{part}")).unwrap())
 }
 
-async fn invariant_03_a_killed_process_leaves_all_of_a_creation_or_none(world: &World) {
-    kill_again_and_again(world, "create", async |kms| {
-        for id in world.database.texts("select id as t from organization") {
-            let scope = ScopeId::new(id).unwrap();
-            match kms.list_keys(&scope).await {
-                Err(error) => assert_eq!(error.kind(), ErrorKind::UnknownScope),
-                Ok(keys) => {
-                    assert_eq!(keys.len(), 3);
-                    assert!(keys.iter().all(|key| key.versions.len() == 1));
-                    assert_eq!(keys[0].kind, KeyKind::Kek);
-                    kms.wrapper(&scope, &OIDC)
-                        .await
-                        .unwrap()
-                        .encrypt(b"x", b"")
-                        .unwrap();
-                }
-            }
-        }
-    })
-    .await;
-    assert!(
+fn campaign(scope: &ScopeId) -> CampaignOptions {
+    CampaignOptions::new(scope.as_str())
+        .scopes(in_campaign(scope))
+        .batch_size(2)
+}
+
+/// What the work finds.
+async fn prepare(world: &World, work: &str, scope: &ScopeId) {
+    let kms = engine(&world.database).build().await.unwrap();
+    if work != "found" {
         world
             .database
-            .count("select count(*) as n from kms_root_key")
-            > 8
-    );
-}
-
-/// What a child does until it is killed. Without its variable it is an ordinary test that has nothing to do.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_child() {
-    let Ok(order) = std::env::var(CHILD) else {
-        return;
-    };
-    let mut words = order.splitn(3, ' ');
-    let (work, kind, place) = (
-        words.next().unwrap(),
-        words.next().unwrap(),
-        words.next().unwrap().to_owned(),
-    );
-    let database = match kind {
-        "sqlite" => Database::borrowed_sqlite(place),
-        _ => Database::borrowed_postgres(place),
-    };
-    let kms = builder(&database).build().await.unwrap();
-    let scope = ScopeId::new("o_1").unwrap();
-    // Should the parent die first, the child does not live on for ever.
-    for round in 0..100_000 {
-        if work == "rotate" {
-            kms.rotate_keys(&scope, Rewrap::Yes).await.unwrap();
-        } else {
-            let id = format!("o_{}_{round}", std::process::id());
-            database.execute(&format!("insert into organization (id) values ('{id}')"));
-            let scope = ScopeId::new(id).unwrap();
-            kms.create_keys(&scope, &[DATABASE, OIDC]).await.unwrap();
+            .execute(&format!("insert into organization (id) values ('{scope}')"));
+    }
+    match work {
+        "create" | "found" => {}
+        "campaign" => kms.create_keys(scope, &[DATABASE, OIDC]).await.unwrap(),
+        "reconcile" => kms.create_keys(scope, &[]).await.unwrap(),
+        _ => {
+            kms.create_keys(scope, &[DATABASE, OIDC]).await.unwrap();
+            kms.rotate_keys(scope, Rewrap::No).await.unwrap();
         }
     }
+}
+
+/// Runs the child, and gives whether it died before it was done.
+fn run_child(world: &World, work: &str, scope: &ScopeId, k: usize) -> bool {
+    let words = [work, scope.as_str(), &k.to_string()];
+    let output = child(&world.database, &words).output().unwrap();
+    assert!(
+        output.status.success() || output.status.code() == Some(DIED),
+        "{work}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    !output.status.success()
+}
+
+/// Whatever was left, its keys open, and the next change finds nothing in its way.
+async fn still_usable(world: &World, scope: &ScopeId) {
+    let kms = engine(&world.database).build().await.unwrap();
+    match kms.ensure(scope).await {
+        Ok(ring) => assert_eq!(ring.failures().count(), 0),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::UnknownScope),
+    }
+}
+
+/// Every row of the keys and of the application: its id, and what it holds.
+fn picture(world: &World) -> BTreeMap<String, String> {
+    let hex = if world.database.is_postgres() {
+        "encode(key, 'hex')"
+    } else {
+        "hex(key)"
+    };
+    let rows = world.database.texts(&format!(
+        "select private_id || ' ' || scope_id as t from kms_root_key
+         union all select private_id || ' ' || root_key_id || {hex} from kms_root_key_version
+         union all select private_id || ' ' || root_key_id || purpose from kms_data_key
+         union all select private_id || ' ' || root_key_version_id || {hex} from kms_data_key_version
+         union all select 'collection ' || version from kms_collection_version
+         union all select 'organization_' || id || ' ' from organization
+         union all select 'client_' || id || ' ' || key_version_id from oidc_client"
+    ));
+    let rows = rows.iter().map(|row| row.split_once(' ').unwrap());
+    rows.map(|(id, held)| (id.to_owned(), held.to_owned()))
+        .collect()
+}
+
+/// What was added, removed and altered, by kind of row.
+fn difference(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) -> Vec<String> {
+    let kind = |id: &str| id.split('_').next().unwrap().to_owned();
+    let added = after.keys().filter(|id| !before.contains_key(*id));
+    let removed = before.keys().filter(|id| !after.contains_key(*id));
+    let altered = before
+        .iter()
+        .filter(|(id, held)| after.get(*id).is_some_and(|now| now != *held));
+    let mut difference: Vec<_> = added
+        .map(|id| format!("+{}", kind(id)))
+        .chain(removed.map(|id| format!("-{}", kind(id))))
+        .chain(altered.map(|(id, _)| format!("~{}", kind(id))))
+        .collect();
+    difference.sort();
+    difference
+}
+
+/// Statements that a child may still send.
+static LEFT: AtomicUsize = AtomicUsize::new(NEVER);
+
+fn ending_itself() -> Option<Box<dyn Instrumentation>> {
+    Some(Box::new(|event: InstrumentationEvent<'_>| {
+        let counts = match event {
+            InstrumentationEvent::StartQuery { .. } => true,
+            // Committed, and nobody has heard of it.
+            InstrumentationEvent::FinishQuery { query, .. } => query.to_string().contains("COMMIT"),
+            _ => false,
+        };
+        if counts && LEFT.fetch_sub(1, Ordering::SeqCst) == 1 {
+            // No destructor runs: no transaction is rolled back, no connection closed by us.
+            std::process::exit(DIED);
+        }
+    }))
+}
+
+/// What a child process does. In the parent it is an ordinary test that has nothing to do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_child() {
+    let Some((database, [work, scope, k])) = order() else {
+        return;
+    };
+    set_default_instrumentation(ending_itself).unwrap();
+    let kms = engine(&database).build().await.unwrap();
+    let scope = ScopeId::new(scope).unwrap();
+    let keys = kms.list_keys(&scope).await.unwrap_or_default();
+    let mut connection = database.connect();
+    let start = || LEFT.store(k.parse().unwrap(), Ordering::SeqCst);
+    start();
+    match &*work {
+        "create" => kms.create_keys(&scope, &[DATABASE, OIDC]).await.unwrap(),
+        "rotate" => kms.rotate_keys(&scope, Rewrap::Yes).await.unwrap(),
+        "rewrap" => kms.rewrap_keys(&scope, RewrapKeys::All).await.unwrap(),
+        "reconcile" => {
+            let scopes = [scope];
+            let purposes = [DATABASE, OIDC];
+            let outcome = kms.reconcile_keys(Scopes::Only(&scopes), &purposes).await;
+            assert_eq!(outcome.unwrap().created.len(), 1);
+        }
+        "revoke" => kms
+            .revoke_key_version(&keys[1].versions[0].id)
+            .await
+            .unwrap(),
+        "delete" => kms.delete_keys(&scope).await.unwrap(),
+        "found" => found(&kms, &mut connection, &scope).await,
+        _ => {
+            let outcome = kms.rotate_all(&campaign(&scope), Rewrap::Yes, |_| {}).await;
+            assert_eq!(outcome.unwrap().done, 3);
+        }
+    }
+}
+
+/// The application's transaction: its own rows, and keys.
+async fn found(kms: &Kms, connection: &mut Connection, scope: &ScopeId) {
+    let prepared = kms
+        .prepare_create_keys(scope, &[DATABASE, OIDC])
+        .await
+        .unwrap();
+    let version = prepared.wrapper(&OIDC).unwrap().key_version_id().clone();
+    let receipts = connection.transaction(true, |connection| {
+        connection.execute(&format!("insert into organization (id) values ('{scope}')"));
+        let receipts = connection.apply_changes(&[prepared.change_set()]).unwrap();
+        connection.execute(&format!(
+            "insert into oidc_client (id, organization_id, key_version_id)
+             values ('{scope}', '{scope}', '{version}')"
+        ));
+        receipts
+    });
+    kms.accept(&receipts);
 }
