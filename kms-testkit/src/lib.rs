@@ -17,6 +17,7 @@
 //! - [`FaultyRepository`] and [`FaultyWrapper`] fail, hang or wait where a test says: [`Fault`], [`When`].
 //!   A [`Gate`] stops a call and lets it go on.
 //! - [`ManualClock`] is moved by hand.
+//! - [`FaultyProxy`] stands between a client and a real service, and fails as a network does.
 //!
 //! Everything here is for tests: it panics where a test should fail.
 #![allow(
@@ -35,9 +36,11 @@ mod counting;
 mod fault;
 mod faulty;
 mod gate;
+mod proxy;
 
 pub use clock::ManualClock;
 pub use counting::{CountingRepository, CountingWrapper, RepositoryCalls, WrapperCalls};
 pub use fault::{Fault, When};
 pub use faulty::{FaultyRepository, FaultyWrapper, RepositoryMethod, WrapperMethod};
 pub use gate::Gate;
+pub use proxy::{FaultyProxy, NetworkFault};
