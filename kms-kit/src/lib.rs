@@ -133,6 +133,8 @@ use std::sync::Arc;
 
 pub mod prelude;
 
+mod root_wrapper;
+
 /// The terms and the engine.
 pub use kms_core::{
     Binding, Blob, Census, Clock, DataKeyVersionId, DataKeyWrapper, Error, ErrorKind, Freshness,
@@ -144,6 +146,8 @@ pub use kms_core::{
 pub use kms_core::{CampaignOptions, CampaignOutcome, CampaignProgress};
 /// A local root key.
 pub use kms_wrapper_aead::{AeadWrapper, AeadWrapperBuilder};
+/// A root wrapper chosen by URL.
+pub use root_wrapper::RootWrapper;
 
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub use kms_migrations as migrations;
