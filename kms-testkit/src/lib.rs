@@ -19,6 +19,9 @@
 //! - [`ManualClock`] is moved by hand.
 //! - [`FaultyProxy`] stands between a client and a real service, and fails as a network does.
 //!
+//! With the feature `fake-cloud-kms` there is a server that answers as Google Cloud KMS does, as a library
+//! (`kms_testkit::fake_cloud_kms`) and as a program of that name.
+//!
 //! Everything here is for tests: it panics where a test should fail.
 #![allow(
     clippy::missing_panics_doc,
@@ -28,6 +31,8 @@
 
 pub mod aead;
 pub mod change_sets;
+#[cfg(feature = "fake-cloud-kms")]
+pub mod fake_cloud_kms;
 pub mod repository;
 pub mod wrapper;
 
