@@ -6,9 +6,10 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 
+use crate::ahead::Ahead;
 use crate::libpq::Libpq;
 use crate::workspace::Workspace;
-use crate::{apt, command, features, test};
+use crate::{apt, command, features, service, test};
 
 /// The steps, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -37,13 +38,20 @@ pub(crate) fn run(workspace: &Workspace, steps: &[Step]) -> Result<bool> {
     steps.dedup();
     let mut succeeded = true;
     let mut summary = Vec::new();
-    for step in steps {
+    let mut ahead = None;
+    for step in &steps {
+        let step = *step;
         let name = step.to_possible_value().context("no step is hidden")?;
         let name = name.get_name();
         println!("\n=== {name}");
+        // After the first step, which installs; alone, the tests get what they need themselves.
+        if step > Step::Tools && step < Step::Test && steps.contains(&Step::Test) {
+            ahead.get_or_insert_with(|| Ahead::start(workspace, service::ALL));
+        }
         // The last line of the tests stays the last line.
         if step == Step::Test {
             print_all(&summary);
+            print_all(&ahead.take().map(Ahead::finish).unwrap_or_default());
         }
         let start = Instant::now();
         let passed = step.run(workspace)?;

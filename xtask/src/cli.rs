@@ -16,9 +16,11 @@ pub(crate) struct Cli {
 }
 
 const AFTER_HELP: &str = "\
-Services: each is taken from its variable (KMS_TEST_POSTGRES_URL), else from a binary on this
-machine, else from docker if it answers, else from a package registry. What can't be had is
-skipped, loudly; it is a failure when named in KMS_TEST_REQUIRE (comma-separated).";
+Services (postgres, aws, gcp, vault): each is taken from its variable (KMS_TEST_POSTGRES_URL,
+KMS_TEST_AWS_ENDPOINT, KMS_TEST_GCP_ENDPOINT, KMS_TEST_VAULT_ADDR and KMS_TEST_VAULT_TOKEN), else
+from a binary on this machine, else from docker if it answers, else from a package registry. What
+can't be had is skipped, loudly; it is a failure when named in KMS_TEST_REQUIRE (comma-separated;
+gcp-client, too, Google's client that checks the fake Cloud KMS).";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -32,10 +34,18 @@ enum Command {
         #[arg(last = true, value_name = "ARGS")]
         args: Vec<String>,
     },
-    /// Start all services and leave them running; use as `eval "$(cargo xtask up)"`
-    Up,
+    /// Start services and leave them running; use as `eval "$(cargo xtask up)"`
+    Up {
+        /// The services to start; all of them when none is named
+        #[arg(value_name = "SERVICE")]
+        services: Vec<String>,
+    },
     /// Stop what `up` started
-    Down,
+    Down {
+        /// The services to stop; all of them when none is named
+        #[arg(value_name = "SERVICE")]
+        services: Vec<String>,
+    },
     /// Say which services `up` has running
     Status,
     /// Check the database migrations
@@ -63,8 +73,8 @@ impl Cli {
         let workspace = Workspace::read()?;
         match self.command {
             Command::Test { suites, args } => test::run(&workspace, &suites, &args),
-            Command::Up => up::up(&workspace),
-            Command::Down => up::down(&workspace),
+            Command::Up { services } => up::up(&workspace, &services),
+            Command::Down { services } => up::down(&workspace, &services),
             Command::Status => up::status(&workspace),
             Command::Migrations(Migrations::Check) => migrations::check(&workspace),
             Command::Features => features::check(&workspace),

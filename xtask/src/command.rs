@@ -3,12 +3,14 @@
 //! Each runs without stdin, in a process group of its own: a signal for this program reaches it
 //! only through [`crate::interrupt`], in one order, and takes its children along.
 
-use std::io::{Read, Write};
+use std::fs::File;
+use std::io::{Read, Seek, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use crate::interrupt::{self, Stoppable};
@@ -87,6 +89,54 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// The stdout of a command that has to succeed within `patience`, for what may take minutes; what it
+/// said last is in the error. It may run beside other commands.
+pub(crate) fn within(patience: Duration, command: &mut Command) -> Result<String> {
+    // Files: a pipe that nobody reads until the end would fill up.
+    let (mut stdout, mut stderr) = (tempfile::tempfile()?, tempfile::tempfile()?);
+    command
+        .stdout(stdout.try_clone()?)
+        .stderr(stderr.try_clone()?);
+    let mut child = spawn(command)?;
+    let deadline = Instant::now() + patience;
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break Some(status);
+        }
+        if Instant::now() > deadline || interrupt::leaving() {
+            break None;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    if status.is_none() {
+        // Compilers and all: they have nothing to clean up that isn't removed with their folder.
+        let _ = killpg(group_of(&child)?, Signal::SIGKILL);
+        child.wait()?;
+    }
+    interrupt::check()?;
+    if status.is_some_and(|status| status.success()) {
+        return written(&mut stdout);
+    }
+    let why = status.map_or_else(
+        || format!("not done after {} s", patience.as_secs()),
+        |status| status.to_string(),
+    );
+    let said = written(&mut stderr)?;
+    bail!(
+        "`{}` failed ({why}): {}",
+        shown(command),
+        last_lines(&said, 3)
+    );
+}
+
+/// What was written to a file.
+fn written(file: &mut File) -> Result<String> {
+    let mut bytes = Vec::new();
+    file.rewind()?;
+    file.read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
 /// Whether a command succeeds within `patience`; what it prints is dropped.
 pub(crate) fn answers(command: &mut Command, patience: Duration) -> bool {
     command.stdout(Stdio::null()).stderr(Stdio::null());
@@ -139,8 +189,11 @@ fn group_of(child: &Child) -> Result<Pid> {
 #[cfg(test)]
 mod tests {
     use std::process::Command;
+    use std::time::{Duration, Instant};
 
-    use super::{last_lines, output, tee};
+    use super::{last_lines, output, tee, within};
+
+    const LONG: Duration = Duration::from_secs(300);
 
     #[test]
     fn lines_are_seen_whole_also_the_one_without_an_end() {
@@ -162,6 +215,38 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("it is closed"), "{error}");
+    }
+
+    #[test]
+    fn a_long_command_may_print_more_than_a_pipe_holds() {
+        let mut command = Command::new("sh");
+        let script = "head -c 300000 /dev/zero | tr '\\0' a; head -c 300000 /dev/zero >&2";
+        let said = within(LONG, command.args(["-c", script])).unwrap();
+        assert_eq!(said.len(), 300_000);
+    }
+
+    #[test]
+    fn a_long_command_that_fails_is_reported_with_what_it_said() {
+        let mut command = Command::new("sh");
+        let script = "echo so; echo no disk >&2; exit 3";
+        let error = within(LONG, command.args(["-c", script])).unwrap_err();
+        assert!(error.to_string().ends_with("no disk"), "{error}");
+    }
+
+    #[test]
+    fn a_command_that_takes_too_long_is_ended_with_its_children() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = Command::new("sh");
+        command.current_dir(folder.path());
+        command.args(["-c", "sleep 600 & echo $! > pid; wait"]);
+        let error = within(Duration::from_secs(2), &mut command).unwrap_err();
+        assert!(error.to_string().contains("not done after 2 s"), "{error}");
+        let pid = std::fs::read_to_string(folder.path().join("pid")).unwrap();
+        let pid = nix::unistd::Pid::from_raw(pid.trim().parse().unwrap());
+        let deadline = Instant::now() + LONG;
+        while nix::sys::signal::kill(pid, None).is_ok() {
+            assert!(Instant::now() < deadline, "{pid} is still there");
+        }
     }
 
     #[test]

@@ -69,12 +69,17 @@ impl Reader {
     }
 }
 
-/// How many of the tests in the output of `--list` have `word` in their path.
-pub(crate) fn listed_with(list: &str, word: &str) -> usize {
-    list.lines()
-        .filter_map(|line| line.strip_suffix(": test"))
-        .filter(|name| name.contains(word))
-        .count()
+/// The paths of the tests in the output of `--list`.
+pub(crate) fn listed(list: &str) -> impl Iterator<Item = &str> {
+    list.lines().filter_map(|line| line.strip_suffix(": test"))
+}
+
+/// Whether a test says by its path that it needs a service: it has the service's name as a word.
+pub(crate) fn needs(path: &str, service: &str) -> bool {
+    // The name of a crate, which has nothing to do with the service `aws`.
+    let path = path.replace("aws_lc", "");
+    path.split(|c: char| !c.is_ascii_alphanumeric())
+        .any(|word| word == service)
 }
 
 /// The line without the escape sequences that color it.
@@ -92,7 +97,7 @@ fn without_colors(line: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Counts, Reader, listed_with};
+    use super::{Counts, Reader, listed, needs};
 
     fn read(output: &str) -> Counts {
         let mut reader = Reader::default();
@@ -189,16 +194,30 @@ test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; 
     }
 
     #[test]
-    fn listed_tests_are_told_by_their_path() {
+    fn tests_are_listed_without_benchmarks_and_totals() {
         let list = "\
 postgres::rotates: test
-sqlite::rotates: test
-on_postgres_too: test
 src/lib.rs - postgres (line 3): test
 postgres::speed: benchmark
 
-4 tests, 1 benchmark
+2 tests, 1 benchmark
 ";
-        assert_eq!(listed_with(list, "postgres"), 3);
+        let listed: Vec<_> = listed(list).collect();
+        assert_eq!(
+            listed,
+            ["postgres::rotates", "src/lib.rs - postgres (line 3)"]
+        );
+    }
+
+    #[test]
+    fn a_test_needs_the_services_whose_names_are_words_of_its_path() {
+        assert!(needs("postgres::rotates", "postgres"));
+        assert!(needs("a_rotation_waits_on_postgres", "postgres"));
+        assert!(!needs("sqlite::rotates", "postgres"));
+        assert!(needs("faults::aws::a_disabled_key", "aws"));
+        assert!(!needs("draws::keys", "aws"));
+        assert!(!needs("aws_lc_rs::seals", "aws"));
+        assert!(!needs("providers::with_aws_lc_rs", "aws"));
+        assert!(needs("aws_lc_rs_seals_for_aws", "aws"));
     }
 }

@@ -20,16 +20,21 @@
 )]
 
 mod account;
+mod ahead;
 mod apt;
+mod cache;
 mod ci;
 mod cli;
 mod command;
 mod features;
+mod go;
 mod interrupt;
 mod libpq;
 mod libtest;
 mod migrations;
+mod python;
 mod report;
+mod script;
 mod service;
 mod suite;
 mod test;

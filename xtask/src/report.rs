@@ -28,7 +28,7 @@ impl Outcome {
         };
         if !succeeded && outcome.failed == 0 {
             outcome.failed = 1;
-            outcome.remark = Some("it did not build, or a test program crashed");
+            outcome.remark = Some("it did not build, or did not come to its end");
         } else if outcome == Self::default() && !narrowed {
             outcome.failed = 1;
             outcome.remark = Some("no test ran");

@@ -1,22 +1,24 @@
 //! `cargo xtask test`: gets the services, runs the suites, counts.
 //!
 //! What is counted is real. With a service at hand, the tests are told so (`KMS_TEST_REQUIRE`), so
-//! that none of them can skip itself unseen. Without it, the tests that have its name in their path
-//! are left out by `--skip` and counted by listing them first; those that need it under another name
-//! print `skipped: …` and return, and are counted from their output.
+//! that none of them can skip itself unseen. Without it, the tests that have its name as a word in
+//! their path are listed first, counted, and left out by `--skip`; those that need it under another
+//! name print `skipped: …` and return, and are counted from their output.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
-use crate::command;
 use crate::libpq::Libpq;
 use crate::libtest::{self, Reader};
 use crate::report::{Outcome, Report};
 use crate::service::server::Lifetime;
 use crate::service::{self, Missing, Obtained, Running, Service};
-use crate::suite::{self, Suite};
+use crate::suite::{self, Suite, Tests};
 use crate::workspace::Workspace;
+use crate::{command, script};
 
 const REQUIRE: &str = "KMS_TEST_REQUIRE";
 
@@ -30,7 +32,7 @@ pub(crate) fn run(workspace: &Workspace, suites: &[String], args: &[String]) -> 
     let mut report = Report::default();
     for suite in &suites {
         println!("\n== {}: {}", suite.name, suite.about);
-        let (outcome, skipped) = run_suite(workspace, suite, libpq, &services, args)?;
+        let (outcome, skipped) = run_suite(workspace, suite, libpq, &services, &required, args)?;
         report.suites.push((suite.name, outcome));
         report.skipped.extend(skipped);
     }
@@ -65,6 +67,12 @@ pub(crate) fn after_help() -> String {
     help
 }
 
+/// What a suite needs, of what was found.
+struct Needed<'a> {
+    running: Vec<&'a (&'static dyn Service, Running)>,
+    missing: Vec<&'a (&'static dyn Service, Missing)>,
+}
+
 /// What was found of the services that the suites need.
 struct Services {
     running: Vec<(&'static dyn Service, Running)>,
@@ -93,6 +101,23 @@ impl Services {
         }
         Ok(services)
     }
+
+    /// Those that this suite needs.
+    fn needed(&self, suite: &Suite) -> Needed<'_> {
+        let needs = |service: &dyn Service| suite.needs.iter().any(|need| same(*need, service));
+        Needed {
+            running: self
+                .running
+                .iter()
+                .filter(|(service, _)| needs(*service))
+                .collect(),
+            missing: self
+                .missing
+                .iter()
+                .filter(|(service, _)| needs(*service))
+                .collect(),
+        }
+    }
 }
 
 /// Runs one suite. Gives its outcome, and a line per service that it had to do without.
@@ -101,45 +126,90 @@ fn run_suite(
     suite: &Suite,
     libpq: Libpq,
     services: &Services,
+    required: &[&str],
     args: &[String],
 ) -> Result<(Outcome, Vec<String>)> {
-    let mut test = suite.cargo_test(workspace, libpq)?;
-    test.args(["--no-fail-fast", "--"]).args(args);
-    let mut list = suite.cargo_test(workspace, libpq)?;
-    list.arg("--").args(args).arg("--list");
+    let needed = services.needed(suite);
+    match suite.tests {
+        Tests::Cargo { packages, targets } => {
+            let mut test = suite::cargo_test(workspace, libpq, packages, targets)?;
+            test.args(["--no-fail-fast", "--"]).args(args);
+            let mut list = suite::cargo_test(workspace, libpq, packages, targets)?;
+            list.arg("--").args(args).arg("--list");
+            run_cargo(suite.name, test, list, &needed, required, args)
+        }
+        Tests::Script { interpreter, path } => {
+            run_script(suite.name, workspace, interpreter, path, &needed)
+        }
+    }
+}
 
+/// Runs a `cargo test`, without the tests whose services are missing. `list` lists them.
+fn run_cargo(
+    suite: &str,
+    mut test: Command,
+    mut list: Command,
+    needed: &Needed<'_>,
+    required: &[&str],
+    args: &[String],
+) -> Result<(Outcome, Vec<String>)> {
+    let mut lines = Vec::new();
     let mut at_hand = Vec::new();
-    for (service, running) in &services.running {
-        if suite.needs.iter().any(|need| same(*need, *service)) {
-            at_hand.push(service.name());
-            test.envs(running.variables.iter().map(|(name, value)| (name, value)));
+    for (service, running) in &needed.running {
+        let name = service.name();
+        test.envs(running.variables.iter().map(|(name, value)| (name, value)));
+        // Where tests can't start one of their own, those may skip themselves, unless it is required.
+        match &running.lacks {
+            Some(why) if !required.contains(&name) => {
+                let advice = service.advice();
+                lines.push(format!(
+                    "{name} ({suite}, tests that start one of their own) {why}. To have it: {advice}"
+                ));
+            }
+            _ => at_hand.push(name),
         }
     }
     test.env(REQUIRE, at_hand.join(","));
 
-    let missing: Vec<_> = services
-        .missing
-        .iter()
-        .filter(|(service, _)| suite.needs.iter().any(|need| same(*need, *service)))
-        .collect();
     let mut left_out = 0;
-    let mut lines = Vec::new();
-    if !missing.is_empty() {
-        // Shows what tests say that have to skip themselves.
-        test.arg("--show-output");
+    if !needed.missing.is_empty() {
         // If it does not build, the run below says so.
         let list = command::output(&mut list).unwrap_or_default();
-        for (service, why) in missing {
+        let tests: Vec<&str> = libtest::listed(&list).collect();
+        let mut skipped = BTreeSet::new();
+        for (service, why) in &needed.missing {
             let name = service.name();
-            test.args(["--skip", name]);
-            let tests = libtest::listed_with(&list, name);
-            left_out += tests;
+            let about = tests.iter().filter(|test| libtest::needs(test, name));
+            let about: Vec<&str> = about.copied().collect();
             lines.push(format!(
-                "{name} ({}, {tests} tests left out) {why}. To have it: {}",
-                suite.name,
+                "{name} ({suite}, {} tests left out) {why}. To have it: {}",
+                about.len(),
                 service.advice()
             ));
+            skipped.extend(about);
         }
+        // Their whole paths: a word alone would leave out others. Exact as long as nothing is given
+        // that would be taken for exact too.
+        let exact = args.is_empty();
+        test.args(exact.then_some("--exact"));
+        for path in &skipped {
+            test.args(["--skip", path]);
+        }
+        let leaves_out = |test: &&&str| {
+            let matches = |path: &&str| {
+                if exact {
+                    test == &path
+                } else {
+                    test.contains(path)
+                }
+            };
+            skipped.iter().any(matches)
+        };
+        left_out = tests.iter().filter(leaves_out).count();
+    }
+    if !lines.is_empty() {
+        // Shows what tests say that have to skip themselves.
+        test.arg("--show-output");
     }
 
     let mut reader = Reader::default();
@@ -147,6 +217,49 @@ fn run_suite(
     let counts = reader.counts();
     let outcome = Outcome::of(counts, status.success(), left_out, !args.is_empty());
     Ok((outcome, lines))
+}
+
+/// Runs a script, if none of its services is missing. As a whole it counts as one test then.
+fn run_script(
+    suite: &str,
+    workspace: &Workspace,
+    interpreter: &str,
+    path: &str,
+    needed: &Needed<'_>,
+) -> Result<(Outcome, Vec<String>)> {
+    let lines: Vec<String> = needed
+        .missing
+        .iter()
+        .map(|(service, why)| {
+            let (name, advice) = (service.name(), service.advice());
+            format!("{name} ({suite}, the whole suite) {why}. To have it: {advice}")
+        })
+        .collect();
+    if !lines.is_empty() {
+        let outcome = Outcome {
+            skipped: 1,
+            ..Outcome::default()
+        };
+        return Ok((outcome, lines));
+    }
+    let running = needed.running.iter();
+    let variables = running.flat_map(|(_, running)| &running.variables);
+    let variables: Vec<(&str, &String)> = variables.map(|(name, value)| (*name, value)).collect();
+    let found = variables.iter().find(|(name, _)| *name == interpreter);
+    let (_, program) = found.with_context(|| format!("{suite} has no {interpreter}"))?;
+    let mut script = Command::new(program);
+    script
+        .arg(workspace.root.join(path))
+        .current_dir(&workspace.root)
+        // Nothing else is to lie beside it afterwards.
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .envs(variables.iter().copied());
+    let mut reader = script::Reader::default();
+    let status = command::tee(&mut script, &mut std::io::stdout(), |line| {
+        reader.line(line);
+    })?;
+    let succeeded = status.success() && reader.is_whole();
+    Ok((Outcome::of(reader.counts(), succeeded, 0, false), lines))
 }
 
 /// The services that must be there.
@@ -159,7 +272,7 @@ fn required(variable: Option<&str>) -> Result<Vec<&'static str>> {
         let Some(service) = service::ALL.iter().find(|service| service.name() == name) else {
             let known: Vec<_> = service::ALL.iter().map(|service| service.name()).collect();
             bail!(
-                "{REQUIRE} names `{name}`, which is no service: there is {}",
+                "{REQUIRE} names `{name}`, which is no service: there are {}",
                 known.join(", ")
             );
         };

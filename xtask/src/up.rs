@@ -8,17 +8,18 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use crate::service::server::{self, Lifetime};
 use crate::service::{self, Obtained, Service};
 use crate::workspace::Workspace;
 
-/// Starts every service that isn't running yet, and prints what to export. `false` if one is missing.
-pub(crate) fn up(workspace: &Workspace) -> Result<bool> {
+/// Starts these services, or all, unless they are running already, and prints what to export. `false`
+/// if one is missing.
+pub(crate) fn up(workspace: &Workspace, names: &[String]) -> Result<bool> {
     let mut complete = true;
-    for &service in service::ALL {
+    for service in servers(names)? {
         if let Some(left) = Left::read(workspace, service)? {
             if left.answers(service) {
                 eprintln!("{}: runs already, {}", service.name(), left.how);
@@ -33,6 +34,13 @@ pub(crate) fn up(workspace: &Workspace) -> Result<bool> {
                 let Some(server) = running.server.take() else {
                     continue;
                 };
+                if let Some(why) = running.lacks {
+                    complete = false;
+                    eprintln!(
+                        "{}: tests can't start one of their own: {why}",
+                        service.name()
+                    );
+                }
                 let variables = running.variables.iter();
                 let left = Left {
                     state: state(workspace, service)?,
@@ -56,9 +64,9 @@ pub(crate) fn up(workspace: &Workspace) -> Result<bool> {
     Ok(complete)
 }
 
-/// Stops every service that `up` started.
-pub(crate) fn down(workspace: &Workspace) -> Result<bool> {
-    for &service in service::ALL {
+/// Stops these services, or all, of those that `up` started.
+pub(crate) fn down(workspace: &Workspace, names: &[String]) -> Result<bool> {
+    for service in servers(names)? {
         let name = service.name();
         match Left::read(workspace, service)? {
             None => println!("{name}: not running"),
@@ -72,7 +80,7 @@ pub(crate) fn down(workspace: &Workspace) -> Result<bool> {
 /// Says what runs. `false` if a service that `up` started has ended.
 pub(crate) fn status(workspace: &Workspace) -> Result<bool> {
     let mut healthy = true;
-    for &service in service::ALL {
+    for service in servers(&[])? {
         let name = service.name();
         match Left::read(workspace, service)? {
             None => println!("{name}: not running (`cargo xtask up` starts it)"),
@@ -84,6 +92,23 @@ pub(crate) fn status(workspace: &Workspace) -> Result<bool> {
         }
     }
     Ok(healthy)
+}
+
+/// The servers with these names, in the order of the table; all when there are no names.
+fn servers(names: &[String]) -> Result<Vec<&'static dyn Service>> {
+    let all = service::ALL.iter().copied();
+    let all: Vec<_> = all.filter(|service| service.is_server()).collect();
+    for name in names {
+        if !all.iter().any(|service| service.name() == name) {
+            let known: Vec<_> = all.iter().map(|service| service.name()).collect();
+            bail!("no service `{name}`: there are {}", known.join(", "));
+        }
+    }
+    let chosen = |name: &str| names.is_empty() || names.iter().any(|chosen| chosen == name);
+    Ok(all
+        .into_iter()
+        .filter(|service| chosen(service.name()))
+        .collect())
 }
 
 /// A service that was left running.
@@ -188,7 +213,30 @@ fn quoted(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Left, quoted};
+    use super::{Left, quoted, servers};
+
+    #[test]
+    fn servers_are_chosen_by_name_and_programs_are_none() {
+        let names = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+            let servers = servers(&names)?;
+            Ok::<_, anyhow::Error>(
+                servers
+                    .iter()
+                    .map(|server| server.name())
+                    .collect::<Vec<_>>(),
+            )
+        };
+        assert_eq!(names(&[]).unwrap(), ["postgres", "aws", "gcp", "vault"]);
+        assert_eq!(names(&["vault", "aws"]).unwrap(), ["aws", "vault"]);
+        assert!(names(&["gcp-client"]).is_err());
+        assert!(
+            names(&["oracle"])
+                .unwrap_err()
+                .to_string()
+                .contains("postgres")
+        );
+    }
 
     #[test]
     fn what_is_remembered_reads_back_and_is_closed_to_others() {

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::command;
 
 /// The folders and the packages of this workspace.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Workspace {
     pub(crate) root: PathBuf,
     target: PathBuf,
@@ -18,7 +18,7 @@ pub(crate) struct Workspace {
 }
 
 /// A member of the workspace.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Package {
     pub(crate) name: String,
     /// Each feature and what it enables, as in the manifest.
@@ -52,6 +52,15 @@ impl Workspace {
             target: path("target_directory")?,
             packages: packages.iter().map(Package::parse).collect::<Result<_>>()?,
         })
+    }
+
+    /// One without packages whose target folder is `target`.
+    #[cfg(test)]
+    pub(crate) fn at(target: &Path) -> Self {
+        Self {
+            target: target.to_owned(),
+            ..Self::default()
+        }
     }
 
     /// Cargo, run at the root of the workspace.

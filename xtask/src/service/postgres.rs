@@ -5,7 +5,7 @@ mod cluster;
 mod container;
 mod package;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::server::Lifetime;
 use super::{Running, Service, Source};
@@ -99,22 +99,6 @@ fn settings() -> Vec<String> {
     .collect()
 }
 
-/// A password for one run: on a shared machine, loopback is open to all its users.
-fn password() -> Result<String> {
-    use std::fmt::Write as _;
-    use std::io::Read as _;
-
-    let mut bytes = [0_u8; 16];
-    std::fs::File::open("/dev/urandom")
-        .and_then(|mut random| random.read_exact(&mut bytes))
-        .context("cannot read /dev/urandom")?;
-    let mut password = String::new();
-    for byte in bytes {
-        write!(password, "{byte:02x}")?;
-    }
-    Ok(password)
-}
-
 /// `host:port` of a Postgres URL; none where it has another form, such as a socket's folder.
 fn address(url: &str) -> Option<String> {
     let (scheme, rest) = url.split_once("://")?;
@@ -135,7 +119,7 @@ fn address(url: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{address, password};
+    use super::address;
 
     #[test]
     fn the_address_is_found_in_a_url_and_never_the_password() {
@@ -155,12 +139,5 @@ mod tests {
         for (url, expected) in cases {
             assert_eq!(address(url).as_deref(), expected, "{url}");
         }
-    }
-
-    #[test]
-    fn each_run_has_a_password_of_its_own() {
-        let (one, other) = (password().unwrap(), password().unwrap());
-        assert_eq!(one.len(), 32);
-        assert_ne!(one, other);
     }
 }

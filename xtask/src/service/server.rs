@@ -74,6 +74,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) folder: TempDir,
     pub(crate) command: Vec<OsString>,
     pub(crate) environment: Vec<(&'static str, String)>,
+    /// Whether it gets this program's environment too.
+    pub(crate) inherits: bool,
     /// The account to run under, if not this program's.
     pub(crate) account: Option<&'a Account>,
     /// The signal that makes it stop at once.
@@ -108,11 +110,14 @@ impl Server {
             .arg(plan.stop)
             .arg((plan.patience.as_millis() / 200).to_string())
             .args(plan.command)
-            .envs(plan.environment)
             .current_dir(folder.path())
             .stdout(log.try_clone()?)
             .stderr(log)
             .process_group(0);
+        if !plan.inherits {
+            keeper.env_clear();
+        }
+        keeper.envs(plan.environment);
         if let Some(account) = plan.account {
             account.run(&mut keeper);
         }
@@ -158,7 +163,12 @@ impl Server {
         self.wait(patience, |_, log| ready(log))
     }
 
-    fn wait(&mut self, patience: Duration, ready: impl Fn(&Path, &str) -> bool) -> Result<()> {
+    /// The same, for a server that has to say so and answer.
+    pub(crate) fn wait(
+        &mut self,
+        patience: Duration,
+        ready: impl Fn(&Path, &str) -> bool,
+    ) -> Result<()> {
         let deadline = Instant::now() + patience;
         // The keeper removes the folder when the server ends, but not this file while it is open.
         let mut log = File::open(self.folder.path().join(LOG))?;
@@ -182,6 +192,11 @@ impl Server {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// What the server has printed.
+    pub(crate) fn log(&self) -> Result<String> {
+        Ok(std::fs::read_to_string(self.folder.path().join(LOG))?)
     }
 
     /// The server's folder: what [`stop`] wants to know.
@@ -250,7 +265,8 @@ mod tests {
         let plan = Plan {
             folder: tempfile::tempdir().unwrap(),
             command: vec!["sh".into(), "-c".into(), script.into()],
-            environment: vec![],
+            environment: vec![("PATH", "/usr/bin:/bin".to_owned())],
+            inherits: false,
             account: None,
             stop: "TERM",
             patience: Duration::from_secs(1),

@@ -12,11 +12,11 @@ use anyhow::{Context, Result};
 use tempfile::TempDir;
 
 use super::binaries::Binaries;
-use super::{password, settings, variables};
+use super::{settings, variables};
 use crate::account::Account;
 use crate::command;
 use crate::service::server::{Lifetime, Plan, Server};
-use crate::service::{Running, free_port};
+use crate::service::{Running, on_a_free_port, random_secret};
 
 /// `$1` the folder of the binaries, the rest the server's arguments.
 ///
@@ -34,23 +34,12 @@ const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Makes a cluster and starts its server.
 pub(super) fn start(binaries: &Binaries, lifetime: Lifetime) -> Result<Running> {
-    const ATTEMPTS: u32 = 5;
-    let mut attempt = 1;
-    loop {
-        let port = free_port()?;
-        match start_on(port, binaries, lifetime) {
-            // Somebody else took the port in the meantime.
-            Err(error) if attempt < ATTEMPTS && format!("{error:#}").contains("could not bind") => {
-                attempt += 1;
-            }
-            outcome => return outcome,
-        }
-    }
+    on_a_free_port(|port| start_on(port, binaries, lifetime))
 }
 
 fn start_on(port: u16, binaries: &Binaries, lifetime: Lifetime) -> Result<Running> {
     let account = Account::for_server("postgres")?;
-    let password = password()?;
+    let password = random_secret()?;
     let folder = folder(account.as_ref())?;
     write_password(folder.path(), &password, account.as_ref())?;
     let bin = match &account {
@@ -72,6 +61,7 @@ fn start_on(port: u16, binaries: &Binaries, lifetime: Lifetime) -> Result<Runnin
         folder,
         command,
         environment: vec![("LC_ALL", "C".to_owned())],
+        inherits: true,
         account: account.as_ref(),
         // Fast shutdown, also in the middle of `initdb`; an immediate one there leaves shared memory.
         stop: "INT",
@@ -84,6 +74,7 @@ fn start_on(port: u16, binaries: &Binaries, lifetime: Lifetime) -> Result<Runnin
         .with_context(|| format!("the server from {from} did not start"))?;
     Ok(Running {
         variables: variables(&password, port),
+        lacks: None,
         how: format!("binaries in {from}, 127.0.0.1:{port}"),
         server: Some(server),
     })

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{password, settings, variables};
+use super::{settings, variables};
 use crate::service::server::{Lifetime, Plan, Server};
-use crate::service::{Running, docker, free_port};
+use crate::service::{Running, docker, free_port, random_secret};
 use crate::workspace::Workspace;
 
 const IMAGE: &str = "docker.io/library/postgres:17-alpine";
@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 pub(super) fn start(_: &Workspace, lifetime: Lifetime) -> Result<Running> {
     docker::ensure_it_answers()?;
     let port = free_port()?;
-    let password = password()?;
+    let password = random_secret()?;
     let options = [
         "--publish".to_owned(),
         format!("127.0.0.1:{port}:5432"),
@@ -31,6 +31,7 @@ pub(super) fn start(_: &Workspace, lifetime: Lifetime) -> Result<Running> {
         folder: tempfile::Builder::new().prefix("kms-postgres-").tempdir()?,
         command: docker::container(&name, &options, IMAGE, &settings()),
         environment: vec![("POSTGRES_PASSWORD", password.clone())],
+        inherits: true,
         account: None,
         // Fast shutdown: the client passes it on to the server.
         stop: "INT",
@@ -40,6 +41,7 @@ pub(super) fn start(_: &Workspace, lifetime: Lifetime) -> Result<Running> {
     server.wait_until_log(PATIENCE, is_ready)?;
     Ok(Running {
         variables: variables(&password, port),
+        lacks: None,
         how: format!("docker {IMAGE}, 127.0.0.1:{port}"),
         server: Some(server),
     })
