@@ -21,28 +21,6 @@ on_both_databases! {
     two_processes_that_rotate_one_scope_both_succeed_with_consecutive_versions
 }
 
-/// Everything that our tables hold, in an order.
-fn dump(database: &Database) -> Vec<String> {
-    let (hex, text) = if database.is_postgres() {
-        ("encode(key, 'hex')", "::text")
-    } else {
-        ("hex(key)", "")
-    };
-    [
-        "select private_id || scope_id as t from kms_root_key order by 1".to_owned(),
-        format!("select private_id || root_key_id || version{text} || {hex} as t from kms_root_key_version order by 1"),
-        "select private_id || root_key_id || purpose as t from kms_data_key order by 1".to_owned(),
-        format!(
-            "select private_id || data_key_id || root_key_version_id || version{text} || {hex} as t
-             from kms_data_key_version order by 1"
-        ),
-        format!("select version{text} || '' as t from kms_collection_version"),
-    ]
-    .iter()
-    .flat_map(|query| database.texts(query))
-    .collect()
-}
-
 async fn names_that_no_database_should_hold_are_refused_and_the_longest_and_strangest_round_trip(
     world: &World,
 ) {
@@ -140,7 +118,7 @@ async fn a_database_without_our_tables_says_to_migrate(world: &World) {
 
 async fn a_blob_that_is_truncated_empty_foreign_or_flipped_does_not_open(world: &World) {
     let (mine, other) = (world.scope("o_1").await, world.scope("o_2").await);
-    let before = dump(&world.database);
+    let before = world.database.dump();
     let encrypt = async |scope: &ScopeId| {
         let wrapper = world.kms.wrapper(scope, &OIDC).await.unwrap();
         wrapper.encrypt(b"secret", b"aad").unwrap().encode()
@@ -186,7 +164,7 @@ async fn a_blob_that_is_truncated_empty_foreign_or_flipped_does_not_open(world: 
     for length in 0..whole.len() {
         locally(&whole[..length]).expect_err(&format!("{length} bytes"));
     }
-    assert_eq!(dump(&world.database), before);
+    assert_eq!(world.database.dump(), before);
 }
 
 async fn a_key_row_altered_in_the_database_fails_by_name(world: &World) {
@@ -206,7 +184,7 @@ async fn a_key_row_altered_in_the_database_fails_by_name(world: &World) {
     world.database.execute(&format!(
         "update kms_data_key_version set key = {spoil} where private_id = '{version}'"
     ));
-    let altered = dump(&world.database);
+    let altered = world.database.dump();
     let fresh = world.another_process().await;
     let error = fresh.wrapper(&scope, &OIDC).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TamperedKey);
@@ -215,7 +193,7 @@ async fn a_key_row_altered_in_the_database_fails_by_name(world: &World) {
     assert_eq!(error.context("key_version"), Some(version.as_str()));
     let error = fresh.rotate_keys(&scope, Rewrap::Yes).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TamperedKey);
-    assert_eq!(dump(&world.database), altered);
+    assert_eq!(world.database.dump(), altered);
     fresh
         .wrapper(&scope, &DATABASE)
         .await

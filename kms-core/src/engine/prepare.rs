@@ -24,12 +24,12 @@ impl Kms {
         const OPERATION: &str = "create_keys";
         self.writable(OPERATION)?;
         self.accept_purposes(purposes)
-            .map_err(|error| error.with_operation(OPERATION))?;
+            .map_err(|error| error.with_operation(OPERATION).with_context("scope", scope))?;
         self.0
             .planner
             .create(scope, purposes)
             .await
-            .map_err(|error| error.with_operation(OPERATION))
+            .map_err(|error| error.with_operation(OPERATION).with_context("scope", scope))
     }
 
     /// Prepares [`rotate_keys`](Self::rotate_keys).
@@ -49,7 +49,7 @@ impl Kms {
         self.writable(OPERATION)?;
         prepare
             .await
-            .map_err(|error| error.with_operation(OPERATION))
+            .map_err(|error| error.with_operation(OPERATION).with_context("scope", scope))
     }
 
     /// Prepares [`rewrap_keys`](Self::rewrap_keys). `None` if there is nothing to do, which only
@@ -72,7 +72,7 @@ impl Kms {
         self.writable(OPERATION)?;
         prepare
             .await
-            .map_err(|error| error.with_operation(OPERATION))
+            .map_err(|error| error.with_operation(OPERATION).with_context("scope", scope))
     }
 
     /// Prepares data keys of those purposes that one scope lacks. `None` if it lacks none.
@@ -105,7 +105,7 @@ impl Kms {
         self.writable(OPERATION)?;
         prepare
             .await
-            .map_err(|error| error.with_operation(OPERATION))
+            .map_err(|error| error.with_operation(OPERATION).with_context("scope", scope))
     }
 
     /// Prepares [`revoke_key_version`](Self::revoke_key_version).
@@ -140,9 +140,11 @@ impl Kms {
             Ok(Prepared::new(change, Vec::new()))
         };
         self.writable(OPERATION)?;
-        prepare
-            .await
-            .map_err(|error: Error| error.with_operation(OPERATION))
+        prepare.await.map_err(|error: Error| {
+            error
+                .with_operation(OPERATION)
+                .with_context("key_version", id)
+        })
     }
 
     pub(super) async fn prepare_delete(&self, scope: &ScopeId, proof: Proof) -> Result<Prepared> {
@@ -151,7 +153,7 @@ impl Kms {
         let rows = self
             .rows(scope)
             .await
-            .map_err(|error| error.with_operation(OPERATION))?;
+            .map_err(|error| error.with_operation(OPERATION).with_context("scope", scope))?;
         Ok(Prepared::new(planner::delete(&rows, proof), Vec::new()))
     }
 

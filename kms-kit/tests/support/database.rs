@@ -191,6 +191,28 @@ impl Database {
     pub fn texts(&self, sql: &str) -> Vec<String> {
         self.connect().texts(sql)
     }
+
+    /// Everything that our tables hold, in an order.
+    pub fn dump(&self) -> Vec<String> {
+        let (hex, text) = if self.is_postgres() {
+            ("encode(key, 'hex')", "::text")
+        } else {
+            ("hex(key)", "")
+        };
+        [
+            "select private_id || scope_id as t from kms_root_key order by 1".to_owned(),
+            format!("select private_id || root_key_id || version{text} || {hex} as t from kms_root_key_version order by 1"),
+            "select private_id || root_key_id || purpose as t from kms_data_key order by 1".to_owned(),
+            format!(
+                "select private_id || data_key_id || root_key_version_id || version{text} || {hex} as t
+                 from kms_data_key_version order by 1"
+            ),
+            format!("select version{text} || '' as t from kms_collection_version"),
+        ]
+        .iter()
+        .flat_map(|query| self.texts(query))
+        .collect()
+    }
 }
 
 #[derive(Clone)]

@@ -18,7 +18,7 @@ pub(super) fn delete<C: Dialect>(
     referencers: &[Referencer],
 ) -> Result<Verdict, Failure> {
     if let Err(error) = allowed(deletion, rows, referencers) {
-        return Ok(Err(error.into()));
+        return Ok(Err(named(error, &deletion.target).into()));
     }
     let plan = DeletionPlan {
         root_key: &change.root_key,
@@ -29,12 +29,22 @@ pub(super) fn delete<C: Dialect>(
     };
     match connection.transaction(|connection| connection.delete(&plan)) {
         Ok(()) => Ok(Ok(change.receipt())),
-        Err(DeletionFailure::Refused(refusal)) => Ok(Err(refusal)),
-        Err(DeletionFailure::Query(error)) if super::must_end::<C>(&error) => Err(error.into()),
-        Err(DeletionFailure::Query(error)) => {
-            let refusal: Refusal = crate::failure::query_error(error).into();
+        Err(DeletionFailure::Refused(mut refusal)) => {
+            refusal.error = named(refusal.error, &deletion.target);
             Ok(Err(refusal))
         }
+        Err(DeletionFailure::Query(error)) if super::must_end::<C>(&error) => Err(error.into()),
+        Err(DeletionFailure::Query(error)) => {
+            let error = crate::failure::query_error(error);
+            Ok(Err(named(error, &deletion.target).into()))
+        }
+    }
+}
+
+fn named(error: Error, target: &DeletionTarget) -> Error {
+    match target {
+        DeletionTarget::Version(id) => error.with_context("key_version", id),
+        DeletionTarget::Scope => error,
     }
 }
 
