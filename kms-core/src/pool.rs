@@ -37,13 +37,13 @@ impl PooledWrapper {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidConfiguration`] if a member of the same kind has the same key id: their blobs
-    /// could not be told apart.
+    /// [`ErrorKind::InvalidConfiguration`] if a member has the same key id: their blobs could not be told
+    /// apart. (Wrappers that can't tell their blobs by the id anyway, such as those of two Vaults whose keys
+    /// have no prefix, may share one.)
     pub fn with_decrypting(mut self, wrapper: Arc<dyn Wrapper>) -> Result<Self> {
         if let Some(id) = wrapper.key_id()
-            && self.members().any(|member| {
-                member.kind() == wrapper.kind() && member.key_id().as_ref() == Some(&id)
-            })
+            && tells_by(&*wrapper, &id)
+            && self.members().any(|member| claims(&**member, &id))
         {
             return Err(Error::new(ErrorKind::InvalidConfiguration)
                 .with_detail("two wrappers of a pool have the same key id")
@@ -112,6 +112,18 @@ impl Wrapper for PooledWrapper {
     async fn preflight(&self) -> Result<()> {
         self.encrypting.preflight().await
     }
+}
+
+/// Whether the member takes blobs of this key id for its own; a pool in the pool may for any of its members.
+fn claims(member: &dyn Wrapper, id: &str) -> bool {
+    let probe = Blob::new(Vec::new(), id);
+    member.owns(&probe) == Ownership::Yes
+        || (tells_by(member, id) && member.key_id().as_deref() == Some(id))
+}
+
+/// Whether the id of a blob's key tells the wrapper whether the blob is its own.
+fn tells_by(wrapper: &dyn Wrapper, id: &str) -> bool {
+    wrapper.owns(&Blob::new(Vec::new(), id)) != Ownership::Unknown
 }
 
 fn not_recognised(error: &Error) -> bool {

@@ -5,11 +5,13 @@ mod support;
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use kms_core::{
-    Blob, CampaignOptions, ErrorKind, KeyBytes, Kms, Ownership, PooledWrapper, Rewrap, RewrapKeys,
-    Wrapper,
+    Blob, CampaignOptions, ErrorKind, KeyBytes, Kms, Ownership, PooledWrapper, Result, Rewrap,
+    RewrapKeys, SecretBytes, Wrapper,
 };
 use kms_wrapper_aead::AeadWrapper;
+use support::instrumented::Process;
 use support::{OIDC, World, root, scope};
 
 fn pool(encrypting: &Arc<dyn Wrapper>, decrypting: &Arc<dyn Wrapper>) -> Arc<dyn Wrapper> {
@@ -74,6 +76,71 @@ async fn a_pool_refuses_two_wrappers_with_one_id() {
     let pool = PooledWrapper::new(root("same"));
     let error = pool.with_decrypting(root("same")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidConfiguration);
+    // Neither inside a pool of its own, nor as another kind of wrapper.
+    let inner = PooledWrapper::new(root("outer"))
+        .with_decrypting(root("same"))
+        .unwrap();
+    for member in [
+        PooledWrapper::new(Arc::new(inner)),
+        PooledWrapper::new(Arc::new(Transit::told("same", Ownership::Yes))),
+    ] {
+        let error = member.with_decrypting(root("same")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidConfiguration);
+        assert_eq!(error.context("root_key_id"), Some("same"));
+    }
+}
+
+#[tokio::test]
+async fn a_pool_takes_two_wrappers_that_can_not_tell_their_blobs_whatever_they_have_encrypted() {
+    let transit = || Arc::new(Transit::told("v1", Ownership::Unknown));
+    let pool = PooledWrapper::new(transit())
+        .with_decrypting(transit())
+        .unwrap()
+        .with_decrypting(root("v1"))
+        .unwrap();
+    assert_eq!(
+        pool.owns(&Blob::new(vec![1], "v2")),
+        Ownership::Unknown,
+        "each of the two is asked"
+    );
+    PooledWrapper::new(root("v1"))
+        .with_decrypting(transit())
+        .unwrap();
+}
+
+/// A wrapper whose blobs carry ids that others may use too.
+#[derive(Debug)]
+struct Transit {
+    id: &'static str,
+    owns_its_id: Ownership,
+}
+
+impl Transit {
+    fn told(id: &'static str, owns_its_id: Ownership) -> Self {
+        Self { id, owns_its_id }
+    }
+}
+
+#[async_trait]
+impl Wrapper for Transit {
+    fn kind(&self) -> &'static str {
+        "transit"
+    }
+    fn key_id(&self) -> Option<String> {
+        Some(self.id.to_owned())
+    }
+    fn owns(&self, blob: &Blob) -> Ownership {
+        match self.owns_its_id {
+            Ownership::Yes if blob.key_id() != self.id => Ownership::No,
+            ownership => ownership,
+        }
+    }
+    async fn encrypt(&self, _: &[u8], _: &[u8]) -> Result<Blob> {
+        Err(ErrorKind::Unreachable.into())
+    }
+    async fn decrypt(&self, _: &Blob, _: &[u8]) -> Result<SecretBytes> {
+        Err(ErrorKind::Unreachable.into())
+    }
 }
 
 #[tokio::test]
@@ -107,4 +174,34 @@ async fn invariant_11_a_blob_that_names_a_key_is_not_opened_with_it_unless_it_is
     assert_eq!(error.kind(), ErrorKind::AuthenticationFailed);
     let renamed = Blob::new(blob.ciphertext().to_vec(), "elsewhere");
     assert!(configured.decrypt(&renamed, b"").await.is_err());
+}
+
+/// (The wrapper of AWS KMS, which Go's defect is about, shows the same against its service.)
+#[tokio::test]
+async fn defect_01_a_root_key_planted_under_another_key_is_not_opened_whatever_it_names() {
+    let planted = KeyBytes::from_slice(&[7; 32]).unwrap();
+    let theirs = AeadWrapper::builder("theirs")
+        .key(KeyBytes::from_slice(&[8; 32]).unwrap())
+        .build()
+        .unwrap();
+    let blob = theirs.encrypt(planted.expose(), b"").await.unwrap();
+    for (named, kind, asked) in [
+        ("theirs", ErrorKind::ForeignRootKey, 0),
+        ("root", ErrorKind::TamperedKey, 2),
+        ("", ErrorKind::TamperedKey, 2),
+    ] {
+        let world = World::with_scope("o_1").await;
+        world.repository.tamper(|scopes| {
+            let renamed = Blob::new(blob.ciphertext().to_vec(), named);
+            scopes[0].root_key_versions[0].key = renamed.encode();
+        });
+        // The mode that opens most.
+        let process = Process::with(&world, |builder| {
+            builder.binding(kms_core::Binding::GoCompatible)
+        })
+        .await;
+        let error = process.kms.wrapper(&scope("o_1"), &OIDC).await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{named}");
+        assert_eq!(process.root_calls(), (0, asked), "{named}");
+    }
 }
