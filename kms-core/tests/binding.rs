@@ -4,7 +4,8 @@
 mod support;
 
 use kms_core::{
-    Binding, Blob, CampaignOptions, ErrorKind, Kms, Rewrap, RewrapKeys, ScopeId, ScopeRows,
+    Binding, Blob, CampaignOptions, ErrorKind, Kms, PooledWrapper, Rewrap, RewrapKeys, ScopeId,
+    ScopeRows, Wrapper,
 };
 use support::{OIDC, World, scope};
 
@@ -109,7 +110,7 @@ async fn invariant_05_a_wrapped_root_key_moved_to_another_scope_does_not_open() 
 }
 
 #[tokio::test]
-async fn an_old_version_renumbered_as_newest_does_not_open() {
+async fn invariant_05_an_old_version_renumbered_as_newest_does_not_open() {
     let renumbered = |scopes: &mut Vec<ScopeRows>| {
         let versions = &mut oidc(rows(scopes, "o_1")).versions;
         versions[0].version = 3;
@@ -126,7 +127,31 @@ async fn an_old_version_renumbered_as_newest_does_not_open() {
 }
 
 #[tokio::test]
-async fn a_data_key_version_wrapped_by_another_scopes_root_key_fails_alone_as_tampered_with() {
+async fn invariant_05_an_old_root_key_version_renumbered_as_newest_does_not_open() {
+    let (world, kms) = world_in(Binding::Required).await;
+    let id = scope("o_1");
+    kms.rotate_keys(&id, Rewrap::No).await.unwrap();
+    world.repository.tamper(|scopes| {
+        let versions = &mut rows(scopes, "o_1").root_key_versions;
+        versions[0].version = 3;
+        versions.sort_by_key(|version| version.version);
+        rows(scopes, "o_1").data_keys.remove(0);
+    });
+    let fresh = world.builder().build().await.unwrap();
+    let root_key = fresh.root_key_wrapper(&id).await.unwrap();
+    let error = Wrapper::encrypt(&root_key, b"k", b"").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TamperedKey);
+    let missing = [support::DATABASE];
+    let error = fresh
+        .prepare_reconcile_keys(&id, &missing)
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TamperedKey);
+}
+
+#[tokio::test]
+async fn invariant_05_a_data_key_version_wrapped_by_another_scopes_root_key_fails_alone_as_tampered_with()
+ {
     for binding in [Binding::Required, Binding::Migrating, Binding::GoCompatible] {
         let (world, _) = world_in(binding).await;
         world.repository.tamper(|scopes| {
@@ -240,6 +265,39 @@ async fn a_copied_key_is_not_bound_into_its_second_place() {
 }
 
 #[tokio::test]
+async fn a_replayed_root_key_is_not_bound_into_its_second_place_by_moving_to_another_root() {
+    let (world, go) = world_in(Binding::GoCompatible).await;
+    let id = scope("o_1");
+    go.rotate_keys(&id, Rewrap::No).await.unwrap();
+    let kept = world.repository_rows(&id).await.root_key_versions[1]
+        .key
+        .clone();
+    let pool = PooledWrapper::new(support::root("new"))
+        .with_decrypting(std::sync::Arc::clone(&world.root))
+        .unwrap();
+    let moved = |binding| {
+        let pool = std::sync::Arc::new(pool.clone());
+        world.builder().binding(binding).root_wrapper(pool).build()
+    };
+    // Everything is under the new root, when version 2 as it was under the old one is put in the place of
+    // version 1.
+    let unbound = moved(Binding::GoCompatible).await.unwrap();
+    unbound
+        .rewrap_keys(&id, RewrapKeys::ForeignRoot)
+        .await
+        .unwrap();
+    world
+        .repository
+        .tamper(|scopes| rows(scopes, "o_1").root_key_versions[0].key = kept);
+    let migrating = moved(Binding::Migrating).await.unwrap();
+    let error = migrating
+        .rewrap_keys(&id, RewrapKeys::ForeignRoot)
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::DuplicateKey);
+}
+
+#[tokio::test]
 async fn a_key_copied_from_another_scope_is_found_however_its_blob_was_dressed_up() {
     for dress_up in [
         // As it was; with the mark of a bound key; with a field that nobody knows.
@@ -303,8 +361,7 @@ async fn a_key_copied_from_another_scope_is_found_however_its_blob_was_dressed_u
 }
 
 #[tokio::test]
-async fn a_version_that_does_not_open_fails_alone_and_encryption_never_falls_back_to_an_older_one()
-{
+async fn invariant_04_a_version_that_does_not_open_fails_alone_and_encryption_never_falls_back() {
     let (world, kms) = world_in(Binding::Required).await;
     let id: ScopeId = scope("o_1");
     let old = kms

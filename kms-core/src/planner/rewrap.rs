@@ -1,6 +1,7 @@
 //! Rewrapping: the same keys, encrypted anew.
 
 use super::*;
+use crate::binding::Binding;
 use crate::blob::Blob;
 use crate::wrapper::Ownership;
 
@@ -37,8 +38,13 @@ impl Planner {
                 if foreign.root_key_versions.is_empty() {
                     return Ok(None);
                 }
-                let root_keys = self.opener.all_root_keys(&foreign, self.parallel).await?;
-                self.refuse_copies(&foreign, &root_keys, &DataKeys::new())?;
+                // Where copies are possible, one may be of a key that is the encrypting wrapper's already.
+                let opened = match self.opener.binding {
+                    Binding::Migrating => rows,
+                    Binding::Required | Binding::GoCompatible => &foreign,
+                };
+                let root_keys = self.opener.all_root_keys(opened, self.parallel).await?;
+                self.refuse_copies(rows, &root_keys, &DataKeys::new())?;
                 self.rewrap_root_keys(&mut draft, &foreign, &root_keys)
                     .await?;
             }
