@@ -180,6 +180,36 @@ async fn a_conflict_is_retried_a_bounded_number_of_times() {
 }
 
 #[tokio::test]
+async fn a_campaign_that_can_not_go_on_ends_with_the_reason_and_goes_on_when_it_can() {
+    let world = World::with_scope("o_1").await;
+    let process = Process::new(&world).await;
+    let options = CampaignOptions::new("c");
+    for kind in [ErrorKind::DatabaseBusy, ErrorKind::Conflict] {
+        process.repository.inject(
+            RepositoryMethod::ApplyStep,
+            When::Always,
+            Fault::FailBefore(Error::new(kind)),
+        );
+        let error = process
+            .kms
+            .rotate_all(&options, Rewrap::No, |_| {})
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), kind);
+        assert_eq!(error.context("campaign"), Some("c"));
+        let (encrypt, _) = process.root_calls();
+        assert!(encrypt <= 10, "{encrypt} calls of the root wrapper");
+        process.repository.clear();
+    }
+    let outcome = process
+        .kms
+        .rotate_all(&options, Rewrap::No, |_| {})
+        .await
+        .unwrap();
+    assert_eq!((outcome.done, outcome.failures.len()), (1, 0));
+}
+
+#[tokio::test]
 async fn a_campaign_outlives_conflicts_lost_answers_and_outages() {
     let world = World::new().await;
     for n in 0..12 {

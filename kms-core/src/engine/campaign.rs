@@ -28,7 +28,8 @@ pub use options::{CampaignOptions, CampaignOutcome, CampaignProgress};
 /// How often the scopes that failed are tried again before the campaign ends.
 const RETRY_ROUNDS: usize = 3;
 
-/// How often in a row a batch is tried again after a passing failure of the database.
+/// How often in a row a batch, or a look at the database, is tried while passing failures keep it from
+/// going on.
 const BATCH_ATTEMPTS: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -134,9 +135,24 @@ impl Campaign<'_> {
         progress: &mut (impl FnMut(&CampaignProgress) + Send),
     ) -> Result<CampaignOutcome> {
         let mut state = self.state().await?;
+        let mut stuck = 0;
         while !state.finished {
-            state = self.advance(state).await?;
-            progress(&CampaignProgress::of(&state));
+            let before = state.cursor.clone();
+            let failure = self.advance(&state).await?;
+            // What is stored, not what this process thinks: another one may carry on the same campaign.
+            state = self.state().await?;
+            match failure {
+                Some(error) if !state.finished && state.cursor == before => {
+                    stuck += 1;
+                    if stuck == BATCH_ATTEMPTS {
+                        return Err(error);
+                    }
+                }
+                _ => {
+                    stuck = 0;
+                    progress(&CampaignProgress::of(&state));
+                }
+            }
         }
         for _ in 0..RETRY_ROUNDS {
             if state.failures.is_empty() {
@@ -172,26 +188,29 @@ impl Campaign<'_> {
         Ok(state)
     }
 
-    /// One batch further.
-    async fn advance(&self, state: CampaignState) -> Result<CampaignState> {
+    /// One batch further. Gives the passing failure, if one kept it from that.
+    async fn advance(&self, state: &CampaignState) -> Result<Option<Error>> {
         let repository = &self.kms.0.repository;
         let filter = self.options.scope_filter();
         let page =
             persist(|| repository.scopes(&filter, state.cursor.as_ref(), self.options.batch_size))
                 .await?;
         let (batch, advance) = match page.last() {
-            None => (Batch::default(), Advance::Finish { from: state.cursor }),
+            None => (
+                Batch::default(),
+                Advance::Finish {
+                    from: state.cursor.clone(),
+                },
+            ),
             Some(last) => (
                 self.plan(&page).await?,
                 Advance::To {
-                    from: state.cursor,
+                    from: state.cursor.clone(),
                     to: last.clone(),
                 },
             ),
         };
-        self.step(batch, advance).await?;
-        // What is stored, not what this process thinks: another one may carry on the same campaign.
-        self.state().await
+        self.step(batch, advance).await
     }
 
     /// Scopes that failed once more, one by one, so that one that goes on failing hinders no other.
@@ -283,8 +302,8 @@ impl Campaign<'_> {
     }
 
     /// Applies a batch with its progress, in a task of its own, so that the caches are told also when the
-    /// caller goes away in the middle.
-    async fn step(&self, batch: Batch, advance: Advance) -> Result<()> {
+    /// caller goes away in the middle. Gives the failure, if it was a passing one.
+    async fn step(&self, batch: Batch, advance: Advance) -> Result<Option<Error>> {
         let engine = Arc::clone(&self.kms.0);
         let changes: Arc<[ChangeSet]> = batch.changes.into();
         let step = CampaignStep {
@@ -310,13 +329,13 @@ impl Campaign<'_> {
         });
         match result {
             // Refused scopes are recorded as failures, and tried again at the end.
-            Ok(_) => Ok(()),
+            Ok(_) => Ok(None),
             // Either another process moved the cursor, or nobody knows whether this one did: the stored
             // state tells, and the next batch starts from there.
             Err(error) if error.is_retryable() || error.kind() == ErrorKind::OutcomeUnknown => {
                 tracing::info!(campaign = %self.options.id, kind = error.kind().name(), "a batch was not applied, or not surely");
                 tokio::time::sleep(PAUSE).await;
-                Ok(())
+                Ok(Some(error))
             }
             Err(error) => Err(error),
         }
