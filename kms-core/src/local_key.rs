@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::aead::{Aead, AeadKey, NONCE_LEN, TAG_LEN};
 use crate::blob::Blob;
@@ -11,21 +12,26 @@ use crate::secret::{KeyBytes, SecretBytes};
 
 /// An AES-256-GCM key with an id, ready to use. Synchronous, local, shared by any number of threads.
 ///
-/// A blob's ciphertext is nonce, ciphertext and tag in one, the nonce random. A random 96-bit nonce
-/// allows 2^32 encryptions under one key before a repetition gets likelier than 2^-32 (NIST SP 800-38D,
-/// section 8.3): rotate before that.
+/// A blob's ciphertext is nonce, ciphertext and tag in one, the nonce random: rotate before
+/// [`BUDGET`](Self::BUDGET) is used up.
 pub struct LocalKey {
     id: Arc<str>,
     key: Box<dyn AeadKey>,
+    encryptions: AtomicU64,
 }
 
 impl LocalKey {
+    /// Encryptions under one key, by all processes together, before a repetition of a random 96-bit nonce
+    /// gets likelier than 2^-32 (NIST SP 800-38D, section 8.3).
+    pub const BUDGET: u64 = 1 << 32;
+
     /// Prepares the key. `id` goes into each blob's key info.
     #[must_use]
     pub fn new(aead: &dyn Aead, key: &KeyBytes, id: impl Into<Arc<str>>) -> Self {
         Self {
             id: id.into(),
             key: aead.prepare(key),
+            encryptions: AtomicU64::new(0),
         }
     }
 
@@ -35,12 +41,19 @@ impl LocalKey {
         &self.id
     }
 
+    /// How often [`encrypt`](Self::encrypt) was called.
+    #[must_use]
+    pub fn encryptions(&self) -> u64 {
+        self.encryptions.load(Ordering::Relaxed)
+    }
+
     /// Encrypts; an empty plaintext is fine. `aad` is authenticated and not stored.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::InvalidBlob`] if the plaintext is longer than the cipher allows (about 64 GiB).
     pub fn encrypt(&self, plaintext: &[u8], aad: &[u8]) -> Result<Blob> {
+        self.encryptions.fetch_add(1, Ordering::Relaxed);
         let nonce = random::nonce();
         let mut buffer = Vec::with_capacity(NONCE_LEN + plaintext.len() + TAG_LEN);
         buffer.extend_from_slice(&nonce);

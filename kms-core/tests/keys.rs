@@ -10,7 +10,7 @@ use kms_core::{
 use support::{DATABASE, OIDC, World, scope};
 
 #[tokio::test]
-async fn what_is_encrypted_for_one_scope_opens_for_it_alone() {
+async fn invariant_05_what_is_encrypted_for_one_scope_opens_for_it_alone() {
     let world = World::new().await;
     let (mine, other) = (scope("o_1"), scope("o_2"));
     for scope in [&mine, &other] {
@@ -35,7 +35,70 @@ async fn what_is_encrypted_for_one_scope_opens_for_it_alone() {
         let foreign = world.kms.wrapper(scope, &purpose).await.unwrap();
         let error = foreign.decrypt(&blob, b"row:1").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::UnknownKeyVersion);
+        // Nor under the name of a key version that is there.
+        let renamed = Blob::new(
+            blob.ciphertext().to_vec(),
+            foreign.key_version_id().as_str(),
+        );
+        let error = foreign.decrypt(&renamed, b"row:1").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AuthenticationFailed);
     }
+    world.kms.rotate_keys(&mine, Rewrap::No).await.unwrap();
+    let newer = world.kms.wrapper(&mine, &OIDC).await.unwrap();
+    let renamed = Blob::new(blob.ciphertext().to_vec(), newer.key_version_id().as_str());
+    let error = newer.decrypt(&renamed, b"row:1").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AuthenticationFailed);
+    assert_eq!(newer.decrypt(&blob, b"row:1").unwrap().expose(), b"secret");
+}
+
+#[tokio::test]
+async fn invariant_09_a_failed_authentication_says_only_that_it_failed() {
+    let world = World::with_scope("o_1").await;
+    let wrapper = world.wrapper(&scope("o_1")).await;
+    let blob = wrapper.encrypt(b"hunter2 and more", b"row:1").unwrap();
+    let flipped = |position: usize| {
+        let mut bytes = blob.ciphertext().to_vec();
+        bytes[position] ^= 1;
+        Blob::new(bytes, blob.key_id())
+    };
+    // The nonce, the ciphertext, the tag, a tag too short, another aad, none.
+    let shorter = Blob::new(blob.ciphertext()[..40].to_vec(), blob.key_id());
+    let failures = [
+        wrapper.decrypt(&flipped(0), b"row:1"),
+        wrapper.decrypt(&flipped(20), b"row:1"),
+        wrapper.decrypt(&flipped(43), b"row:1"),
+        wrapper.decrypt(&shorter, b"row:1"),
+        wrapper.decrypt(&blob, b"row:2"),
+        wrapper.decrypt(&blob, b""),
+    ]
+    .map(|result| result.unwrap_err());
+    for error in failures {
+        assert_eq!(error.kind(), ErrorKind::AuthenticationFailed);
+        assert_eq!(error.to_string(), "authentication failed");
+        assert!(std::error::Error::source(&error).is_none());
+        assert!(!error.is_retryable());
+    }
+}
+
+#[tokio::test]
+async fn invariant_10_encryptions_are_counted_against_the_budget_of_a_key_version() {
+    let world = World::with_scope("o_1").await;
+    let scope = scope("o_1");
+    for n in 0..5 {
+        assert_eq!(world.wrapper(&scope).await.encryptions(), n);
+        world.encrypt(&scope, b"x").await;
+    }
+    // Whatever the cache does: the key is the same as long as it is kept.
+    world
+        .kms
+        .create_keys(&support::scope("o_2"), &[])
+        .await
+        .unwrap();
+    let wrapper = world.wrapper(&scope).await;
+    assert_eq!(wrapper.encryptions(), 5);
+    assert!(wrapper.encryptions() < kms_core::LocalKey::BUDGET);
+    world.kms.rotate_keys(&scope, Rewrap::No).await.unwrap();
+    assert_eq!(world.wrapper(&scope).await.encryptions(), 0, "a new key");
 }
 
 #[tokio::test]
@@ -143,6 +206,13 @@ async fn an_unknown_scope_or_purpose_has_its_kind_in_every_operation() {
     let error = world.kms.wrapper(&only_root, &OIDC).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::UnknownPurpose);
     assert_eq!(error.context("purpose"), Some("oidc"));
+    let undeclared = Purpose::from_static("undeclared");
+    let error = world
+        .kms
+        .wrapper(&only_root, &undeclared)
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UndeclaredPurpose);
 }
 
 #[tokio::test]
@@ -175,7 +245,7 @@ async fn reconciling_makes_what_is_missing_and_reports_a_scope_without_root_key(
 }
 
 #[tokio::test]
-async fn a_version_in_use_or_newest_is_not_revoked_and_a_free_one_is() {
+async fn invariant_04_a_version_in_use_or_newest_is_not_revoked_and_a_free_one_is() {
     let world = World::with_scope("o_1").await;
     let scope = scope("o_1");
     let blob = world.encrypt(&scope, b"old").await;
@@ -230,7 +300,7 @@ async fn a_version_in_use_or_newest_is_not_revoked_and_a_free_one_is() {
 }
 
 #[tokio::test]
-async fn the_dangerous_forms_skip_the_proof_and_nothing_else() {
+async fn invariant_04_the_dangerous_forms_skip_the_proof_and_nothing_else() {
     let world = World::with_scope("o_1").await;
     let scope = scope("o_1");
     let first = world.wrapper(&scope).await.key_version_id().clone();
@@ -296,6 +366,8 @@ async fn a_decrypt_only_engine_decrypts_and_lists_and_changes_nothing() {
     assert_eq!(reader.list_keys(&scope).await.unwrap().len(), 3);
     let wrapper = reader.wrapper(&scope, &OIDC).await.unwrap();
     let version: KeyVersionId = wrapper.key_version_id().clone().into();
+    let root_key = reader.root_key_wrapper(&scope).await.unwrap();
+    let campaign = kms_core::CampaignOptions::new("c");
     let kinds = [
         wrapper.encrypt(b"", b"").map(drop),
         reader.create_keys(&support::scope("o_2"), &[OIDC]).await,
@@ -305,9 +377,26 @@ async fn a_decrypt_only_engine_decrypts_and_lists_and_changes_nothing() {
         reader.delete_keys(&scope).await,
         reader.reconcile_keys(Scopes::All, &[OIDC]).await.map(drop),
         reader.announce_restore().await,
+        kms_core::Wrapper::encrypt(&root_key, b"", b"")
+            .await
+            .map(drop),
+        reader.dangerous().revoke_key_version(&version).await,
+        reader.dangerous().delete_keys(&scope).await,
+        reader
+            .prepare_rotate_keys(&scope, Rewrap::No)
+            .await
+            .map(drop),
+        reader
+            .rotate_all(&campaign, Rewrap::No, |_| {})
+            .await
+            .map(drop),
+        reader
+            .rewrap_all(&campaign, RewrapKeys::All, |_| {})
+            .await
+            .map(drop),
     ]
     .map(|result| result.unwrap_err().kind());
-    assert_eq!(kinds, [ErrorKind::DecryptOnly; 8]);
+    assert_eq!(kinds, [ErrorKind::DecryptOnly; 14]);
 }
 
 #[tokio::test]

@@ -20,7 +20,8 @@ use crate::wrapper::{Ownership, Wrapper};
 /// Local and synchronous; cheap to clone. Take a new one from the engine for each piece of work rather
 /// than keeping it: it holds the keys as they were when it was handed out. It is also a [`Wrapper`].
 ///
-/// One key version is good for 2^32 encryptions (see [`LocalKey`]).
+/// One key version is good for [`LocalKey::BUDGET`] encryptions; [`encryptions`](Self::encryptions) counts
+/// those of this process.
 #[derive(Clone)]
 pub struct DataKeyWrapper {
     ring: KeyRing,
@@ -117,8 +118,25 @@ impl DataKeyWrapper {
         &self.newest().id
     }
 
-    pub(crate) fn ring(&self) -> &KeyRing {
-        &self.ring
+    /// How often this process encrypted with the newest version since it unwrapped it: to be watched, and
+    /// added up over a fleet, against [`LocalKey::BUDGET`]. It starts at zero when the key was evicted from
+    /// the cache and comes back. Zero if the newest version did not open.
+    ///
+    /// ```
+    /// # fn check(wrapper: &kms_core::DataKeyWrapper) {
+    /// use kms_core::LocalKey;
+    ///
+    /// if wrapper.encryptions() > LocalKey::BUDGET / 1000 {
+    ///     // Rotate the keys of wrapper.scope() soon: a thousand such processes use up the budget.
+    /// }
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn encryptions(&self) -> u64 {
+        self.newest()
+            .key
+            .as_ref()
+            .map_or(0, |key| key.encryptions())
     }
 
     fn key(&self) -> &DataKey {
