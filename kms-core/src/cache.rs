@@ -113,10 +113,20 @@ impl Cache {
     pub(crate) fn fresh(&self, scope: &ScopeId, within: Duration) -> Option<KeyRing> {
         let entry = self.entries.get(scope)?;
         let now = self.now();
-        let earliest = now.saturating_sub(within);
-        let confirmed =
-            entry.sent.at >= earliest || self.view.confirms(entry.generation, Bound::At(earliest));
-        (!entry.overtaken && now < entry.recheck && confirmed).then_some(entry.ring)
+        let bound = Bound::At(now.saturating_sub(within));
+        let usable =
+            now < entry.recheck && !self.is_overtaken(&entry) && self.is_confirmed(&entry, bound);
+        usable.then_some(entry.ring)
+    }
+
+    /// Whether the entry's rows, or that its collection version did not move, were read recently enough.
+    pub(crate) fn is_confirmed(&self, entry: &Entry, bound: Bound) -> bool {
+        bound.admits(entry.sent) || self.view.confirms(entry.generation, bound)
+    }
+
+    /// Whether this process knows of something newer about the entry's scope, or about all scopes.
+    pub(crate) fn is_overtaken(&self, entry: &Entry) -> bool {
+        entry.overtaken || !self.view.trusts(entry.sent)
     }
 
     /// When the entry was last known to be what the database holds.
@@ -176,6 +186,16 @@ impl Cache {
         let sent = self.stamp();
         self.raise_floor(&mut flights, scope, sent);
         self.entries.remove(scope);
+    }
+
+    /// The database was restored: of no scope anything that was sent until now may be used.
+    pub(crate) fn overtake_all(&self) {
+        let mut flights = self.flights();
+        let sent = self.stamp();
+        for flight in flights.values_mut() {
+            flight.raise_floor(sent.order);
+        }
+        self.view.reset(sent);
     }
 
     /// Joins a load of the scope that is under way and recent enough, or registers a new one.

@@ -68,17 +68,11 @@ impl Kms {
     /// # Errors
     ///
     /// [`ErrorKind::UnknownScope`], [`ErrorKind::UnknownPurpose`] (both only after the database was asked
-    /// again), [`ErrorKind::Stale`] if the cached keys are past their freshness and the database can't be
+    /// again), [`ErrorKind::UndeclaredPurpose`] if the scope lacks a purpose that the engine was not built
+    /// with, [`ErrorKind::Stale`] if the cached keys are past their freshness and the database can't be
     /// asked; on a load those of the repository, and of the root wrapper if no version of the key opens.
     pub async fn wrapper(&self, scope: &ScopeId, purpose: &Purpose) -> Result<DataKeyWrapper> {
-        let ring = self.0.loader.ring(scope).await?;
-        match ring.wrapper(purpose) {
-            Err(error) if error.kind() == ErrorKind::UnknownPurpose => {
-                self.declared(purpose)?;
-                self.0.loader.reload(scope).await?.wrapper(purpose)
-            }
-            result => result,
-        }
+        self.ring_with(scope, purpose).await?.wrapper(purpose)
     }
 
     /// As [`wrapper`](Self::wrapper), and sure to hold this key version: if the cached keys do not have
@@ -93,11 +87,12 @@ impl Kms {
         purpose: &Purpose,
         id: &DataKeyVersionId,
     ) -> Result<DataKeyWrapper> {
-        let mut wrapper = self.wrapper(scope, purpose).await?;
-        if !wrapper.ring().holds(purpose, id.as_str()) {
-            wrapper = self.0.loader.reload(scope).await?.wrapper(purpose)?;
+        let mut ring = self.ring_with(scope, purpose).await?;
+        if !ring.holds(purpose, id.as_str()) {
+            ring = self.0.loader.reload(scope).await?;
         }
-        if wrapper.ring().holds(purpose, id.as_str()) {
+        let wrapper = ring.wrapper(purpose)?;
+        if ring.holds(purpose, id.as_str()) {
             Ok(wrapper)
         } else {
             Err(Error::new(ErrorKind::UnknownKeyVersion)
@@ -122,14 +117,11 @@ impl Kms {
         blob: &Blob,
         aad: &[u8],
     ) -> Result<SecretBytes> {
-        let wrapper = self.wrapper(scope, purpose).await?;
-        match wrapper.decrypt(blob, aad) {
-            Err(error) if error.kind() == ErrorKind::UnknownKeyVersion => {
-                let ring = self.0.loader.reload_spaced(scope).await?;
-                ring.wrapper(purpose)?.decrypt(blob, aad)
-            }
-            result => result,
+        let mut ring = self.ring_with(scope, purpose).await?;
+        if !ring.holds(purpose, blob.key_id()) {
+            ring = self.0.loader.reload_spaced(scope).await?;
         }
+        ring.wrapper(purpose)?.decrypt(blob, aad)
     }
 
     /// The scope's root key, for tools that look after keys. **Never for data**: see [`RootKeyWrapper`].
@@ -158,6 +150,9 @@ impl Kms {
     /// Opens rows that were read on a connection of the caller's, inside a transaction of the caller's. Keys
     /// that the cache knows by their wrapped form cost nothing; the result does not go into the cache,
     /// since that transaction may be rolled back.
+    ///
+    /// Root key versions that the cache does not know are unwrapped by the root wrapper, while the caller's
+    /// transaction is open: [`ensure`](Self::ensure) the scope before it begins to avoid that.
     ///
     /// Key versions that do not open fail alone, when they are asked for.
     pub async fn open(&self, rows: &ScopeRows) -> KeyRing {
@@ -214,7 +209,8 @@ impl Kms {
     pub async fn announce_restore(&self) -> Result<()> {
         self.writable("announce_restore")?;
         let result = self.0.repository.scramble_collection_version().await;
-        self.0.cache.view.reset();
+        // After a failure too: whether it took effect is not known.
+        self.0.cache.overtake_all();
         result
     }
 
@@ -222,6 +218,19 @@ impl Kms {
     #[must_use]
     pub fn purposes(&self) -> &[Purpose] {
         &self.0.purposes
+    }
+
+    /// The keys of a scope, looked up again before it is said that they lack this purpose.
+    async fn ring_with(&self, scope: &ScopeId, purpose: &Purpose) -> Result<KeyRing> {
+        let mut ring = self.0.loader.ring(scope).await?;
+        if ring.ring().data_key(purpose).is_none() {
+            self.declared(purpose)?;
+            ring = self.0.loader.reload(scope).await?;
+        }
+        match ring.ring().data_key(purpose) {
+            Some(_) => Ok(ring),
+            None => Err(ring.ring().unknown_purpose(purpose)),
+        }
     }
 
     fn declared(&self, purpose: &Purpose) -> Result<()> {

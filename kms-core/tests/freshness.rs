@@ -6,7 +6,7 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kms_core::{Error, ErrorKind, Freshness, Rewrap, ScopeId};
+use kms_core::{DataKeyVersionId, Error, ErrorKind, Freshness, Rewrap, ScopeId};
 use kms_testkit::{Fault, Gate, RepositoryCalls, RepositoryMethod, When};
 use support::instrumented::Process;
 use support::{DATABASE, OIDC, World, scope};
@@ -240,7 +240,7 @@ async fn defect_04_a_loader_overtaken_by_a_rotation_does_not_put_the_old_keys_ba
 }
 
 #[tokio::test]
-async fn a_scope_deleted_and_created_anew_is_not_served_with_the_destroyed_keys() {
+async fn invariant_06_a_scope_deleted_and_created_anew_is_not_served_with_the_destroyed_keys() {
     let world = World::with_scope("o_1").await;
     let (here, elsewhere) = (Process::new(&world).await, Process::new(&world).await);
     let id = scope("o_1");
@@ -374,7 +374,7 @@ async fn what_the_cache_lacks_is_looked_up_before_it_is_an_error() {
     let version = world.wrapper(&id).await.key_version_id().clone();
     let wrapper = process.kms.wrapper_for(&id, &OIDC, &version).await.unwrap();
     assert_eq!(*wrapper.key_version_id(), version);
-    let unknown = kms_core::DataKeyVersionId::generate();
+    let unknown = DataKeyVersionId::generate();
     let error = process
         .kms
         .wrapper_for(&id, &OIDC, &unknown)
@@ -401,7 +401,7 @@ async fn decrypting_looks_an_unknown_version_up_once_for_all_and_not_for_every_f
     for _ in 0..50 {
         let (process, id) = (Arc::clone(&process), id.clone());
         tasks.spawn(async move {
-            let forged = kms_core::DataKeyVersionId::generate();
+            let forged = DataKeyVersionId::generate();
             let blob = kms_core::Blob::new(vec![0; 40], forged.as_str());
             process.kms.decrypt(&id, &OIDC, &blob, b"").await.map(drop)
         });
@@ -429,7 +429,7 @@ async fn forged_ids_that_arrive_during_a_slow_look_up_start_no_further_one() {
         Fault::PauseAfter(gate.clone()),
     );
     let forged = |process: Arc<Process>, id: ScopeId| async move {
-        let unknown = kms_core::DataKeyVersionId::generate();
+        let unknown = DataKeyVersionId::generate();
         let blob = kms_core::Blob::new(vec![0; 40], unknown.as_str());
         process.kms.decrypt(&id, &OIDC, &blob, b"").await.map(drop)
     };
@@ -451,7 +451,7 @@ async fn forged_ids_that_arrive_during_a_slow_look_up_start_no_further_one() {
 }
 
 #[tokio::test]
-async fn keys_past_their_freshness_are_not_used_while_the_database_can_not_be_asked() {
+async fn invariant_06_keys_past_their_freshness_are_not_used_while_the_database_can_not_be_asked() {
     let world = World::with_scope("o_1").await;
     let process = Process::new(&world).await;
     let id = scope("o_1");
@@ -484,7 +484,7 @@ async fn keys_past_their_freshness_are_not_used_while_the_database_can_not_be_as
 }
 
 #[tokio::test]
-async fn a_grace_period_serves_keys_past_their_freshness_but_never_what_is_known_to_be_overtaken() {
+async fn invariant_06_a_grace_period_serves_old_keys_but_never_what_is_known_to_be_overtaken() {
     let world = World::with_scope("o_1").await;
     let grace = Duration::from_secs(60);
     let process = Process::with(&world, |builder| builder.grace_period(grace)).await;
@@ -544,7 +544,7 @@ async fn a_restored_database_with_the_same_counter_is_noticed() {
         world.repository.tamper(|scopes| {
             let version = scopes[0].data_keys[1].versions[0].id.clone();
             assert!(version.as_str().starts_with("kdkv_"));
-            scopes[0].data_keys[1].versions[0].id = kms_core::DataKeyVersionId::generate();
+            scopes[0].data_keys[1].versions[0].id = DataKeyVersionId::generate();
         });
     };
     let old = newest(&process, &id).await;
@@ -568,7 +568,79 @@ async fn a_restored_database_with_the_same_counter_is_noticed() {
 }
 
 #[tokio::test]
-async fn rows_read_in_a_transaction_are_opened_from_the_cache_and_do_not_go_into_it() {
+async fn the_process_that_announces_a_restore_uses_nothing_it_read_before() {
+    let world = World::with_scope("o_1").await;
+    let process = Process::new(&world).await;
+    let id = scope("o_1");
+    newest(&process, &id).await;
+    world
+        .repository
+        .tamper(|scopes| scopes[0].data_keys[1].versions[0].id = DataKeyVersionId::generate());
+    let _ = process.queries();
+    process.kms.announce_restore().await.unwrap();
+    // No time passed.
+    assert!(process.kms.wrapper(&id, &OIDC).await.is_err());
+    assert_eq!(
+        process.queries(),
+        RepositoryCalls {
+            scramble_collection_version: 1,
+            load: 1,
+            ..nothing()
+        }
+    );
+}
+
+#[tokio::test]
+async fn what_the_cache_lacks_is_looked_up_also_when_nothing_that_it_has_opens() {
+    let world = World::with_scope("o_1").await;
+    let damage = |world: &World| {
+        world
+            .repository
+            .tamper(|scopes| scopes[0].data_keys[1].versions[0].key[20] ^= 1);
+    };
+    damage(&world);
+    let process = Process::new(&world).await;
+    let id = scope("o_1");
+    let error = process.kms.wrapper(&id, &OIDC).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TamperedKey);
+    world.kms.rotate_keys(&id, Rewrap::No).await.unwrap();
+    let version = world.wrapper(&id).await.key_version_id().clone();
+    let blob = world.encrypt(&id, b"new").await;
+    let another = Process::new(&world).await;
+    process.kms.wrapper_for(&id, &OIDC, &version).await.unwrap();
+    let plain = another.kms.decrypt(&id, &OIDC, &blob, b"").await.unwrap();
+    assert_eq!(plain.expose(), b"new");
+}
+
+#[tokio::test]
+async fn intervals_without_end_mean_never() {
+    let world = World::with_scope("o_1").await;
+    let process = Process::with(&world, |builder| {
+        builder
+            .recheck_interval(Duration::MAX)
+            .grace_period(Duration::MAX)
+            .freshness(Freshness::Within(Duration::MAX))
+    })
+    .await;
+    let id = scope("o_1");
+    process.clock.advance(WINDOW);
+    let before = newest(&process, &id).await;
+    world.kms.rotate_keys(&id, Rewrap::No).await.unwrap();
+    process.clock.advance(Duration::from_secs(1_000_000));
+    assert_eq!(newest(&process, &id).await, before);
+
+    let process = Process::with(&world, |builder| builder.grace_period(Duration::MAX)).await;
+    let before = newest(&process, &id).await;
+    let down = Fault::FailBefore(Error::new(ErrorKind::DatabaseUnreachable));
+    process
+        .repository
+        .inject(RepositoryMethod::CollectionVersion, When::Always, down);
+    process.clock.advance(WINDOW * 2);
+    assert_eq!(newest(&process, &id).await, before);
+}
+
+#[tokio::test]
+async fn defect_02_rows_read_in_a_transaction_are_opened_from_the_cache_and_do_not_go_into_it() {
     let world = World::with_scope("o_1").await;
     let process = Process::new(&world).await;
     let id = scope("o_1");

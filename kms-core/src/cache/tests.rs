@@ -186,6 +186,36 @@ fn invariant_06_a_load_overtaken_by_a_later_load_is_not_inserted_even_if_that_wa
 }
 
 #[test]
+fn invariant_06_after_a_restore_nothing_that_was_sent_before_is_used_or_confirmed_or_joined() {
+    let bench = Bench::new();
+    let early = bench.cache.stamp();
+    let known = bench.loaded(bench.cache.stamp(), 1);
+    let (sent, load) = bench.under_way();
+    assert_eq!(bench.fresh(), id(&known));
+    bench.cache.overtake_all();
+    assert_eq!(bench.fresh(), None);
+    // Answers to questions of before, whatever they say.
+    bench.cache.observe(collection(1), early);
+    assert_eq!(bench.fresh(), None);
+    let joined = bench
+        .cache
+        .join(&bench.scope, Bound::At(Moment::ZERO), |after, guard| {
+            assert!(after.order > sent.order);
+            async move {
+                let _guard = guard;
+                Ok(None)
+            }
+            .boxed()
+        });
+    assert!(joined.now_or_never().is_some(), "a load of its own");
+    bench.loaded(sent, 1);
+    assert_eq!(bench.fresh(), None);
+    drop(load);
+    let anew = bench.loaded(bench.cache.stamp(), 1);
+    assert_eq!(bench.fresh(), id(&anew));
+}
+
+#[test]
 fn an_absence_found_earlier_does_not_remove_keys_found_later() {
     let bench = Bench::new();
     let early = bench.cache.stamp();

@@ -19,6 +19,8 @@ pub(crate) struct View {
     generation: AtomicU64,
     sent_nanos: AtomicU64,
     sent_order: AtomicU64,
+    /// Where in the order the last reset was.
+    reset_order: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -74,11 +76,21 @@ impl View {
         }
     }
 
-    /// Forgets: every ring is compared with its rows before its next use.
-    pub(crate) fn reset(&self) {
+    /// Whether nothing was reset since this was sent.
+    pub(crate) fn trusts(&self, sent: Sent) -> bool {
+        sent.order > self.reset_order.load(Ordering::Acquire)
+    }
+
+    /// Forgets: every ring is compared with its rows before its next use, and what was asked before
+    /// confirms nothing any more, whenever it is answered.
+    pub(crate) fn reset(&self, sent: Sent) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.collection = None;
+        if known.sent.is_none_or(|newest| newest.order < sent.order) {
+            known.sent = Some(sent);
+        }
         known.generation += 1;
         self.generation.store(known.generation, Ordering::Release);
+        self.reset_order.fetch_max(sent.order, Ordering::AcqRel);
     }
 }

@@ -90,13 +90,14 @@ impl Loader {
     pub(super) async fn reload_spaced(self: &Arc<Self>, scope: &ScopeId) -> Result<KeyRing> {
         let bound = Bound::After(self.cache.stamp().order);
         if let Some(last) = self.cache.last_asked(scope) {
-            let wait = (last + self.settings.lookup_interval).saturating_sub(self.cache.now());
+            let next = last.saturating_add(self.settings.lookup_interval);
+            let wait = next.saturating_sub(self.cache.now());
             if !wait.is_zero() {
                 tokio::time::sleep(wait).await;
             }
             // Somebody else's question may have been answered meanwhile.
             if let Some(entry) = self.cache.entry(scope)
-                && !entry.overtaken
+                && !self.cache.is_overtaken(&entry)
                 && bound.admits(entry.sent)
             {
                 return Ok(entry.ring);
@@ -106,7 +107,10 @@ impl Loader {
     }
 
     async fn confirm_or_load(self: &Arc<Self>, scope: &ScopeId, bound: Bound) -> Result<KeyRing> {
-        let cached = self.cache.entry(scope).filter(|entry| !entry.overtaken);
+        let cached = self
+            .cache
+            .entry(scope)
+            .filter(|entry| !self.cache.is_overtaken(entry));
         let result = match &cached {
             Some(entry) if self.cache.now() < entry.recheck => {
                 match self.is_current(entry, bound).await {
@@ -125,7 +129,7 @@ impl Loader {
 
     /// Asks for the collection version, if what is known of it is too old.
     async fn is_current(self: &Arc<Self>, entry: &Entry, bound: Bound) -> Result<bool> {
-        if bound.admits(entry.sent) || self.cache.view.confirms(entry.generation, bound) {
+        if self.cache.is_confirmed(entry, bound) {
             return Ok(true);
         }
         self.ask(bound).await?;
@@ -139,12 +143,13 @@ impl Loader {
         };
         let last = self.cache.confirmed_at(entry);
         let age = self.cache.now().saturating_sub(last);
+        let limit = promised.saturating_add(self.settings.grace);
         // Somebody's receipt may have overtaken the entry while the database was asked.
         let overtaken = self
             .cache
             .entry(entry.ring.scope())
-            .is_none_or(|entry| entry.overtaken);
-        if !self.settings.grace.is_zero() && !overtaken && age <= promised + self.settings.grace {
+            .is_none_or(|entry| self.cache.is_overtaken(&entry));
+        if !self.settings.grace.is_zero() && !overtaken && age <= limit {
             return Ok(entry.ring.clone());
         }
         Err(Error::new(ErrorKind::Stale)
@@ -208,7 +213,7 @@ impl Loader {
         let known = self.cache.entry(scope).map(|entry| entry.ring);
         let ring = self.opener.open(&rows, known.as_ref()).await;
         let entry = Entry {
-            recheck: sent.at + self.recheck_after(&ring),
+            recheck: sent.at.saturating_add(self.recheck_after(&ring)),
             ring: ring.clone(),
             sent,
             generation,
