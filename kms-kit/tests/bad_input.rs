@@ -6,7 +6,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use kms_kit::prelude::*;
-use kms_kit::{ErrorKind, PostgresRepository, SqliteRepository};
+use kms_kit::{ErrorKind, PostgresRepository, RewrapKeys, SqliteRepository};
 use support::process::{child, engine, order};
 use support::{DATABASE, Database, OIDC, World};
 
@@ -169,37 +169,55 @@ async fn a_blob_that_is_truncated_empty_foreign_or_flipped_does_not_open(world: 
 
 async fn a_key_row_altered_in_the_database_fails_by_name(world: &World) {
     let scope = world.scope("o_1").await;
-    let version = world
-        .kms
-        .wrapper(&scope, &OIDC)
-        .await
-        .unwrap()
-        .key_version_id()
-        .clone();
-    let spoil = if world.database.is_postgres() {
-        "set_byte(key, 20, get_byte(key, 20) # 1)"
-    } else {
-        "cast(substr(key, 1, 20) || (case substr(key, 21, 1) when x'00' then x'01' else x'00' end) || substr(key, 22) as blob)"
-    };
-    world.database.execute(&format!(
-        "update kms_data_key_version set key = {spoil} where private_id = '{version}'"
-    ));
+    let unharmed = world.scope("o_2").await;
+    let keys = world.kms.list_keys(&scope).await.unwrap();
+    let root_version = keys[0].versions[0].id.clone();
+    let wrapper = world.kms.wrapper(&scope, &OIDC).await.unwrap();
+    let version = wrapper.key_version_id().clone();
+
+    flip(world, "kms_data_key_version", version.as_str());
     let altered = world.database.dump();
-    let fresh = world.another_process().await;
-    let error = fresh.wrapper(&scope, &OIDC).await.unwrap_err();
+    let kms = world.another_process().await;
+    let error = kms.wrapper(&scope, &OIDC).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TamperedKey);
     assert_eq!(error.context("scope"), Some("o_1"));
     assert_eq!(error.context("purpose"), Some("oidc"));
     assert_eq!(error.context("key_version"), Some(version.as_str()));
-    let error = fresh.rotate_keys(&scope, Rewrap::Yes).await.unwrap_err();
+    let error = kms.rotate_keys(&scope, Rewrap::Yes).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TamperedKey);
+    assert_eq!(error.context("key_version"), Some(version.as_str()));
+    let fine = kms.wrapper(&scope, &DATABASE).await.unwrap();
+    fine.encrypt(b"fine", b"").unwrap();
     assert_eq!(world.database.dump(), altered);
-    fresh
-        .wrapper(&scope, &DATABASE)
-        .await
-        .unwrap()
-        .encrypt(b"fine", b"")
-        .unwrap();
+
+    flip(world, "kms_root_key_version", root_version.as_str());
+    let altered = world.database.dump();
+    let kms = world.another_process().await;
+    for error in [
+        kms.wrapper(&scope, &DATABASE).await.map(drop).unwrap_err(),
+        kms.rewrap_keys(&scope, RewrapKeys::All).await.unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::TamperedKey, "{error}");
+        assert_eq!(error.context("scope"), Some("o_1"));
+        let told = error.to_string();
+        assert!(told.contains(root_version.as_str()), "{told}");
+    }
+    kms.wrapper(&unharmed, &DATABASE).await.unwrap();
+    assert_eq!(world.database.dump(), altered);
+}
+
+/// Alters one byte of a wrapped key: of its ciphertext, behind the nonce.
+fn flip(world: &World, table: &str, id: &str) {
+    let altered = if world.database.is_postgres() {
+        "set_byte(key, 20, get_byte(key, 20) # 1)"
+    } else {
+        "cast(substr(key, 1, 20)
+              || (case substr(key, 21, 1) when x'00' then x'01' else x'00' end)
+              || substr(key, 22) as blob)"
+    };
+    world.database.execute(&format!(
+        "update {table} set key = {altered} where private_id = '{id}'"
+    ));
 }
 
 async fn a_pool_without_a_free_connection_is_an_error_after_a_bounded_wait(world: &World) {

@@ -21,13 +21,18 @@ struct Story {
 }
 
 pub(crate) async fn tell(mut setup: Setup) -> Result<()> {
-    println!("Database: {}\n", setup.place);
-
-    let ran = block_in_place(|| setup.database.migrate())?;
     println!(
-        "1. Migrated: {} migrations ran, the application's and ours.",
-        ran.len()
+        "An application keeps secrets of its organizations in its own database, encrypted. Each organization\n\
+         is a scope: it has a root key (kek), and under it a data key (dek) per purpose. The root keys\n\
+         are wrapped by a key outside the database, here root-2026, from a file.\n\n\
+         Database: {}\n",
+        setup.place
     );
+
+    match block_in_place(|| setup.database.migrate())?.len() {
+        0 => println!("1. Migrated: the database had all migrations from an earlier run."),
+        ran => println!("1. Migrated: {ran} migrations ran, ours and the application's."),
+    }
 
     let kms = engine(&setup, Arc::clone(&setup.old_root)).await?;
     let run = KeyVersionId::Data(kms_kit::DataKeyVersionId::generate()).to_string();
@@ -43,7 +48,9 @@ pub(crate) async fn tell(mut setup: Setup) -> Result<()> {
     story.change_the_root(&acme).await?;
     story.a_copied_key_does_not_open(&acme).await?;
     story.delete(&acme).await?;
-    println!("\nAll of it was checked on the way.");
+    println!(
+        "\nEach step was checked by an assertion. Run it again: it goes on with the same database."
+    );
     Ok(())
 }
 
@@ -90,18 +97,15 @@ impl Story {
 
     async fn show_keys(&self, scope: &ScopeId) -> Result<()> {
         println!(
-            "2. In one transaction: organization {scope}, a client with an encrypted secret, and these keys:"
+            "2. Inserted in one transaction: organization {scope}, a client with an encrypted secret, and these keys:"
         );
         for key in self.kms.list_keys(scope).await? {
-            let versions: Vec<_> = key
-                .versions
-                .iter()
-                .map(|version| version.id.as_str())
-                .collect();
-            println!(
-                "     {} {} ({}), versions {versions:?}",
-                key.kind, key.id, key.purpose
-            );
+            for version in &key.versions {
+                println!(
+                    "     {} {} ({}), version {}: {}",
+                    key.kind, key.id, key.purpose, version.version, version.id
+                );
+            }
         }
         Ok(())
     }
@@ -110,7 +114,7 @@ impl Story {
         let id = self.id(&format!("client-of-{name}"));
         let client = block_in_place(|| self.database().client(&id))?;
         assert_eq!(self.open(&client).await?, expected);
-        println!("3. Read back and decrypted the secret of {id}.");
+        println!("3. Read the row of {id} back and decrypted its secret.");
         Ok(client)
     }
 
@@ -130,7 +134,8 @@ impl Story {
         assert_eq!(self.open(&second).await?, b"second");
         assert_eq!(self.open(first).await?, b"acme's secret");
         println!(
-            "4. Rotated: {} uses version 2, {}; {} still opens with version 1, {}.",
+            "4. Rotated the keys: the new row of {} is encrypted with version 2, {};\n     \
+             the old row of {} still opens with version 1, {}.",
             second.id, second.key_version_id, first.id, first.key_version_id
         );
         Ok(second)
@@ -149,7 +154,7 @@ impl Story {
                 .context("table")
                 .is_some_and(|table| table.contains("oidc_client"))
         );
-        println!("5. Revoking version 1 is refused:\n     {error}");
+        println!("5. Revoking version 1 is refused, since a row needs it:\n     {error}");
         Ok(())
     }
 
@@ -175,7 +180,8 @@ impl Story {
         let error = self.open(first).await.expect_err("it has to be refused");
         assert!(error.to_string().contains("no such key version"), "{error}");
         println!(
-            "6. Re-encrypted {}; now {version} is revoked, and what it made is unreadable.",
+            "6. Re-encrypted the row of {} with version 2. Nothing needs {version} any more:\n     \
+             now it is revoked, and what it encrypted before is unreadable.",
             anew.id
         );
         Ok(())
@@ -199,8 +205,8 @@ impl Story {
         let client = block_in_place(|| self.database().client(&client))?;
         assert_eq!(self.open(&client).await?, b"acme's secret");
         println!(
-            "7. Moved {} scope(s), {scope} among them, from root-2026 to root-2027, and went on with the new one alone. \
-             Root key versions by root key: {:?}.",
+            "7. Moved to another root key: a pool of both rewrapped the keys of all scopes ({}, {scope} among them).\n     \
+             Root key versions by root key are now {:?}, and with root-2027 alone the secret still opens.",
             outcome.done, census.by_root_key
         );
         Ok(())
@@ -218,13 +224,15 @@ impl Story {
             .expect_err("it has to be refused");
         assert_eq!(error.kind(), ErrorKind::TamperedKey);
         println!(
-            "8. The wrapped key {from} of acme, copied into globex's row {to}, does not open:\n     {error}"
+            "8. Another organization, {globex}. Somebody who can write to the database copies acme's wrapped key\n     \
+             {from} into globex's row {to}. There it does not open:\n     {error}"
         );
         block_in_place(|| self.database().delete_organization(globex.as_str()))?;
         Ok(())
     }
 
     async fn delete(&mut self, scope: &ScopeId) -> Result<()> {
+        let keys = self.kms.list_keys(scope).await?;
         block_in_place(|| self.database().delete_organization(scope.as_str()))?;
         let error = self
             .kms
@@ -232,7 +240,20 @@ impl Story {
             .await
             .expect_err("it has to be refused");
         assert_eq!(error.kind(), ErrorKind::UnknownScope);
-        println!("9. Deleted organization {scope}: all its keys are gone.");
+        let versions: Vec<_> = keys.iter().flat_map(|key| &key.versions).collect();
+        for version in &versions {
+            let gone = self.kms.revoke_key_version(&version.id).await;
+            let error = gone.expect_err("it has to be refused");
+            assert_eq!(error.kind(), ErrorKind::UnknownKeyVersion);
+        }
+        let client = self.id("client-of-acme");
+        assert!(block_in_place(|| self.database().client(&client)).is_err());
+        println!(
+            "9. Deleted organization {scope}, in one statement: its {} keys with their {} versions are gone,\n     \
+             and so are its clients.",
+            keys.len(),
+            versions.len()
+        );
         Ok(())
     }
 

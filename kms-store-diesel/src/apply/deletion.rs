@@ -6,7 +6,7 @@ use kms_core::{
 };
 
 use crate::dialect::{DeletionFailure, DeletionPlan, Dialect};
-use crate::failure::{Failure, Refusal, Verdict};
+use crate::failure::{Failure, Verdict};
 
 /// Deletes what the change set names, in a savepoint of its own. The root key is locked, and `rows` is
 /// what the scope has.
