@@ -10,6 +10,8 @@ use address::{Address, misconfigured};
 mod address;
 mod local;
 mod services;
+#[cfg(any(feature = "aws", feature = "gcp", feature = "vault"))]
+mod settings;
 
 /// The variable that [`RootWrapper::from_env`] reads the root wrapper's URL from.
 const URL_VARIABLE: &str = "KMS_ROOT_URL";

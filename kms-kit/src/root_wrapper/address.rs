@@ -1,9 +1,6 @@
 //! The URL of a root wrapper, taken apart: place and parameters.
 
-use std::str::FromStr;
-use std::time::Duration;
-
-use kms_core::{CallLimits, Error, ErrorKind, Result};
+use kms_core::{Error, ErrorKind, Result};
 use url::Url;
 
 /// A URL whose parameters are taken one by one; what nobody takes is refused at the end.
@@ -58,53 +55,6 @@ impl Address {
             .iter()
             .position(|(known, _)| known == name)?;
         Some(self.parameters.swap_remove(position).1)
-    }
-
-    /// Takes a parameter that is one of these words.
-    #[cfg(any(feature = "aws", feature = "gcp"))]
-    pub(super) fn take_word<T: Copy>(
-        &mut self,
-        name: &'static str,
-        words: &[(&'static str, T)],
-    ) -> Result<Option<T>> {
-        let Some(value) = self.take(name) else {
-            return Ok(None);
-        };
-        match words.iter().find(|(word, _)| *word == value) {
-            Some((_, meaning)) => Ok(Some(*meaning)),
-            None => {
-                let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-                Err(
-                    misconfigured(format!("must be one of {}", known.join(", ")))
-                        .with_context("parameter", name),
-                )
-            }
-        }
-    }
-
-    /// Takes `attempts`, `attempt_timeout_ms`, `connect_timeout_ms` and `deadline_ms`.
-    pub(super) fn take_limits(&mut self) -> Result<CallLimits> {
-        let mut limits = CallLimits::default();
-        if let Some(attempts) = self.take_number::<u32>("attempts")? {
-            limits = limits.with_attempts(attempts);
-        }
-        if let Some(timeout) = self.take_number("attempt_timeout_ms")? {
-            limits = limits.with_attempt_timeout(Duration::from_millis(timeout));
-        }
-        if let Some(timeout) = self.take_number("connect_timeout_ms")? {
-            limits = limits.with_connect_timeout(Duration::from_millis(timeout));
-        }
-        if let Some(deadline) = self.take_number("deadline_ms")? {
-            limits = limits.with_deadline(Duration::from_millis(deadline));
-        }
-        Ok(limits)
-    }
-
-    fn take_number<T: FromStr>(&mut self, name: &'static str) -> Result<Option<T>> {
-        let number = self.take(name).map(|value| value.parse());
-        number.transpose().map_err(|_| {
-            misconfigured("not a whole number in its range").with_context("parameter", name)
-        })
     }
 
     /// Refuses what nobody took.
