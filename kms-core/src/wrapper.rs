@@ -35,7 +35,8 @@ use crate::secret::{KeyBytes, SecretBytes};
 /// # Errors
 ///
 /// Of the kinds in [`ErrorKind`]: `AuthenticationFailed` for a wrong `aad`, a damaged or a foreign
-/// blob, `InvalidBlob` for one that can't be read, and for services `Unreachable`, `TimedOut`,
+/// blob, `InvalidBlob` for one that can't be read, `ForeignRootKey` or `UnknownKeyVersion` for one that
+/// another key made where [`owns`](Self::owns) tells so, and for services `Unreachable`, `TimedOut`,
 /// `Throttled`, `Denied`, `UnknownRootKey`, `RootKeyDisabled`.
 ///
 /// # Implementing it
