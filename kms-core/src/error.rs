@@ -155,6 +155,9 @@ macro_rules! error_kinds {
         pub enum ErrorKind { $($(#[$doc])* $name,)* }
 
         impl ErrorKind {
+            #[cfg(test)]
+            const ALL: &[Self] = &[$(Self::$name,)*];
+
             fn sentence(self) -> &'static str {
                 match self { $(Self::$name => $sentence,)* }
             }
@@ -284,7 +287,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_says_operation_kind_detail_and_context_on_one_level() {
+    fn invariant_09_an_error_says_operation_kind_detail_and_context_on_one_level() {
         let error = Error::new(ErrorKind::InUse)
             .with_operation("revoke_key_version")
             .with_context("table", "oidc_client")
@@ -299,6 +302,20 @@ mod tests {
         assert_eq!(error.source().unwrap().to_string(), "cause");
         assert!(!error.is_retryable());
         assert!(Error::new(ErrorKind::Conflict).is_retryable());
+    }
+
+    #[test]
+    fn invariant_09_every_kind_has_a_name_and_a_sentence_of_its_own() {
+        for (position, kind) in ErrorKind::ALL.iter().enumerate() {
+            let error = Error::new(*kind);
+            assert_eq!(error.kind(), *kind);
+            assert_eq!(kind.name(), format!("{kind:?}"));
+            let sentence = error.to_string();
+            assert!(sentence.len() > 10 && !sentence.ends_with('.'), "{kind:?}");
+            for other in &ErrorKind::ALL[..position] {
+                assert_ne!(other.sentence(), sentence, "{kind:?} and {other:?}");
+            }
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! What the Go system is known to do wrong, tried on real databases. (Those that need a root wrapper of a cloud are
-//! tested with it; 2, 3 and 4 are counted in `kms-core/tests/freshness.rs`, 5 and 14 below them.)
+//! What the Go system is known to do wrong, tried on real databases. Of the others, 1 is in `kms-core/tests/pool.rs`
+//! and with the wrapper it is about, 2, 3 and 4 are in `kms-core/tests/freshness.rs`, and 14 is in
+//! `kms-wrapper-aead/tests/wiping.rs` and `secrets.rs`.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;

@@ -17,7 +17,7 @@ use kms_wrapper_aead::fastest;
 const DRAWN: usize = 1000;
 
 #[test]
-fn forked_children_repeat_the_nonces_of_neither_their_parent_nor_each_other() {
+fn invariant_10_forked_children_repeat_the_nonces_of_neither_their_parent_nor_each_other() {
     let key = LocalKey::new(&*fastest(), &KeyBytes::generate().unwrap(), "id");
     // The generator is seeded, and has numbers in store, before the children copy it.
     let mut drawn = nonces(&key, 1);

@@ -16,14 +16,14 @@ fn nonces(key: &LocalKey, count: usize) -> Vec<[u8; NONCE_LEN]> {
 }
 
 #[test]
-fn ten_thousand_nonces_all_differ() {
+fn invariant_10_ten_thousand_nonces_all_differ() {
     let key = LocalKey::new(&*fastest(), &KeyBytes::generate().unwrap(), "id");
     let distinct: HashSet<_> = nonces(&key, 10_000).into_iter().collect();
     assert_eq!(distinct.len(), 10_000);
 }
 
 #[test]
-fn threads_that_share_a_key_draw_different_nonces() {
+fn invariant_10_threads_that_share_a_key_draw_different_nonces() {
     let key = LocalKey::new(&*fastest(), &KeyBytes::generate().unwrap(), "id");
     let drawn: Vec<_> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..8)

@@ -17,19 +17,19 @@ use zeroize::Zeroizing;
 static SEARCHING: Mutex<()> = Mutex::new(());
 
 #[test]
-fn aes_gcm_leaves_no_copy_of_a_key() {
+fn defect_14_and_invariant_01_aes_gcm_leaves_no_copy_of_a_key() {
     assert_leaves_nothing(&kms_wrapper_aead::AesGcm);
 }
 
 #[cfg(feature = "ring")]
 #[test]
-fn ring_leaves_no_copy_of_a_key() {
+fn defect_14_and_invariant_01_ring_leaves_no_copy_of_a_key() {
     assert_leaves_nothing(&kms_wrapper_aead::Ring);
 }
 
 #[cfg(feature = "aws-lc-rs")]
 #[test]
-fn aws_lc_rs_leaves_no_copy_of_a_key() {
+fn defect_14_and_invariant_01_aws_lc_rs_leaves_no_copy_of_a_key() {
     assert_leaves_nothing(&kms_wrapper_aead::AwsLcRs);
 }
 
