@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::libpq::Libpq;
 use crate::service::Service;
 use crate::service::aws::Aws;
-use crate::service::gcp::Gcp;
+use crate::service::gcp::{self, Gcp};
 use crate::service::gcp_client::{self, GcpClient};
 use crate::service::postgres::Postgres;
 use crate::service::vault::Vault;
@@ -57,6 +57,7 @@ pub(crate) const ALL: &[Suite] = &[
         tests: Tests::Script {
             interpreter: gcp_client::PYTHON,
             path: "kms-testkit/tests/fake_cloud_kms/check.py",
+            argument: gcp::ENDPOINT,
         },
         needs: &[&Gcp, &GcpClient],
     },
@@ -134,6 +135,8 @@ pub(crate) enum Tests {
         /// The variable, of one of those services, that holds the interpreter.
         interpreter: &'static str,
         path: &'static str,
+        /// The variable, of one of those services, whose value is its argument.
+        argument: &'static str,
     },
 }
 
@@ -199,12 +202,20 @@ mod tests {
     }
 
     #[test]
-    fn a_script_has_its_interpreter_from_a_service_that_it_needs() {
+    fn a_script_has_its_interpreter_and_argument_from_services_that_it_needs() {
         for suite in ALL {
-            if let Tests::Script { interpreter, .. } = suite.tests {
+            let Tests::Script {
+                interpreter,
+                argument,
+                ..
+            } = suite.tests
+            else {
+                continue;
+            };
+            for variable in [interpreter, argument] {
                 let mut needs = suite.needs.iter();
-                let gives = needs.any(|service| service.variables().contains(&interpreter));
-                assert!(gives, "{}", suite.name);
+                let gives = needs.any(|service| service.variables().contains(&variable));
+                assert!(gives, "{}: {variable}", suite.name);
             }
         }
     }

@@ -73,6 +73,17 @@ struct Needed<'a> {
     missing: Vec<&'a (&'static dyn Service, Missing)>,
 }
 
+impl Needed<'_> {
+    /// The value of a variable of a service that runs.
+    fn value_of(&self, variable: &str) -> Result<&str> {
+        let running = self.running.iter();
+        let mut variables = running.flat_map(|(_, running)| &running.variables);
+        let found = variables.find(|(name, _)| *name == variable);
+        let (_, value) = found.with_context(|| format!("no service gives {variable}"))?;
+        Ok(value)
+    }
+}
+
 /// What was found of the services that the suites need.
 struct Services {
     running: Vec<(&'static dyn Service, Running)>,
@@ -138,8 +149,27 @@ fn run_suite(
             list.arg("--").args(args).arg("--list");
             run_cargo(suite.name, test, list, &needed, required, args)
         }
-        Tests::Script { interpreter, path } => {
-            run_script(suite.name, workspace, interpreter, path, &needed)
+        Tests::Script {
+            interpreter,
+            path,
+            argument,
+        } => {
+            let lines = whole_suite_left_out(suite.name, &needed);
+            if !lines.is_empty() {
+                let outcome = Outcome {
+                    skipped: 1,
+                    ..Outcome::default()
+                };
+                return Ok((outcome, lines));
+            }
+            let mut script = Command::new(needed.value_of(interpreter)?);
+            script
+                .arg(workspace.root.join(path))
+                .arg(needed.value_of(argument)?)
+                .current_dir(&workspace.root)
+                // Nothing is to lie beside it afterwards.
+                .env("PYTHONDONTWRITEBYTECODE", "1");
+            Ok((run_script(script)?, lines))
         }
     }
 }
@@ -219,47 +249,23 @@ fn run_cargo(
     Ok((outcome, lines))
 }
 
-/// Runs a script, if none of its services is missing. As a whole it counts as one test then.
-fn run_script(
-    suite: &str,
-    workspace: &Workspace,
-    interpreter: &str,
-    path: &str,
-    needed: &Needed<'_>,
-) -> Result<(Outcome, Vec<String>)> {
-    let lines: Vec<String> = needed
-        .missing
-        .iter()
-        .map(|(service, why)| {
-            let (name, advice) = (service.name(), service.advice());
-            format!("{name} ({suite}, the whole suite) {why}. To have it: {advice}")
-        })
-        .collect();
-    if !lines.is_empty() {
-        let outcome = Outcome {
-            skipped: 1,
-            ..Outcome::default()
-        };
-        return Ok((outcome, lines));
-    }
-    let running = needed.running.iter();
-    let variables = running.flat_map(|(_, running)| &running.variables);
-    let variables: Vec<(&str, &String)> = variables.map(|(name, value)| (*name, value)).collect();
-    let found = variables.iter().find(|(name, _)| *name == interpreter);
-    let (_, program) = found.with_context(|| format!("{suite} has no {interpreter}"))?;
-    let mut script = Command::new(program);
-    script
-        .arg(workspace.root.join(path))
-        .current_dir(&workspace.root)
-        // Nothing else is to lie beside it afterwards.
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .envs(variables.iter().copied());
+/// A line per missing service of a suite that needs them all: it counts as one test.
+fn whole_suite_left_out(suite: &str, needed: &Needed<'_>) -> Vec<String> {
+    let line = |(service, why): &&(&dyn Service, Missing)| {
+        let (name, advice) = (service.name(), service.advice());
+        format!("{name} ({suite}, the whole suite) {why}. To have it: {advice}")
+    };
+    needed.missing.iter().map(line).collect()
+}
+
+/// Runs a script.
+fn run_script(mut script: Command) -> Result<Outcome> {
     let mut reader = script::Reader::default();
     let status = command::tee(&mut script, &mut std::io::stdout(), |line| {
         reader.line(line);
     })?;
     let succeeded = status.success() && reader.is_whole();
-    Ok((Outcome::of(reader.counts(), succeeded, 0, false), lines))
+    Ok(Outcome::of(reader.counts(), succeeded, 0, false))
 }
 
 /// The services that must be there.

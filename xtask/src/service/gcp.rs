@@ -15,7 +15,8 @@ use crate::workspace::Workspace;
 /// The service.
 pub(crate) struct Gcp;
 
-const ENDPOINT: &str = "KMS_TEST_GCP_ENDPOINT";
+/// The URL of the server.
+pub(crate) const ENDPOINT: &str = "KMS_TEST_GCP_ENDPOINT";
 
 const PACKAGE: &str = "kms-testkit";
 
