@@ -12,7 +12,7 @@ use axum::extract::{ConnectInfo, Query, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use kms_core::KeyBytes;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -223,11 +223,15 @@ fn cut_short(answer: &Answer) -> Response {
         Err(refusal) => refusal.body().to_string(),
     };
     let half = Bytes::copy_from_slice(&body.as_bytes()[..body.len() / 2]);
-    let chunks = [Ok(half), Err(io::Error::other("cut on purpose"))];
+    let chunks = stream::once(async { Ok(half) }).chain(stream::once(async {
+        // The first half is sent while the second is waited for.
+        tokio::task::yield_now().await;
+        Err(io::Error::other("cut on purpose"))
+    }));
     Response::builder()
         .header(CONTENT_TYPE, "application/json; charset=UTF-8")
         .header(CONTENT_LENGTH, body.len())
-        .body(Body::from_stream(stream::iter(chunks)))
+        .body(Body::from_stream(chunks))
         .unwrap()
 }
 
