@@ -68,10 +68,14 @@ impl Address {
     }
 
     fn sets(&self, name: &str) -> bool {
-        self.0.split(['?', '&', ' ', '\t', '\n']).any(|part| {
-            part.trim_start()
-                .strip_prefix(name)
-                .is_some_and(|rest| rest.trim_start().starts_with('='))
+        self.0.match_indices(name).any(|(position, _)| {
+            let before = self.0[..position].chars().next_back();
+            let begins = before.is_none_or(|c| c.is_whitespace() || c == '?' || c == '&');
+            // Keywords may have white space around the sign.
+            begins
+                && self.0[position + name.len()..]
+                    .trim_start()
+                    .starts_with('=')
         })
     }
 

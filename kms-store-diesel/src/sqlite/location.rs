@@ -20,7 +20,11 @@ pub(super) fn uri(location: &str) -> Result<String> {
         },
         None => (escaped(location), ""),
     };
-    if path.is_empty() || path == ":memory:" || query.split('&').any(|part| part == "mode=memory") {
+    if path.is_empty()
+        || path == ":memory:"
+        || location == ":memory:"
+        || query.split('&').any(|part| part == "mode=memory")
+    {
         return Err(refused(
             "the database has to be a file: one in memory belongs to one connection, or is locked as \
              a whole, and is gone with the process; for tests there is MemoryRepository",
