@@ -1,0 +1,108 @@
+//! How the service is reached, and as whom.
+
+use std::fmt;
+
+use aws_sdk_kms::Client;
+use aws_sdk_kms::config::retry::RetryConfig;
+use aws_sdk_kms::config::timeout::TimeoutConfig;
+use aws_sdk_kms::config::{BehaviorVersion, Builder, Credentials, Region};
+use kms_core::{CallLimits, Result};
+
+/// A client that the caller made, or what to make one of.
+#[derive(Debug)]
+pub(crate) enum Connection {
+    Given(Client),
+    Own(Settings),
+}
+
+/// What a client is made of.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    /// There unless the default chain finds one.
+    pub(crate) region: Option<Region>,
+    pub(crate) endpoint: Option<String>,
+    pub(crate) identity: Identity,
+}
+
+/// Where the credentials come from.
+pub(crate) enum Identity {
+    Static(Credentials),
+    #[cfg(feature = "default-chain")]
+    Chain {
+        profile: Option<String>,
+    },
+}
+
+impl Connection {
+    /// Makes the client. Reads files; the default chain may ask services of the network.
+    pub(crate) async fn open(&self, limits: &CallLimits) -> Result<Client> {
+        match self {
+            Self::Given(client) => Ok(client.clone()),
+            Self::Own(settings) => settings.client(limits).await,
+        }
+    }
+}
+
+impl Settings {
+    async fn client(&self, limits: &CallLimits) -> Result<Client> {
+        let mut config = self.identified().await?;
+        if let Some(endpoint) = &self.endpoint {
+            config = config.endpoint_url(endpoint);
+        }
+        // Repeating a call is the limits' part: the SDK's own retries would multiply with them.
+        let config = config.retry_config(RetryConfig::disabled()).timeout_config(
+            TimeoutConfig::builder()
+                .connect_timeout(limits.connect_timeout())
+                .build(),
+        );
+        Ok(Client::from_conf(config.build()))
+    }
+
+    #[cfg_attr(
+        not(feature = "default-chain"),
+        expect(clippy::unused_async, reason = "the default chain waits")
+    )]
+    async fn identified(&self) -> Result<Builder> {
+        match &self.identity {
+            Identity::Static(credentials) => Ok(Builder::new()
+                .behavior_version(BehaviorVersion::latest())
+                .region(self.region.clone())
+                .credentials_provider(credentials.clone())),
+            #[cfg(feature = "default-chain")]
+            Identity::Chain { profile } => {
+                from_chain(self.region.clone(), profile.as_deref()).await
+            }
+        }
+    }
+}
+
+#[cfg(feature = "default-chain")]
+async fn from_chain(region: Option<Region>, profile: Option<&str>) -> Result<Builder> {
+    use kms_core::{Error, ErrorKind};
+
+    let mut loader = aws_config::defaults(BehaviorVersion::latest());
+    if let Some(region) = region {
+        loader = loader.region(region);
+    }
+    if let Some(profile) = profile {
+        loader = loader.profile_name(profile);
+    }
+    let config = loader.load().await;
+    if config.region().is_none() {
+        return Err(Error::new(ErrorKind::InvalidConfiguration).with_detail(
+            "no Region: set it, AWS_REGION, or one in the profile, or name the key by its ARN",
+        ));
+    }
+    Ok(Builder::from(&config))
+}
+
+/// Shows no credentials.
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Static(_) => f.write_str("Static(hidden)"),
+            #[cfg(feature = "default-chain")]
+            Self::Chain { profile } => f.debug_struct("Chain").field("profile", profile).finish(),
+        }
+    }
+}
