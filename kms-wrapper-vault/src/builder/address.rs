@@ -1,0 +1,152 @@
+//! Where the service is.
+
+use std::fmt;
+
+use kms_core::Result;
+use reqwest::header::HeaderValue;
+use url::{Host, Url};
+
+use super::misconfigured;
+
+/// A URL that names a service, and no more.
+pub(super) struct Address(Url);
+
+/// The URL to use, the `Host` header where that is another name, and the host to look up where the URL's isn't it.
+pub(super) type Named = (String, Option<HeaderValue>, Option<String>);
+
+impl Address {
+    /// The error does not repeat an address that can't be read, or has a password in it.
+    pub(super) fn parse(text: &str, plain_http: bool) -> Result<Self> {
+        let refused = |detail| misconfigured(detail).with_context("setting", "address");
+        let url =
+            Url::parse(text).map_err(|cause| refused("it is not a URL").with_source(cause))?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(refused("it has a user or a password in it"));
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(refused("it has a query or a fragment"));
+        }
+        let Some(host) = url.host() else {
+            return Err(refused("it names no host"));
+        };
+        match url.scheme() {
+            "https" => {}
+            "http" if is_loopback(&host) || plain_http => {}
+            "http" => {
+                return Err(refused(
+                    "http to another machine shows token and keys to the network; use https",
+                ));
+            }
+            _ => return Err(refused("its scheme is neither https nor http")),
+        }
+        Ok(Self(url))
+    }
+
+    pub(super) fn is_https(&self) -> bool {
+        self.0.scheme() == "https"
+    }
+
+    /// The address as TLS has to see it: the name of the certificate in the URL, and the real host looked up in
+    /// its place.
+    pub(super) fn under(&self, name: Option<&str>) -> Result<Named> {
+        let Some(name) = name else {
+            return Ok((self.to_string(), None, None));
+        };
+        let refused = || {
+            misconfigured("it is not a DNS name; for an IP address put it into the address")
+                .with_context("setting", "server_name")
+        };
+        if !matches!(Host::parse(name), Ok(Host::Domain(parsed)) if parsed == name) {
+            return Err(refused());
+        }
+        let host = match self.0.host() {
+            Some(Host::Domain(host)) => host.to_owned(),
+            Some(Host::Ipv4(address)) => address.to_string(),
+            Some(Host::Ipv6(address)) => address.to_string(),
+            None => return Err(refused()),
+        };
+        let authority = self.0.authority().to_owned();
+        let mut renamed = self.0.clone();
+        renamed.set_host(Some(name)).map_err(|_| refused())?;
+        let header = HeaderValue::from_str(&authority).map_err(|_| refused())?;
+        Ok((Self(renamed).to_string(), Some(header), Some(host)))
+    }
+}
+
+/// Without a slash at the end.
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.as_str().trim_end_matches('/'))
+    }
+}
+
+fn is_loopback(host: &Host<&str>) -> bool {
+    match host {
+        Host::Domain(name) => *name == "localhost",
+        Host::Ipv4(address) => address.is_loopback(),
+        Host::Ipv6(address) => address.is_loopback(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kms_core::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn plain_http_is_for_loopback_addresses() {
+        for address in [
+            "https://vault.example.com:8200",
+            "https://10.0.0.1",
+            "https://h/prefix/",
+            "http://127.0.0.1:8200",
+            "http://127.9.9.9",
+            "http://[::1]:8200",
+            "http://localhost:8200",
+        ] {
+            Address::parse(address, false).unwrap_or_else(|error| panic!("{address}: {error}"));
+        }
+        for address in [
+            "http://vault.example.com:8200",
+            "http://10.0.0.1",
+            "http://localhost.example.com",
+            "http://127.0.0.1.example.com",
+        ] {
+            let refused = Address::parse(address, false).err().unwrap();
+            assert_eq!(refused.kind(), ErrorKind::InvalidConfiguration, "{address}");
+            assert!(Address::parse(address, true).is_ok(), "{address}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_plain_address_is_refused_and_not_repeated() {
+        for address in [
+            "",
+            "vault",
+            "vault.example.com:8200",
+            "unix:///run/vault.sock",
+            "ftp://h",
+            "https://",
+            "https://user:hunter2@h",
+            "https://h?token=hunter2",
+            "https://h#hunter2",
+        ] {
+            let refused = Address::parse(address, true).err().unwrap();
+            assert_eq!(refused.kind(), ErrorKind::InvalidConfiguration, "{address}");
+            assert!(!format!("{refused} {refused:?}").contains("hunter2"));
+        }
+    }
+
+    #[test]
+    fn a_server_name_stands_in_the_url_and_the_host_in_the_header() {
+        let address = Address::parse("https://10.0.0.1:8200/prefix", false).unwrap();
+        let (url, header, host) = address.under(Some("vault.internal")).unwrap();
+        assert_eq!(url, "https://vault.internal:8200/prefix");
+        assert_eq!(header.unwrap(), "10.0.0.1:8200");
+        assert_eq!(host.unwrap(), "10.0.0.1");
+        for name in ["10.0.0.2", "[::1]", "a b", "a/b", "a:1", "A.example.com"] {
+            assert!(address.under(Some(name)).is_err(), "{name}");
+        }
+    }
+}

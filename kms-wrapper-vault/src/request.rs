@@ -1,0 +1,236 @@
+//! The requests to Vault: those of `vaultrs`, with what is secret in them wiped, and one that it lacks.
+
+use std::collections::HashMap;
+
+use data_encoding::BASE64;
+use rustify::endpoint::Endpoint;
+use rustify::enums::{RequestMethod, RequestType, ResponseType};
+use rustify::errors::ClientError;
+use serde::Deserialize;
+use vaultrs::api::auth::approle::requests::LoginWithApproleRequest;
+use vaultrs::api::auth::kubernetes::requests::LoginWithKubernetesRequest;
+use vaultrs::api::token::requests::{LookupTokenSelfRequest, RenewTokenSelfRequest};
+use vaultrs::api::transit::requests::{DecryptDataRequest, EncryptDataRequest};
+use zeroize::Zeroize as _;
+
+use crate::credential::Hidden;
+use crate::key_path::KeyPath;
+
+/// A request whose secret parts are wiped when it goes. Not `Debug`: those of `vaultrs` show everything.
+pub(crate) struct Request<E: Secrets>(E);
+
+impl<E: Secrets> Request<E> {
+    pub(crate) fn endpoint(&self) -> &E {
+        &self.0
+    }
+
+    /// What must not come back in a message.
+    pub(crate) fn secret(&self) -> &str {
+        self.0.secret()
+    }
+}
+
+impl<E: Secrets> Drop for Request<E> {
+    fn drop(&mut self) {
+        self.0.wipe();
+    }
+}
+
+/// The part of a request that must not show.
+pub(crate) trait Secrets {
+    fn secret(&self) -> &str {
+        ""
+    }
+
+    fn wipe(&mut self) {}
+}
+
+/// Encrypts under an existing key, and creates none.
+///
+/// Transit creates a key that is missing, if the token has the capability `create`: after somebody deleted the
+/// root key, the next encryption would silently begin a new one. Convergent encryption without a context is
+/// refused where a key would be created, and has no meaning where there is one, so asking for it makes the
+/// service itself refuse, whatever the token may do, and without a race.
+pub(crate) fn encrypt(key: &KeyPath, plaintext: &[u8], aad: &[u8]) -> Request<EncryptDataRequest> {
+    Request(EncryptDataRequest {
+        mount: key.mount().to_owned(),
+        name: key.name().to_owned(),
+        plaintext: BASE64.encode(plaintext),
+        associated_data: associated_data(aad),
+        convergent_encryption: Some("true".to_owned()),
+        ..EncryptDataRequest::default()
+    })
+}
+
+pub(crate) fn decrypt(key: &KeyPath, ciphertext: &str, aad: &[u8]) -> Request<DecryptDataRequest> {
+    Request(DecryptDataRequest {
+        mount: key.mount().to_owned(),
+        name: key.name().to_owned(),
+        ciphertext: ciphertext.to_owned(),
+        associated_data: associated_data(aad),
+        ..DecryptDataRequest::default()
+    })
+}
+
+pub(crate) fn app_role_login(
+    mount: &str,
+    role_id: &str,
+    secret_id: &Hidden,
+) -> Request<LoginWithApproleRequest> {
+    Request(LoginWithApproleRequest {
+        mount: mount.to_owned(),
+        role_id: role_id.to_owned(),
+        secret_id: secret_id.expose().to_owned(),
+    })
+}
+
+pub(crate) fn kubernetes_login(
+    mount: &str,
+    role: &str,
+    jwt: &Hidden,
+) -> Request<LoginWithKubernetesRequest> {
+    Request(LoginWithKubernetesRequest {
+        mount: mount.to_owned(),
+        role: role.to_owned(),
+        jwt: jwt.expose().to_owned(),
+    })
+}
+
+pub(crate) fn lookup_self() -> Request<LookupTokenSelfRequest> {
+    Request(LookupTokenSelfRequest {})
+}
+
+pub(crate) fn renew_self() -> Request<RenewTokenSelfRequest> {
+    Request(RenewTokenSelfRequest::default())
+}
+
+pub(crate) fn capabilities(paths: &[String]) -> Request<CapabilitiesSelf> {
+    Request(CapabilitiesSelf {
+        paths: paths.to_vec(),
+    })
+}
+
+/// What the token may do on these paths.
+pub(crate) struct CapabilitiesSelf {
+    paths: Vec<String>,
+}
+
+/// Capabilities by path.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Capabilities(HashMap<String, serde_json::Value>);
+
+impl Capabilities {
+    pub(crate) fn on(&self, path: &str) -> Vec<&str> {
+        self.0
+            .get(path)
+            .and_then(|listed| listed.as_array())
+            .map(|listed| listed.iter().filter_map(|name| name.as_str()).collect())
+            .unwrap_or_default()
+    }
+
+    pub(crate) fn allow(&self, path: &str, capability: &str) -> bool {
+        self.on(path)
+            .iter()
+            .any(|name| *name == capability || *name == "root")
+    }
+}
+
+impl Endpoint for CapabilitiesSelf {
+    type Response = Capabilities;
+    const REQUEST_BODY_TYPE: RequestType = RequestType::JSON;
+    const RESPONSE_BODY_TYPE: ResponseType = ResponseType::JSON;
+
+    fn path(&self) -> String {
+        "sys/capabilities-self".to_owned()
+    }
+
+    fn method(&self) -> RequestMethod {
+        RequestMethod::POST
+    }
+
+    fn body(&self) -> Result<Option<Vec<u8>>, ClientError> {
+        let body = serde_json::json!({ "paths": self.paths });
+        Ok(Some(body.to_string().into_bytes()))
+    }
+}
+
+impl Secrets for EncryptDataRequest {
+    fn secret(&self) -> &str {
+        &self.plaintext
+    }
+
+    fn wipe(&mut self) {
+        self.plaintext.zeroize();
+    }
+}
+
+impl Secrets for DecryptDataRequest {
+    fn secret(&self) -> &str {
+        &self.ciphertext
+    }
+
+    fn wipe(&mut self) {
+        self.ciphertext.zeroize();
+    }
+}
+
+impl Secrets for LoginWithApproleRequest {
+    fn secret(&self) -> &str {
+        &self.secret_id
+    }
+
+    fn wipe(&mut self) {
+        self.secret_id.zeroize();
+    }
+}
+
+impl Secrets for LoginWithKubernetesRequest {
+    fn secret(&self) -> &str {
+        &self.jwt
+    }
+
+    fn wipe(&mut self) {
+        self.jwt.zeroize();
+    }
+}
+
+impl Secrets for LookupTokenSelfRequest {}
+impl Secrets for RenewTokenSelfRequest {}
+impl Secrets for CapabilitiesSelf {}
+
+fn associated_data(aad: &[u8]) -> Option<String> {
+    (!aad.is_empty()).then(|| BASE64.encode(aad))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_encryption_carries_the_guard_against_creating_a_key() {
+        let key = KeyPath::new("transit", "app").unwrap();
+        let body = encrypt(&key, b"plain", b"aad")
+            .endpoint()
+            .body()
+            .unwrap()
+            .unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(
+            body,
+            serde_json::json!({
+                "plaintext": "cGxhaW4=",
+                "associated_data": "YWFk",
+                "convergent_encryption": "true",
+            })
+        );
+    }
+
+    #[test]
+    fn root_is_all_capabilities() {
+        let listed = |json| serde_json::from_value::<Capabilities>(json).unwrap();
+        let root = listed(serde_json::json!({ "p": ["root"], "capabilities": ["root"] }));
+        assert!(root.allow("p", "update"));
+        let other = listed(serde_json::json!({ "p": ["deny"] }));
+        assert!(!other.allow("p", "update") && !other.allow("q", "update"));
+    }
+}

@@ -1,0 +1,270 @@
+//! Calls with a token: which one, what to do when it is refused.
+
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use kms_core::{CallLimits, Error, ErrorKind, Result};
+use rustify::endpoint::Endpoint;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use vaultrs::api::AuthInfo;
+
+use crate::auth::{Auth, Method};
+use crate::credential::Hidden;
+use crate::failure::ServiceMessage;
+use crate::request::{self, Capabilities, Request, Secrets};
+use crate::session::token::{Lease, Token};
+use crate::transport::{Answer, Transport, damaged};
+
+mod renewal;
+pub(crate) mod token;
+
+/// A wrapper's standing with the service.
+///
+/// One token is in use at a time. Getting and renewing it is done by one caller, while the others wait for the
+/// outcome: a fleet of tasks that finds its token revoked logs in once.
+#[derive(Debug)]
+pub(crate) struct Session {
+    transport: Transport,
+    auth: Auth,
+    limits: CallLimits,
+    renews: bool,
+    current: RwLock<Option<Arc<Token>>>,
+    /// Held while a token is fetched or renewed; inside, how that failed last.
+    fetching: tokio::sync::Mutex<Option<Failure>>,
+    keeper: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Debug)]
+struct Failure {
+    at: Instant,
+    error: Error,
+}
+
+/// What is known about a token that was refused.
+enum Standing {
+    /// It lives, and this is what it may do.
+    Alive(Capabilities),
+    /// The service does not know it (any more).
+    Dead,
+    /// The service doesn't tell.
+    Unclear,
+}
+
+impl Session {
+    pub(crate) fn new(transport: Transport, auth: Auth, limits: CallLimits, renews: bool) -> Self {
+        Self {
+            transport,
+            auth,
+            limits,
+            renews,
+            current: RwLock::new(None),
+            fetching: tokio::sync::Mutex::new(None),
+            keeper: Mutex::new(None),
+        }
+    }
+
+    pub(crate) fn auth(&self) -> &Auth {
+        &self.auth
+    }
+
+    pub(crate) fn limits(&self) -> &CallLimits {
+        &self.limits
+    }
+
+    /// One attempt of a call that needs the capability `update` on `path`.
+    ///
+    /// A token that the service no longer takes is replaced, and the call repeated, once.
+    pub(crate) async fn call<E: Endpoint + Secrets>(
+        self: &Arc<Self>,
+        request: &Request<E>,
+        path: &str,
+    ) -> Result<E::Response> {
+        let mut token = self.token().await?;
+        let mut replaced = false;
+        loop {
+            let refusal = match self.transport.send(request, Some(token.text())).await? {
+                Ok(answer) => {
+                    token.worked();
+                    return answer.data.ok_or_else(|| damaged("it has no data"));
+                }
+                Err(message) if matches!(message.status(), 401 | 403) => message,
+                Err(message) => return Err(message.into_error()),
+            };
+            match self.standing(&token, &refusal, path).await? {
+                Standing::Alive(capabilities) => return Err(explain(refusal, path, &capabilities)),
+                Standing::Unclear if !token.may_have_died() => return Err(refusal.into_error()),
+                Standing::Dead | Standing::Unclear if replaced => return Err(refusal.into_error()),
+                Standing::Dead | Standing::Unclear => {
+                    token = self.replace(&token, refusal).await?;
+                    replaced = true;
+                }
+            }
+        }
+    }
+
+    /// What the current token may do on these paths; `None` if it may not even ask.
+    pub(crate) async fn capabilities(
+        self: &Arc<Self>,
+        paths: &[String],
+    ) -> Result<Option<Capabilities>> {
+        let token = self.token().await?;
+        let asked = request::capabilities(paths);
+        let answer = self.transport.send(&asked, Some(token.text())).await?;
+        Ok(answer.ok().and_then(|answer| answer.data))
+    }
+
+    /// Nothing in the background any more.
+    pub(crate) fn close(&self) {
+        let mut keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(keeper) = keeper.take() {
+            keeper.abort();
+        }
+    }
+
+    /// A token to use, renewed or fetched where that is due.
+    async fn token(self: &Arc<Self>) -> Result<Arc<Token>> {
+        let token = match self.current() {
+            // What is known about the end of a token that can't be had anew is no reason not to try it.
+            Some(token) if token.is_over() && self.auth.logs_in() => {
+                self.fetch(Some(&token)).await?
+            }
+            Some(token) => self.refreshed(token).await,
+            None => self.fetch(None).await?,
+        };
+        self.see_to_keeper();
+        Ok(token)
+    }
+
+    /// A token in place of one that the service refused.
+    async fn replace(&self, dead: &Arc<Token>, refusal: ServiceMessage) -> Result<Arc<Token>> {
+        let fresh = match self.auth.method() {
+            Method::Token(_) if !self.auth.is_kept_by_others() => None,
+            _ => Some(self.fetch(Some(dead)).await?),
+        };
+        match fresh {
+            Some(fresh) if fresh.text() != dead.text() => Ok(fresh),
+            _ => Err(Error::new(ErrorKind::Denied)
+                .with_detail("the token has expired, was revoked, or is not one of this service; a new one is needed")
+                .with_source(refusal)),
+        }
+    }
+
+    /// Another token than `old`: one that somebody else has just fetched, or one fetched now.
+    async fn fetch(&self, old: Option<&Arc<Token>>) -> Result<Arc<Token>> {
+        let asked = Instant::now();
+        let mut failure = self.fetching.lock().await;
+        if let Some(current) = self.current()
+            && old.is_none_or(|old| old.text() != current.text())
+        {
+            return Ok(current);
+        }
+        if let Some(failure) = &*failure
+            && failure.at >= asked
+        {
+            return Err(failure.error.clone());
+        }
+        match self.fetch_now().await {
+            Ok(token) => {
+                *failure = None;
+                Ok(self.use_from_now(token))
+            }
+            Err(error) => {
+                *failure = Some(Failure {
+                    at: Instant::now(),
+                    error: error.clone(),
+                });
+                Err(error)
+            }
+        }
+    }
+
+    async fn fetch_now(&self) -> Result<Token> {
+        let mount = self.auth.login_mount();
+        let answer = match self.auth.method() {
+            Method::Token(token) => {
+                let lease = if self.auth.is_kept_by_others() {
+                    Lease::Endless
+                } else {
+                    Lease::Unknown
+                };
+                return Ok(Token::new(token.read("token").await?, lease));
+            }
+            Method::AppRole { role_id, secret_id } => {
+                let secret_id = secret_id.read("secret_id").await?;
+                let login = request::app_role_login(mount, role_id, &secret_id);
+                self.transport.send(&login, None).await
+            }
+            Method::Kubernetes { role, jwt } => {
+                let jwt = jwt.read("jwt").await?;
+                let login = request::kubernetes_login(mount, role, &jwt);
+                self.transport.send(&login, None).await
+            }
+        };
+        let token = answer.and_then(|answer| match answer {
+            Ok(answer) => logged_in(answer.auth),
+            Err(message) => Err(message.into_login_error()),
+        });
+        token.map_err(|error| error.with_context("login", format!("auth/{mount}/login")))
+    }
+
+    async fn standing(
+        &self,
+        token: &Token,
+        refusal: &ServiceMessage,
+        path: &str,
+    ) -> Result<Standing> {
+        if refusal.is_about_the_token() {
+            return Ok(Standing::Dead);
+        }
+        let asked = request::capabilities(&[path.to_owned()]);
+        let answer: Answer<Capabilities> = self.transport.send(&asked, Some(token.text())).await?;
+        Ok(match answer {
+            Ok(answer) => answer.data.map_or(Standing::Unclear, Standing::Alive),
+            Err(message) if message.is_about_the_token() => Standing::Dead,
+            Err(_) => Standing::Unclear,
+        })
+    }
+
+    fn current(&self) -> Option<Arc<Token>> {
+        self.current
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn use_from_now(&self, token: Token) -> Arc<Token> {
+        let token = Arc::new(token);
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&token));
+        token
+    }
+}
+
+fn logged_in(auth: Option<AuthInfo>) -> Result<Token> {
+    let auth = auth.ok_or_else(|| damaged("a login without a token"))?;
+    let text = Hidden::new(auth.client_token);
+    if !text.is_sound() {
+        return Err(damaged("a login without a token"));
+    }
+    let lease = Lease::granted(auth.lease_duration, auth.renewable);
+    Ok(Token::new(text, lease))
+}
+
+/// Why a living token was refused.
+fn explain(refusal: ServiceMessage, path: &str, capabilities: &Capabilities) -> Error {
+    let may = |capability| capabilities.allow(path, capability);
+    if may("update") && !may("create") {
+        // Transit takes the encryption under a missing key for its creation, and asks for that right.
+        return Error::new(ErrorKind::UnknownRootKey)
+            .with_detail("and the token may not create it, which is as it should be")
+            .with_source(refusal);
+    }
+    refusal
+        .into_error()
+        .with_context("permission", format!("update on {path}"))
+}
+
+/// How long to wait before a renewal that failed is tried again.
+fn pause_after_failure(left: Duration) -> Duration {
+    (left / 4).clamp(Duration::from_secs(1), Duration::from_secs(30))
+}

@@ -1,0 +1,160 @@
+//! HTTP to the service: one request, one answer.
+
+use bytes::Bytes;
+use kms_core::{Error, ErrorKind, Result};
+use reqwest::header::{HOST, HeaderMap, HeaderName, HeaderValue};
+use rustify::endpoint::Endpoint;
+use vaultrs::api::EndpointResult;
+use zeroize::Zeroizing;
+
+use crate::credential::Hidden;
+use crate::failure::ServiceMessage;
+use crate::request::{Request, Secrets};
+use crate::transport::clients::Clients;
+
+pub(crate) mod clients;
+pub(crate) mod tls;
+
+const TOKEN: HeaderName = HeaderName::from_static("x-vault-token");
+const NAMESPACE: HeaderName = HeaderName::from_static("x-vault-namespace");
+/// Vault's own agents refuse requests without it, against forged requests of browsers.
+const REQUEST: HeaderName = HeaderName::from_static("x-vault-request");
+
+/// What an answer may be longer than its request: room for an error page.
+const LONGER: usize = 64 * 1024;
+
+/// Sends the requests of `vaultrs` with a client of our own.
+///
+/// `vaultrs` says what requests and answers look like. Its client is not used: it logs through its own
+/// functions, keeps token and plaintext in headers and buffers that nothing wipes, follows redirects with the
+/// token, needs `&mut` to change the token, and takes settings that are not given from the environment.
+#[derive(Debug)]
+pub(crate) struct Transport {
+    /// Scheme, host, port and a path prefix if there is one, without a slash at the end.
+    base: String,
+    headers: HeaderMap,
+    clients: Clients,
+}
+
+/// What the service answered: what was asked for, or why not.
+pub(crate) type Answer<T> = std::result::Result<EndpointResult<T>, ServiceMessage>;
+
+impl Transport {
+    /// `host` is the name in the `Host` header where it is not that of the URL.
+    pub(crate) fn new(
+        base: &str,
+        host: Option<HeaderValue>,
+        namespace: Option<HeaderValue>,
+        clients: Clients,
+    ) -> Self {
+        let mut headers = HeaderMap::new();
+        headers.insert(REQUEST, HeaderValue::from_static("true"));
+        if let Some(namespace) = namespace {
+            headers.insert(NAMESPACE, namespace);
+        }
+        if let Some(host) = host {
+            headers.insert(HOST, host);
+        }
+        Self {
+            base: base.trim_end_matches('/').to_owned(),
+            headers,
+            clients,
+        }
+    }
+
+    /// Sends a request. The time it takes is for the caller to limit.
+    ///
+    /// # Errors
+    ///
+    /// `Unreachable`, `TimedOut`, and `DamagedResponse` for an answer that is not Vault's.
+    pub(crate) async fn send<E: Endpoint + Secrets>(
+        &self,
+        request: &Request<E>,
+        token: Option<&Hidden>,
+    ) -> Result<Answer<E::Response>> {
+        let endpoint = request.endpoint();
+        // `vaultrs` has a tab at the start of a path.
+        let path = endpoint.path();
+        let url = format!("{}/v1/{}", self.base, path.trim().trim_matches('/'));
+        let body = Zeroizing::new(endpoint.body().map_err(unsendable)?.unwrap_or_default());
+        let limit = LONGER + 2 * body.len();
+
+        let mut sending = self
+            .clients
+            .client()?
+            .request(endpoint.method().into(), url)
+            .headers(self.headers.clone())
+            .body(Bytes::from_owner(body));
+        if let Some(token) = token {
+            let mut value = HeaderValue::from_str(token.expose()).map_err(unsendable)?;
+            value.set_sensitive(true);
+            sending = sending.header(TOKEN, value);
+        }
+        let response = sending.send().await.map_err(unreachable)?;
+        let status = response.status();
+        let body = read(response, limit).await?;
+        if status.is_success() {
+            return parse(&body).map(Ok);
+        }
+        let secrets = [request.secret(), token.map_or("", Hidden::expose)];
+        Ok(Err(ServiceMessage::read(status.as_u16(), &body, &secrets)))
+    }
+}
+
+/// The body, in one buffer that is wiped and that never grows, since a grown one leaves its older parts behind.
+async fn read(mut response: reqwest::Response, limit: usize) -> Result<Zeroizing<Vec<u8>>> {
+    let mut body = Zeroizing::new(Vec::with_capacity(limit));
+    while let Some(part) = response.chunk().await.map_err(unreachable)? {
+        if body.len() + part.len() > limit {
+            return Err(damaged(
+                "it is longer than an answer to this request can be",
+            ));
+        }
+        body.extend_from_slice(&part);
+    }
+    Ok(body)
+}
+
+/// The parser's error is left out: it quotes what it could not read.
+fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<EndpointResult<T>> {
+    serde_json::from_slice(body).map_err(|error| {
+        damaged(format!(
+            "it is not the JSON that Vault answers with (line {}, column {})",
+            error.line(),
+            error.column()
+        ))
+    })
+}
+
+pub(crate) fn damaged(detail: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+    Error::new(ErrorKind::DamagedResponse).with_detail(detail)
+}
+
+fn unsendable(_: impl std::error::Error) -> Error {
+    Error::new(ErrorKind::Internal).with_detail("the request can't be put into HTTP")
+}
+
+fn unreachable(error: reqwest::Error) -> Error {
+    let error = error.without_url();
+    if error.is_timeout() {
+        return Error::new(ErrorKind::TimedOut).with_source(error);
+    }
+    let failure = Error::new(ErrorKind::Unreachable);
+    let failure = if is_about_certificates(&error) {
+        failure.with_detail("the TLS handshake failed over a certificate; the cause says which")
+    } else {
+        failure
+    };
+    failure.with_source(error)
+}
+
+fn is_about_certificates(error: &reqwest::Error) -> bool {
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = cause {
+        if error.to_string().contains("certificate") {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
