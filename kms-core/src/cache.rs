@@ -213,6 +213,11 @@ impl Cache {
         flight.begin(sent, start(sent, guard))
     }
 
+    /// The load of the scope that is under way and began too early for this bound, to be waited for.
+    pub(crate) fn too_early(&self, scope: &ScopeId, bound: Bound) -> Option<Joined> {
+        self.flights().get(scope)?.too_early(bound)
+    }
+
     /// The generation of a collection version that came with a query sent then.
     pub(crate) fn observe(&self, collection: CollectionVersion, sent: Sent) -> u64 {
         self.view.observe(collection, sent)

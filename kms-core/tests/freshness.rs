@@ -385,6 +385,38 @@ async fn what_the_cache_lacks_is_looked_up_before_it_is_an_error() {
 }
 
 #[tokio::test]
+async fn any_number_of_callers_that_name_a_new_version_cost_two_loads_and_one_root_call() {
+    let world = World::with_scope("o_1").await;
+    let process = Arc::new(Process::new(&world).await);
+    let id = scope("o_1");
+    newest(&process, &id).await;
+    world.kms.rotate_keys(&id, Rewrap::No).await.unwrap();
+    let version = world.wrapper(&id).await.key_version_id().clone();
+    let _ = (process.queries(), process.root_calls());
+    let gate = Gate::new();
+    process.repository.inject(
+        RepositoryMethod::Load,
+        When::Always,
+        Fault::PauseBefore(gate.clone()),
+    );
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..64 {
+        let (process, id, version) = (Arc::clone(&process), id.clone(), version.clone());
+        tasks.spawn(async move { process.kms.wrapper_for(&id, &OIDC, &version).await });
+    }
+    gate.reached().await;
+    // On one thread each task has run as far as it gets.
+    tokio::task::yield_now().await;
+    assert_eq!(gate.arrivals(), 1);
+    gate.open();
+    for result in tasks.join_all().await {
+        result.unwrap();
+    }
+    assert!(process.queries().load <= 2);
+    assert_eq!(process.root_calls(), (0, 1));
+}
+
+#[tokio::test]
 async fn decrypting_looks_an_unknown_version_up_once_for_all_and_not_for_every_forged_id() {
     let world = World::with_scope("o_1").await;
     let process = Arc::new(Process::new(&world).await);
@@ -599,14 +631,15 @@ async fn what_the_cache_lacks_is_looked_up_also_when_nothing_that_it_has_opens()
             .tamper(|scopes| scopes[0].data_keys[1].versions[0].key[20] ^= 1);
     };
     damage(&world);
-    let process = Process::new(&world).await;
+    let (process, another) = (Process::new(&world).await, Process::new(&world).await);
     let id = scope("o_1");
-    let error = process.kms.wrapper(&id, &OIDC).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::TamperedKey);
+    for process in [&process, &another] {
+        let error = process.kms.wrapper(&id, &OIDC).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TamperedKey);
+    }
     world.kms.rotate_keys(&id, Rewrap::No).await.unwrap();
     let version = world.wrapper(&id).await.key_version_id().clone();
     let blob = world.encrypt(&id, b"new").await;
-    let another = Process::new(&world).await;
     process.kms.wrapper_for(&id, &OIDC, &version).await.unwrap();
     let plain = another.kms.decrypt(&id, &OIDC, &blob, b"").await.unwrap();
     assert_eq!(plain.expose(), b"new");

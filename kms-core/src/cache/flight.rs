@@ -36,6 +36,16 @@ impl Flight {
         }
     }
 
+    /// The newest load, if it is still under way, not void, and began too early for this bound.
+    pub(super) fn too_early(&self, bound: Bound) -> Option<Joined> {
+        let (sent, load) = self.newest.as_ref()?;
+        if sent.order > self.floor && !bound.admits(*sent) {
+            load.upgrade().filter(|load| load.peek().is_none())
+        } else {
+            None
+        }
+    }
+
     pub(super) fn begin(&mut self, sent: Sent, load: LoadFuture) -> Joined {
         let load = load.shared();
         self.newest = load.downgrade().map(|load| (sent, load));

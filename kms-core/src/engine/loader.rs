@@ -95,15 +95,18 @@ impl Loader {
             if !wait.is_zero() {
                 tokio::time::sleep(wait).await;
             }
-            // Somebody else's question may have been answered meanwhile.
-            if let Some(entry) = self.cache.entry(scope)
-                && !self.cache.is_overtaken(&entry)
-                && bound.admits(entry.sent)
-            {
-                return Ok(entry.ring);
+            if let Some(ring) = self.found_meanwhile(scope, bound) {
+                return Ok(ring);
             }
         }
         self.load(scope, bound).await
+    }
+
+    /// What somebody else's load, recent enough, found while this caller waited.
+    fn found_meanwhile(&self, scope: &ScopeId, bound: Bound) -> Option<KeyRing> {
+        let entry = self.cache.entry(scope)?;
+        let usable = bound.admits(entry.sent) && !self.cache.is_overtaken(&entry);
+        usable.then_some(entry.ring)
     }
 
     async fn confirm_or_load(self: &Arc<Self>, scope: &ScopeId, bound: Bound) -> Result<KeyRing> {
@@ -186,6 +189,14 @@ impl Loader {
     }
 
     async fn load(self: &Arc<Self>, scope: &ScopeId, bound: Bound) -> Result<KeyRing> {
+        // One at a time: whoever comes during a load that began too early waits for it, and then one more
+        // serves all of them. Each of their own would ask the root wrapper for the same new keys.
+        while let Some(earlier) = self.cache.too_early(scope, bound) {
+            let _ = earlier.await;
+            if let Some(ring) = self.found_meanwhile(scope, bound) {
+                return Ok(ring);
+            }
+        }
         let load = self.cache.join(scope, bound, |sent, guard| {
             let this = Arc::clone(self);
             let scope = scope.clone();
