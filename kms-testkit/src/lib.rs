@@ -22,6 +22,8 @@
 //! With the feature `fake-cloud-kms` there is a server that answers as Google Cloud KMS does, as a library
 //! (`kms_testkit::fake_cloud_kms`) and as a program of that name.
 //!
+//! [`service`] starts a real service for one test, to stop it and start it again.
+//!
 //! Everything here is for tests: it panics where a test should fail.
 #![allow(
     clippy::missing_panics_doc,
@@ -34,6 +36,7 @@ pub mod change_sets;
 #[cfg(feature = "fake-cloud-kms")]
 pub mod fake_cloud_kms;
 pub mod repository;
+pub mod service;
 pub mod wrapper;
 
 mod clock;
@@ -41,6 +44,7 @@ mod counting;
 mod fault;
 mod faulty;
 mod gate;
+mod port;
 mod proxy;
 
 pub use clock::ManualClock;

@@ -55,10 +55,13 @@ pub enum NetworkFault {
         body: Vec<u8>,
     },
     /// The service does what is asked, and the body of its answer is changed.
-    Alter(Arc<dyn Fn(&mut Vec<u8>) + Send + Sync>),
+    Alter(Change),
     /// It waits at the gate, and is forwarded when that opens.
     Pause(Gate),
 }
+
+/// What changes the body of an answer.
+type Change = Arc<dyn Fn(&mut Vec<u8>) + Send + Sync>;
 
 impl NetworkFault {
     /// Answers with this status and no body.

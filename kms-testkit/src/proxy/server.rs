@@ -1,15 +1,16 @@
 //! The proxy's thread: it accepts, forwards, and does what the script says.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, mpsc as std_mpsc};
 use std::thread::JoinHandle;
 
 use tokio::io::{AsyncWriteExt as _, BufReader};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use crate::port::ReservedPort;
 use crate::proxy::message::Request;
 use crate::proxy::script::Script;
 use crate::proxy::{NetworkFault, Response};
@@ -41,10 +42,10 @@ impl Server {
                     .build()
                     .expect("the system lets a test start a runtime");
                 runtime.block_on(async {
-                    let port = Port::reserve().expect("the system has a free port");
+                    let port = ReservedPort::new().expect("the system has a free port");
                     let listener = port.listen().expect("the reserved port can be used");
                     started
-                        .send(port.address)
+                        .send(port.address())
                         .expect("the starter of the thread waits for its address");
                     serve(&port, listener, orders, &upstream, &script).await;
                 });
@@ -79,36 +80,8 @@ impl Drop for Server {
     }
 }
 
-/// A port that stays ours while nothing listens on it: a socket that is bound and does not listen keeps it from
-/// others, and connections are refused.
-struct Port {
-    address: SocketAddr,
-    _holder: TcpSocket,
-}
-
-impl Port {
-    fn reserve() -> io::Result<Self> {
-        let holder = bound(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
-        Ok(Self {
-            address: holder.local_addr()?,
-            _holder: holder,
-        })
-    }
-
-    fn listen(&self) -> io::Result<TcpListener> {
-        bound(self.address)?.listen(1024)
-    }
-}
-
-fn bound(address: SocketAddr) -> io::Result<TcpSocket> {
-    let socket = TcpSocket::new_v4()?;
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    Ok(socket)
-}
-
 async fn serve(
-    port: &Port,
+    port: &ReservedPort,
     listener: TcpListener,
     mut orders: mpsc::UnboundedReceiver<Ordered>,
     upstream: &str,
