@@ -15,6 +15,18 @@ struct Rule {
     feature: &'static str,
     with: &'static [&'static str],
     without: &'static [&'static [&'static str]],
+    tls: Tls,
+}
+
+/// Which TLS may come along.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tls {
+    No,
+    /// One rustls, on AWS-LC alone: with two providers compiled in, it panics at run time unless one
+    /// is chosen. And one hyper: that of the last generation has a TLS of its own.
+    AwsLc,
+    /// That of libpq.
+    OpenSsl,
 }
 
 /// The rules, one per feature of the facade. A feature without a rule is an error.
@@ -22,43 +34,76 @@ const RULES: &[Rule] = &[
     Rule {
         feature: "",
         with: &["kms-core"],
-        without: &[DIESEL, SQLITE, LIBPQ, TLS, RING, AWS_LC, HTTP],
+        without: &[DIESEL, SQLITE, LIBPQ, RING, AWS_LC, HTTP, AWS, GCP, VAULT],
+        tls: Tls::No,
     },
     Rule {
         feature: "default",
         with: &["libsqlite3-sys", "ring"],
-        without: &[LIBPQ, TLS, AWS_LC, HTTP],
+        without: &[LIBPQ, AWS_LC, HTTP, AWS, GCP, VAULT],
+        tls: Tls::No,
     },
     Rule {
         feature: "sqlite",
         with: &["diesel", "libsqlite3-sys"],
-        without: &[LIBPQ, TLS, RING, AWS_LC, HTTP],
+        without: &[LIBPQ, RING, AWS_LC, HTTP, AWS, GCP, VAULT],
+        tls: Tls::No,
     },
     Rule {
         feature: "postgres",
         with: &["diesel", "pq-sys"],
-        without: &[BUNDLED_LIBPQ, SQLITE, TLS, RING, AWS_LC, HTTP],
+        without: &[BUNDLED_LIBPQ, SQLITE, RING, AWS_LC, HTTP, AWS, GCP, VAULT],
+        tls: Tls::No,
     },
     Rule {
         feature: "postgres-bundled",
         with: &["diesel", "pq-sys", "pq-src"],
-        // libpq itself is linked with OpenSSL: no rule about TLS.
-        without: &[SQLITE, RING, AWS_LC, HTTP],
+        without: &[SQLITE, RING, AWS_LC, HTTP, AWS, GCP, VAULT],
+        tls: Tls::OpenSsl,
     },
     Rule {
         feature: "ring",
         with: &["ring"],
-        without: &[DIESEL, SQLITE, LIBPQ, TLS, AWS_LC, HTTP],
+        without: &[DIESEL, SQLITE, LIBPQ, AWS_LC, HTTP, AWS, GCP, VAULT],
+        tls: Tls::No,
     },
     Rule {
         feature: "aws-lc-rs",
         with: &["aws-lc-rs"],
-        without: &[DIESEL, SQLITE, LIBPQ, TLS, RING, HTTP],
+        without: &[DIESEL, SQLITE, LIBPQ, RING, HTTP, AWS, GCP, VAULT],
+        tls: Tls::No,
+    },
+    Rule {
+        feature: "aws",
+        with: &["aws-sdk-kms", "aws-config"],
+        without: &[DIESEL, SQLITE, LIBPQ, RING, GCP, VAULT],
+        tls: Tls::AwsLc,
+    },
+    Rule {
+        feature: "gcp",
+        with: &["google-cloudkms1"],
+        without: &[DIESEL, SQLITE, LIBPQ, RING, AWS, VAULT],
+        tls: Tls::AwsLc,
+    },
+    Rule {
+        feature: "vault",
+        with: &["vaultrs"],
+        without: &[DIESEL, SQLITE, LIBPQ, RING, AWS, GCP],
+        tls: Tls::AwsLc,
     },
     Rule {
         feature: "full",
-        with: &["libsqlite3-sys", "pq-sys", "ring", "aws-lc-rs"],
-        without: &[],
+        with: &[
+            "libsqlite3-sys",
+            "pq-sys",
+            "ring",
+            "aws-lc-rs",
+            "aws-sdk-kms",
+            "google-cloudkms1",
+            "vaultrs",
+        ],
+        without: &[BUNDLED_LIBPQ],
+        tls: Tls::AwsLc,
     },
 ];
 
@@ -66,10 +111,15 @@ const DIESEL: &[&str] = &["diesel", "diesel_migrations"];
 const SQLITE: &[&str] = &["libsqlite3-sys"];
 const LIBPQ: &[&str] = &["pq-sys", "pq-src"];
 const BUNDLED_LIBPQ: &[&str] = &["pq-src"];
-const TLS: &[&str] = &["rustls", "native-tls", "openssl", "openssl-sys"];
 const RING: &[&str] = &["ring"];
 const AWS_LC: &[&str] = &["aws-lc-rs", "aws-lc-sys"];
-const HTTP: &[&str] = &["hyper", "reqwest", "ureq"];
+const HTTP: &[&str] = &["hyper", "ureq", "reqwest"];
+const AWS: &[&str] = &["aws-sdk-kms", "aws-config", "aws-smithy-runtime"];
+const GCP: &[&str] = &["google-cloudkms1", "google-apis-common", "yup-oauth2"];
+const VAULT: &[&str] = &["vaultrs", "reqwest"];
+
+const RUSTLS: &[&str] = &["rustls", "rustls-webpki", "tokio-rustls"];
+const OTHER_TLS: &[&str] = &["native-tls", "openssl", "openssl-sys"];
 
 /// Features that are sums of others: checked alone, not in pairs.
 const SUMS: &[&str] = &["default", "full"];
@@ -97,7 +147,9 @@ fn dependencies(workspace: &Workspace) -> Result<Vec<String>> {
                 .cargo()
                 .args(["tree", "--package", FACADE, "--no-default-features"])
                 .args(["--features", rule.feature])
-                .args(["--edges", "no-dev", "--prefix", "none", "--format", "{p}"]),
+                .args([
+                    "--edges", "no-dev", "--prefix", "none", "--format", "{p}|{f}",
+                ]),
         )?;
         let found = violations(rule, &tree);
         let verdict = if found.is_empty() { "ok" } else { "FAILED" };
@@ -129,21 +181,96 @@ fn strangers(facade: &Package) -> Vec<String> {
 
 /// Where the output of `cargo tree` breaks a rule.
 fn violations(rule: &Rule, tree: &str) -> Vec<String> {
-    let packages: BTreeSet<&str> = tree
-        .lines()
-        .filter_map(|line| line.split_whitespace().next())
-        .collect();
+    let tree = Tree::parse(tree);
     let alone = shown(&[rule.feature]);
-    let missing = rule.with.iter().filter(|name| !packages.contains(*name));
-    let extra = rule
-        .without
-        .iter()
-        .copied()
-        .flatten()
-        .filter(|name| packages.contains(*name));
+    let missing = rule.with.iter().filter(|name| !tree.has(name));
+    let without = rule.without.iter().copied().flatten();
+    let without = without.chain(rule.tls.without());
+    let extra: BTreeSet<&&str> = without.filter(|name| tree.has(name)).collect();
     let missing = missing.map(|name| format!("{FACADE} {alone} does not depend on {name}"));
+    let extra = extra.into_iter();
     let extra = extra.map(|name| format!("{FACADE} {alone} depends on {name}"));
-    missing.chain(extra).collect()
+    let mut found: Vec<String> = missing.chain(extra).collect();
+    if rule.tls == Tls::AwsLc {
+        let wrong = tree.not_one_tls_on_aws_lc();
+        found.extend(
+            wrong
+                .into_iter()
+                .map(|what| format!("{FACADE} {alone}: {what}")),
+        );
+    }
+    found
+}
+
+impl Tls {
+    /// What must not come along.
+    fn without(self) -> impl Iterator<Item = &'static &'static str> {
+        let (rustls, others): (&[_], &[_]) = match self {
+            Self::No => (RUSTLS, OTHER_TLS),
+            Self::AwsLc => (&[], OTHER_TLS),
+            Self::OpenSsl => (RUSTLS, &[]),
+        };
+        rustls.iter().chain(others)
+    }
+}
+
+/// The output of `cargo tree`: name, version and features of each package.
+struct Tree<'a>(BTreeSet<(&'a str, &'a str, &'a str)>);
+
+impl<'a> Tree<'a> {
+    fn parse(tree: &'a str) -> Self {
+        let package = |line: &'a str| {
+            let (package, features) = line.split_once('|').unwrap_or((line, ""));
+            let mut words = package.split_whitespace();
+            let (name, version) = (words.next()?, words.next().unwrap_or_default());
+            // The mark of a package whose own dependencies were shown before.
+            Some((name, version, features.trim_end_matches("(*)").trim_end()))
+        };
+        Self(tree.lines().filter_map(package).collect())
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(package, ..)| *package == name)
+    }
+
+    fn versions(&self, name: &str) -> BTreeSet<&str> {
+        let found = self.0.iter().filter(|(package, ..)| *package == name);
+        found.map(|(_, version, _)| *version).collect()
+    }
+
+    fn enables(&self, name: &str, wanted: &str) -> bool {
+        let mut found = self.0.iter().filter(|(package, ..)| *package == name);
+        found.any(|(.., features)| features.split(',').any(|feature| feature == wanted))
+    }
+
+    /// What keeps it from being one rustls on AWS-LC under one hyper.
+    fn not_one_tls_on_aws_lc(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        for name in ["rustls", "hyper"] {
+            let versions = self.versions(name);
+            if versions.len() != 1 {
+                let versions: Vec<_> = versions.into_iter().collect();
+                let listed = versions.join(", ");
+                wrong.push(format!("one version of {name} is wanted, not [{listed}]"));
+            }
+        }
+        if self
+            .versions("hyper")
+            .iter()
+            .any(|version| version.starts_with("v0."))
+        {
+            wrong.push("hyper is of the last generation".to_owned());
+        }
+        if !self.enables("rustls", "aws_lc_rs") {
+            wrong.push("rustls is not on AWS-LC".to_owned());
+        }
+        for name in RUSTLS {
+            if self.enables(name, "ring") {
+                wrong.push(format!("{name} has ring enabled too"));
+            }
+        }
+        wrong
+    }
 }
 
 /// Checks that the code compiles: every package with no feature and with each alone, the facade
@@ -238,14 +365,41 @@ mod tests {
     #[test]
     fn a_dependency_that_a_feature_must_not_have_is_found() {
         let sqlite = RULES.iter().find(|rule| rule.feature == "sqlite").unwrap();
-        let right = "kms-kit v0.1.0 (/w/kms-kit)\ndiesel v2.3.14\nlibsqlite3-sys v0.38.0 (*)\n";
+        let right = "kms-kit v0.1.0 (/w/kms-kit)|\ndiesel v2.3.14|r2d2\nlibsqlite3-sys v0.38.0|bundled (*)\n";
         assert!(violations(sqlite, right).is_empty());
-        let wrong = format!("{right}pq-sys v0.7.8\n");
+        let wrong = format!("{right}pq-sys v0.7.8|\n");
         assert_eq!(
             violations(sqlite, &wrong),
             ["kms-kit with sqlite depends on pq-sys"]
         );
-        assert_eq!(violations(sqlite, "diesel v2.3.14").len(), 1);
+        assert_eq!(violations(sqlite, "diesel v2.3.14|").len(), 1);
+        let tls = format!("{right}openssl-sys v0.9.1|\n");
+        assert_eq!(violations(sqlite, &tls).len(), 1);
+    }
+
+    #[test]
+    fn a_cloud_wrapper_has_one_tls_stack_on_aws_lc() {
+        const RIGHT: &str = "\
+vaultrs v0.8.0|rustls
+reqwest v0.13.5|rustls (*)
+hyper v1.12.0|client,http1
+hyper v1.12.0|client,http1 (*)
+rustls v0.23.46|aws-lc-rs,aws_lc_rs,std (*)
+rustls-webpki v0.103.17|alloc,aws-lc-rs,std
+";
+        let vault = RULES.iter().find(|rule| rule.feature == "vault").unwrap();
+        let found = |tree: &str| violations(vault, tree).join("\n");
+        assert_eq!(found(RIGHT), "");
+        let with = |line: &str| found(&format!("{RIGHT}{line}\n"));
+        assert!(with("rustls v0.21.12|").contains("rustls is wanted, not [v0.21.12, v0.23.46]"));
+        assert!(with("hyper v0.14.32|client").contains("of the last generation"));
+        assert!(with("native-tls v0.2.14|").contains("depends on native-tls"));
+        assert!(with("aws-config v1.13.0|").contains("depends on aws-config"));
+        assert!(with("tokio-rustls v0.26.6|ring,tls12").contains("tokio-rustls has ring"));
+        let ring = RIGHT.replace("aws-lc-rs,aws_lc_rs,std", "ring,std");
+        assert!(found(&ring).contains("rustls is not on AWS-LC"));
+        assert!(found(&ring).contains("rustls has ring enabled"));
+        assert!(found(&RIGHT.replace("hyper", "hype")).contains("hyper is wanted, not []"));
     }
 
     #[test]
