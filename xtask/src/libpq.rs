@@ -90,6 +90,7 @@ mod tests {
                 feature("full", &["sqlite", "postgres-bundled"]),
             ]
             .into(),
+            ..Package::default()
         }
     }
 

@@ -32,6 +32,7 @@ mod interrupt;
 mod libpq;
 mod libtest;
 mod migrations;
+mod programs;
 mod python;
 mod report;
 mod script;

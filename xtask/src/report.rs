@@ -15,6 +15,11 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
+    /// That of a suite that doesn't compile.
+    pub(crate) fn broken() -> Self {
+        Self::of(Counts::default(), false, 0, false)
+    }
+
     /// Judges a run.
     ///
     /// `succeeded` is cargo's word, `left_out` the number of tests left out for want of a service,

@@ -1,5 +1,6 @@
 //! The suites: what `cargo xtask test` can run, and what each needs.
 
+use std::collections::BTreeSet;
 use std::process::Command;
 
 use anyhow::Result;
@@ -18,37 +19,37 @@ pub(crate) const ALL: &[Suite] = &[
     Suite {
         name: "core",
         about: "the domain, on the in-memory repository",
-        tests: unit_and_integration(&["kms-core"]),
+        tests: Tests::Programs(&["kms-core"]),
         needs: &[],
     },
     Suite {
         name: "aead",
         about: "the local root wrapper and every AEAD provider",
-        tests: unit_and_integration(&["kms-wrapper-aead"]),
+        tests: Tests::Programs(&["kms-wrapper-aead"]),
         needs: &[],
     },
     Suite {
         name: "migrations",
         about: "the schema, on SQLite and Postgres",
-        tests: unit_and_integration(&["kms-migrations"]),
+        tests: Tests::Programs(&["kms-migrations"]),
         needs: &[&Postgres],
     },
     Suite {
         name: "store",
         about: "the repositories: memory, SQLite, Postgres",
-        tests: unit_and_integration(&["kms-testkit", "kms-store-diesel"]),
+        tests: Tests::Programs(&["kms-testkit", "kms-store-diesel"]),
         needs: &[&Postgres],
     },
     Suite {
         name: "aws",
         about: "the root wrapper of AWS KMS",
-        tests: unit_and_integration(&["kms-wrapper-aws"]),
+        tests: Tests::Programs(&["kms-wrapper-aws"]),
         needs: &[&Aws],
     },
     Suite {
         name: "gcp",
         about: "the root wrapper of Google Cloud KMS",
-        tests: unit_and_integration(&["kms-wrapper-gcp"]),
+        tests: Tests::Programs(&["kms-wrapper-gcp"]),
         needs: &[&Gcp],
     },
     Suite {
@@ -64,51 +65,50 @@ pub(crate) const ALL: &[Suite] = &[
     Suite {
         name: "vault",
         about: "the root wrapper of Vault and OpenBao",
-        tests: unit_and_integration(&["kms-wrapper-vault"]),
+        tests: Tests::Programs(&["kms-wrapper-vault"]),
         needs: &[&Vault],
     },
     Suite {
         name: "kit",
         about: "the facade and its examples",
-        tests: Tests::Cargo {
-            packages: &["kms-kit"],
-            targets: &["--tests", "--examples"],
-        },
+        tests: Tests::Programs(&["kms-kit"]),
         needs: &[&Postgres, &Aws, &Gcp, &Vault],
+    },
+    Suite {
+        name: "roots",
+        about: "the engine on each root of trust, and moving from one to another",
+        tests: Tests::Programs(&["kms-root-tests"]),
+        needs: &[&Postgres, &Aws, &Gcp, &Vault],
+    },
+    Suite {
+        name: "web",
+        about: "the example of a web service",
+        tests: Tests::Programs(&["kms-example-web"]),
+        needs: &[],
     },
     Suite {
         name: "docs",
         about: "the examples in the documentation",
-        tests: Tests::Cargo {
-            packages: &[
-                "kms-core",
-                "kms-wrapper-aead",
-                "kms-wrapper-aws",
-                "kms-wrapper-gcp",
-                "kms-wrapper-vault",
-                "kms-migrations",
-                "kms-testkit",
-                "kms-store-diesel",
-                "kms-kit",
-            ],
-            targets: &["--doc"],
-        },
+        tests: Tests::Docs(&[
+            "kms-core",
+            "kms-wrapper-aead",
+            "kms-wrapper-aws",
+            "kms-wrapper-gcp",
+            "kms-wrapper-vault",
+            "kms-migrations",
+            "kms-testkit",
+            "kms-store-diesel",
+            "kms-kit",
+        ]),
         needs: &[],
     },
     Suite {
         name: "xtask",
         about: "this program",
-        tests: unit_and_integration(&["xtask"]),
+        tests: Tests::Programs(&["xtask"]),
         needs: &[],
     },
 ];
-
-const fn unit_and_integration(packages: &'static [&'static str]) -> Tests {
-    Tests::Cargo {
-        packages,
-        targets: &["--tests"],
-    }
-}
 
 /// A set of tests with a name.
 pub(crate) struct Suite {
@@ -123,12 +123,10 @@ pub(crate) struct Suite {
 /// What a suite runs.
 #[derive(Clone, Copy)]
 pub(crate) enum Tests {
-    /// `cargo test`, with all features of the packages.
-    Cargo {
-        packages: &'static [&'static str],
-        /// Which of the packages' targets: arguments of `cargo test`.
-        targets: &'static [&'static str],
-    },
+    /// All test programs of these packages, with all features.
+    Programs(&'static [&'static str]),
+    /// The examples in the documentation of these packages, with all features.
+    Docs(&'static [&'static str]),
     /// A program that prints `ok NAME` or `FAILED NAME: WHY` per check, and `N passed, N failed` at
     /// its end. It needs all the services of its suite.
     Script {
@@ -140,15 +138,30 @@ pub(crate) enum Tests {
     },
 }
 
-/// The `cargo test` of packages, up to the `--`.
+impl Suite {
+    /// The packages whose tests these are.
+    pub(crate) fn packages(&self) -> &'static [&'static str] {
+        match self.tests {
+            Tests::Programs(packages) | Tests::Docs(packages) => packages,
+            Tests::Script { .. } => &[],
+        }
+    }
+}
+
+/// The packages of these suites, each once: what they are built with, together.
+pub(crate) fn packages(suites: &[&Suite]) -> Vec<&'static str> {
+    let all: BTreeSet<_> = suites.iter().flat_map(|suite| suite.packages()).collect();
+    all.into_iter().copied().collect()
+}
+
+/// `cargo test` on packages with all their features.
 pub(crate) fn cargo_test(
     workspace: &Workspace,
     libpq: Libpq,
     packages: &[&str],
-    targets: &[&str],
 ) -> Result<Command> {
     let mut command = workspace.cargo();
-    command.arg("test").args(targets);
+    command.arg("test");
     for name in packages {
         command.args(["--package", name]);
     }
@@ -188,7 +201,35 @@ pub(crate) fn select(names: &[String]) -> Result<Vec<&'static Suite>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{ALL, Tests, select};
+    use super::{ALL, Tests, packages, select};
+
+    #[test]
+    fn the_packages_of_all_suites_are_built_together_each_once() {
+        let suites: Vec<_> = ALL.iter().collect();
+        let all = packages(&suites);
+        let is_once = |name| all.iter().filter(|other| **other == name).count() == 1;
+        assert!(
+            ALL.iter()
+                .flat_map(super::Suite::packages)
+                .all(|name| is_once(*name))
+        );
+    }
+
+    #[test]
+    fn every_package_of_the_workspace_has_a_suite() {
+        let workspace = crate::workspace::Workspace::read().unwrap();
+        let with_programs = ALL
+            .iter()
+            .filter(|suite| matches!(suite.tests, Tests::Programs(_)));
+        let known: Vec<_> = with_programs.flat_map(super::Suite::packages).collect();
+        for package in &workspace.packages {
+            assert!(
+                known.iter().any(|name| **name == package.name),
+                "{}",
+                package.name
+            );
+        }
+    }
 
     #[test]
     fn without_names_all_suites_run_and_with_names_those_in_the_order_of_the_table() {

@@ -21,6 +21,11 @@ pub(crate) struct Workspace {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Package {
     pub(crate) name: String,
+    /// How cargo names it in its messages.
+    pub(crate) id: String,
+    pub(crate) folder: PathBuf,
+    /// Whether it is for others, who choose among its features.
+    pub(crate) is_published: bool,
     /// Each feature and what it enables, as in the manifest.
     pub(crate) features: BTreeMap<String, Vec<String>>,
 }
@@ -38,7 +43,7 @@ impl Workspace {
         Self::parse(&metadata).context("cannot make sense of `cargo metadata`")
     }
 
-    fn parse(metadata: &str) -> Result<Self> {
+    pub(crate) fn parse(metadata: &str) -> Result<Self> {
         let metadata: Value = serde_json::from_str(metadata)?;
         let path = |key: &str| {
             let value = metadata[key].as_str();
@@ -76,6 +81,12 @@ impl Workspace {
         found.with_context(|| format!("the workspace has no package `{name}`"))
     }
 
+    /// The member that cargo's messages name so.
+    pub(crate) fn package_by_id(&self, id: &str) -> Result<&Package> {
+        let found = self.packages.iter().find(|package| package.id == id);
+        found.with_context(|| format!("the workspace has no package with the id {id}"))
+    }
+
     /// A folder for what this program keeps between runs, made if it isn't there.
     pub(crate) fn kept(&self, name: &str) -> Result<PathBuf> {
         let folder = self.target.join("xtask").join(name);
@@ -87,7 +98,11 @@ impl Workspace {
 
 impl Package {
     fn parse(package: &Value) -> Result<Self> {
-        let name = package["name"].as_str().context("a package has no name")?;
+        let string = |key: &str| {
+            let value = package[key].as_str().map(str::to_owned);
+            value.with_context(|| format!("a package has no {key}"))
+        };
+        let manifest = PathBuf::from(string("manifest_path")?);
         let features = package["features"].as_object().context("no features")?;
         let strings = |list: &Value| {
             let list = list.as_array().map(Vec::as_slice).unwrap_or_default();
@@ -96,7 +111,14 @@ impl Package {
                 .collect()
         };
         Ok(Self {
-            name: name.to_owned(),
+            name: string("name")?,
+            id: string("id")?,
+            folder: manifest
+                .parent()
+                .context("a manifest has no folder")?
+                .to_owned(),
+            // Null allows every registry, an empty list none.
+            is_published: package["publish"].is_null(),
             features: features
                 .iter()
                 .map(|(feature, enables)| (feature.clone(), strings(enables)))
@@ -133,11 +155,14 @@ fn cargo() -> Command {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::Workspace;
 
     const METADATA: &str = r#"{
         "workspace_root": "/w", "target_directory": "/w/target",
-        "packages": [{"name": "kit", "features": {
+        "packages": [{"name": "kit", "id": "kit#0.1.0", "manifest_path": "/w/kit/Cargo.toml",
+            "publish": null, "features": {
             "default": ["sqlite"], "sqlite": ["dep:store"],
             "postgres": [], "postgres-bundled": ["postgres"],
             "full": ["sqlite", "postgres-bundled"]
@@ -151,6 +176,8 @@ mod tests {
         assert_eq!(kit.features.len(), 5);
         assert_eq!(kit.features["default"], ["sqlite"]);
         assert!(workspace.package("kat").is_err());
+        assert!(kit.is_published && kit.folder == Path::new("/w/kit"));
+        assert_eq!(workspace.package_by_id("kit#0.1.0").unwrap().name, "kit");
     }
 
     #[test]
