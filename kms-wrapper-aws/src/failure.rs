@@ -160,7 +160,8 @@ fn dispatch_kind(
     }
     match connector {
         Some(connector) if connector.is_timeout() => ErrorKind::TimedOut,
-        Some(connector) if connector.is_user() => ErrorKind::InvalidConfiguration,
+        // Also what the SDK calls the user's error: requests are made of checked parts only, and it counts
+        // among these a connection whose runtime has ended.
         _ => ErrorKind::Unreachable,
     }
 }

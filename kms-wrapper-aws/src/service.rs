@@ -10,14 +10,15 @@ use aws_sdk_kms::operation::decrypt::DecryptOutput;
 use aws_sdk_kms::operation::encrypt::EncryptOutput;
 use aws_sdk_kms::primitives::Blob;
 use kms_core::{CallLimits, Error, ErrorKind, Result, SecretBytes};
-use tokio::sync::OnceCell;
 
 use crate::failure::{ServiceError, explain};
 use crate::key_name::{KeyArn, KeyName};
 use crate::service::body::HideBody;
+use crate::service::clients::Clients;
 use crate::service::connection::Connection;
 
 mod body;
+mod clients;
 pub(crate) mod connection;
 
 /// An encryption context: public data that is authenticated.
@@ -26,9 +27,7 @@ pub(crate) type Context = Option<HashMap<String, String>>;
 /// A key in the service, by its configured name.
 pub(crate) struct Service {
     name: KeyName,
-    connection: Connection,
-    /// Made by the first call, since that reads certificates from the disk.
-    client: OnceCell<Client>,
+    clients: Clients,
     limits: CallLimits,
 }
 
@@ -36,8 +35,7 @@ impl Service {
     pub(crate) fn new(name: KeyName, connection: Connection, limits: CallLimits) -> Self {
         Self {
             name,
-            connection,
-            client: OnceCell::new(),
+            clients: Clients::new(connection),
             limits,
         }
     }
@@ -116,10 +114,7 @@ impl Service {
         E: StdError + ProvideErrorMetadata + Send + Sync + 'static,
     {
         let attempt = || async {
-            let client = self
-                .client
-                .get_or_try_init(|| self.connection.open(&self.limits))
-                .await?;
+            let client = &self.clients.current(&self.limits).await?;
             let mut failure = match send(client).await {
                 Ok(output) => return Ok(output),
                 Err(error) => explain(&error, permission),
@@ -157,7 +152,7 @@ impl fmt::Debug for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Service")
             .field("name", &self.name.as_str())
-            .field("connection", &self.connection)
+            .field("clients", &self.clients)
             .field("limits", &self.limits)
             .finish_non_exhaustive()
     }

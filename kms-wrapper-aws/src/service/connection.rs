@@ -33,18 +33,9 @@ pub(crate) enum Identity {
     },
 }
 
-impl Connection {
-    /// Makes the client. Reads files; the default chain may ask services of the network.
-    pub(crate) async fn open(&self, limits: &CallLimits) -> Result<Client> {
-        match self {
-            Self::Given(client) => Ok(client.clone()),
-            Self::Own(settings) => settings.client(limits).await,
-        }
-    }
-}
-
 impl Settings {
-    async fn client(&self, limits: &CallLimits) -> Result<Client> {
+    /// Makes a client. Reads files; the default chain may ask services of the network.
+    pub(crate) async fn client(&self, limits: &CallLimits) -> Result<Client> {
         let mut config = self.identified().await?;
         if let Some(endpoint) = &self.endpoint {
             config = config.endpoint_url(endpoint);

@@ -1,0 +1,11 @@
+mod aliases;
+mod calls;
+mod chain;
+mod faults;
+mod foreign;
+mod keys;
+mod outage;
+mod runtimes;
+mod suite;
+mod support;
+mod wire;
