@@ -74,6 +74,12 @@ impl ServiceMessage {
 
     fn kind(&self) -> (ErrorKind, Option<&'static str>) {
         match self.status {
+            204 => (
+                ErrorKind::UnknownRootKey,
+                Some(
+                    "what is mounted there took the request for a write; it is not a transit engine",
+                ),
+            ),
             307 => (
                 ErrorKind::ServiceStandby,
                 Some(
@@ -256,6 +262,7 @@ mod tests {
             (504, "", TimedOut),
             (307, "", ServiceStandby),
             (302, "", DamagedResponse),
+            (204, "", UnknownRootKey),
         ] {
             let error = message(status, text).into_error();
             assert_eq!(error.kind(), kind, "{status} {text}");

@@ -14,15 +14,17 @@ use crate::credential::Hidden;
 use crate::failure::ServiceMessage;
 use crate::request::{self, Capabilities, Request, Secrets};
 use crate::session::token::{Lease, Token};
+use crate::session::turn::Turn;
 use crate::transport::{Answer, Transport, damaged};
 
 mod renewal;
-pub(crate) mod token;
+mod token;
+mod turn;
 
 /// A wrapper's standing with the service.
 ///
 /// One token is in use at a time. Getting and renewing it is done by one caller, while the others wait for the
-/// outcome: a fleet of tasks that finds its token revoked logs in once.
+/// outcome: any number of tasks that find their token revoked log in once.
 #[derive(Debug)]
 pub(crate) struct Session {
     transport: Transport,
@@ -30,8 +32,10 @@ pub(crate) struct Session {
     limits: CallLimits,
     renews: bool,
     current: RwLock<Option<Arc<Token>>>,
-    /// Held while a token is fetched or renewed; inside, how that failed last.
-    fetching: tokio::sync::Mutex<Option<Failure>>,
+    /// Held while a token is fetched or renewed.
+    turn: Turn,
+    /// How fetching failed last.
+    failure: Mutex<Option<Failure>>,
     keeper: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -59,7 +63,8 @@ impl Session {
             limits,
             renews,
             current: RwLock::new(None),
-            fetching: tokio::sync::Mutex::new(None),
+            turn: Turn::new(limits.attempt_timeout()),
+            failure: Mutex::new(None),
             keeper: Mutex::new(None),
         }
     }
@@ -153,24 +158,22 @@ impl Session {
     /// Another token than `old`: one that somebody else has just fetched, or one fetched now.
     async fn fetch(&self, old: Option<&Arc<Token>>) -> Result<Arc<Token>> {
         let asked = Instant::now();
-        let mut failure = self.fetching.lock().await;
-        if let Some(current) = self.current()
+        let _held = self.turn.wait().await;
+        let current = self.current();
+        if let Some(current) = &current
             && old.is_none_or(|old| old.text() != current.text())
         {
-            return Ok(current);
+            return Ok(Arc::clone(current));
         }
-        if let Some(failure) = &*failure
+        if let Some(failure) = &*self.failure.lock().unwrap_or_else(PoisonError::into_inner)
             && failure.at >= asked
         {
             return Err(failure.error.clone());
         }
         match self.fetch_now().await {
-            Ok(token) => {
-                *failure = None;
-                Ok(self.use_from_now(token))
-            }
+            Ok(token) => Ok(self.exchange(current.as_ref(), token)),
             Err(error) => {
-                *failure = Some(Failure {
+                *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(Failure {
                     at: Instant::now(),
                     error: error.clone(),
                 });
@@ -233,10 +236,17 @@ impl Session {
             .clone()
     }
 
-    fn use_from_now(&self, token: Token) -> Arc<Token> {
-        let token = Arc::new(token);
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&token));
-        token
+    /// Uses `new` from now on, if `old` is what was used until now; else somebody was faster, and theirs stays.
+    fn exchange(&self, old: Option<&Arc<Token>>, new: Token) -> Arc<Token> {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        match &*current {
+            Some(other) if old.is_none_or(|old| !Arc::ptr_eq(old, other)) => Arc::clone(other),
+            _ => {
+                let new = Arc::new(new);
+                *current = Some(Arc::clone(&new));
+                new
+            }
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use kms_core::{Error, ErrorKind, Result};
+use reqwest::StatusCode;
 use reqwest::header::{HOST, HeaderMap, HeaderName, HeaderValue};
 use rustify::endpoint::Endpoint;
 use vaultrs::api::EndpointResult;
@@ -93,7 +94,7 @@ impl Transport {
         let response = sending.send().await.map_err(unreachable)?;
         let status = response.status();
         let body = read(response, limit).await?;
-        if status.is_success() {
+        if status.is_success() && status != StatusCode::NO_CONTENT {
             return parse(&body).map(Ok);
         }
         let secrets = [request.secret(), token.map_or("", Hidden::expose)];

@@ -83,7 +83,12 @@ impl Vault {
     /// # Errors
     ///
     /// If there is no connection, or no answer.
-    pub async fn call(&self, method: &str, path: &str, body: &Value) -> std::io::Result<VaultAnswer> {
+    pub async fn call(
+        &self,
+        method: &str,
+        path: &str,
+        body: &Value,
+    ) -> std::io::Result<VaultAnswer> {
         let body = if body.is_null() {
             String::new()
         } else {
@@ -150,16 +155,22 @@ impl Vault {
     /// Deletes a key for good.
     pub async fn delete_key(&self, mount: &str, name: &str) {
         let key = format!("{mount}/keys/{name}");
-        self.write(&format!("{key}/config"), json!({ "deletion_allowed": true }))
-            .await;
+        self.write(
+            &format!("{key}/config"),
+            json!({ "deletion_allowed": true }),
+        )
+        .await;
         self.delete(&key).await;
     }
 
     /// A new policy of these rules; gives its name.
     pub async fn policy(&self, rules: &str) -> String {
         let name = format!("policy-{}", Self::unique());
-        self.write(&format!("sys/policies/acl/{name}"), json!({ "policy": rules }))
-            .await;
+        self.write(
+            &format!("sys/policies/acl/{name}"),
+            json!({ "policy": rules }),
+        )
+        .await;
         name
     }
 

@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
-use kms_core::{Error, ErrorKind, Result};
+use kms_core::{ErrorKind, Result};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -16,16 +16,16 @@ impl Session {
     /// The token, renewed first if that is overdue: the keeper lives in one runtime, and that may be gone, or
     /// standing still between two `block_on`.
     pub(super) async fn refreshed(&self, token: Arc<Token>) -> Arc<Token> {
-        let overdue = matches!(token.lease(), Lease::Limited(lease) if lease.is_overdue() && !token.is_over());
+        let overdue = token.is_overdue(self.limits.attempt_timeout());
         if !overdue || self.next_due(&token).is_none() {
             return token;
         }
-        // Whoever renews it already doesn't need company, and the token is still good if this fails.
-        let Ok(guard) = self.fetching.try_lock() else {
+        // Whoever renews it already needs no company, and the token is still good if this fails.
+        let Some(_held) = self.turn.now() else {
             return token;
         };
-        let _ = self.refresh_alone().await;
-        drop(guard);
+        self.close();
+        let _ = self.refresh_now().await;
         self.current().unwrap_or(token)
     }
 
@@ -58,42 +58,50 @@ impl Session {
     }
 
     async fn refresh(&self) -> Result<()> {
-        let _guard = self.fetching.lock().await;
-        self.refresh_alone().await
+        let _held = self.turn.wait().await;
+        self.refresh_now().await
     }
 
-    /// Looks up, renews or replaces the current token if that is due. The lock is the caller's.
-    async fn refresh_alone(&self) -> Result<()> {
-        let Some(token) = self.current() else {
-            return Ok(());
-        };
-        let next = match token.lease() {
-            Lease::Endless => return Ok(()),
-            Lease::Limited(lease) if !lease.is_due() => return Ok(()),
-            Lease::Unknown => token.with_lease(self.look_up(&token).await?),
-            Lease::Limited(lease) if lease.is_renewable() => {
-                self.renewed_or_replaced(&token, lease).await?
-            }
-            Lease::Limited(_) if self.auth.logs_in() => self.fetch_now().await?,
-            Lease::Limited(_) => return Ok(()),
-        };
-        self.use_from_now(next);
+    /// Looks up the current token, and renews or replaces it, where that is due. The turn is the caller's.
+    async fn refresh_now(&self) -> Result<()> {
+        while let Some(token) = self.current() {
+            let next = match token.lease() {
+                Lease::Unknown => token.with_lease(self.look_up(&token).await?),
+                Lease::Limited(lease) if lease.is_due() => {
+                    if lease.is_renewable() {
+                        self.renewed_or_replaced(&token, lease).await?
+                    } else if self.auth.logs_in() {
+                        self.fetch_now().await?
+                    } else {
+                        return Ok(());
+                    }
+                }
+                Lease::Endless | Lease::Limited(_) => return Ok(()),
+            };
+            self.exchange(Some(&token), next);
+        }
         Ok(())
     }
 
     async fn renewed_or_replaced(&self, token: &Token, lease: &Limited) -> Result<Token> {
         let renewed = self.renew(token, lease).await;
         if !self.auth.logs_in() {
-            let lease = renewed?;
-            return Ok(token.with_lease(Lease::Limited(if lease.is_at_its_end() {
-                tracing::warn!(
-                    seconds = lease.left().as_secs(),
-                    "the Vault token can't be renewed past its maximum; give a new one before"
-                );
-                lease.not_renewable()
-            } else {
-                lease
-            })));
+            let lease = match renewed {
+                Ok(lease) if lease.is_at_its_end() => {
+                    tracing::warn!(
+                        seconds = lease.left().as_secs(),
+                        "the Vault token can't be renewed past its maximum; give a new one before"
+                    );
+                    lease.not_renewable()
+                }
+                Ok(lease) => lease,
+                Err(error) if error.kind() == ErrorKind::Denied => {
+                    tracing::warn!(%error, "the Vault token may not be renewed");
+                    lease.not_renewable()
+                }
+                Err(error) => return Err(error),
+            };
+            return Ok(token.with_lease(Lease::Limited(lease)));
         }
         match renewed {
             Ok(lease) if !lease.is_at_its_end() => Ok(token.with_lease(Lease::Limited(lease))),
@@ -111,7 +119,8 @@ impl Session {
         match self.transport.send(&asked, Some(token.text())).await? {
             Ok(answer) => {
                 let found = answer.data.ok_or_else(|| damaged("it has no data"))?;
-                Ok(Lease::granted(found.ttl, found.renewable.unwrap_or(false)))
+                let renewable = found.renewable.unwrap_or(false);
+                Ok(Lease::found(found.ttl, found.creation_ttl, renewable))
             }
             Err(message) if matches!(message.status(), 401 | 403) => {
                 tracing::warn!(
@@ -160,18 +169,11 @@ async fn keep(session: Weak<Session>) {
         };
         let outcome = session.limits.run(|| session.refresh()).await;
         let Err(error) = outcome else { continue };
-        report(&error);
+        tracing::warn!(%error, "the Vault token could not be renewed yet");
         let Some(pause) = session.patience() else {
             return;
         };
         drop(session);
         sleep(pause).await;
-    }
-}
-
-fn report(error: &Error) {
-    match error.kind() {
-        ErrorKind::Denied => tracing::warn!(%error, "the Vault token could not be renewed"),
-        _ => tracing::info!(%error, "the Vault token could not be renewed yet"),
     }
 }

@@ -78,6 +78,15 @@ impl Token {
         self.worked.load(Ordering::Relaxed) || self.obtained.elapsed() > PATIENCE
     }
 
+    /// Whether something should have been done for it already, and nobody did. Looking it up takes `moment`.
+    pub(crate) fn is_overdue(&self, moment: Duration) -> bool {
+        match &self.lease {
+            Lease::Endless => false,
+            Lease::Unknown => self.obtained.elapsed() > moment,
+            Lease::Limited(lease) => lease.is_overdue(),
+        }
+    }
+
     pub(crate) fn is_over(&self) -> bool {
         match &self.lease {
             Lease::Limited(lease) => lease.left().is_zero(),
@@ -87,16 +96,25 @@ impl Token {
 }
 
 impl Lease {
-    /// As granted at a login or told by a look-up: 0 is no end.
+    /// As granted at a login: 0 is no end.
     pub(crate) fn granted(seconds: u64, renewable: bool) -> Self {
-        match seconds {
-            0 => Self::Endless,
-            seconds => Self::Limited(Limited::new(
-                Duration::from_secs(seconds),
-                Duration::ZERO,
-                renewable,
-            )),
+        Self::found(seconds, seconds, renewable)
+    }
+
+    /// As told by a look-up: so many seconds are left of so many. 0 is no end.
+    pub(crate) fn found(left: u64, of: u64, renewable: bool) -> Self {
+        if left == 0 {
+            return Self::Endless;
         }
+        let length = Duration::from_secs(of.max(left));
+        let mut lease = Limited::new(length, Duration::ZERO, renewable);
+        let past = length - Duration::from_secs(left);
+        match lease.from.checked_sub(past) {
+            Some(from) => lease.from = from,
+            // The token is older than the system's clock.
+            None => lease = Limited::new(length - past, Duration::ZERO, renewable),
+        }
+        Self::Limited(lease)
     }
 }
 
@@ -188,6 +206,22 @@ mod tests {
             assert!(lease.is_overdue() && !lease.left().is_zero());
             tokio::time::advance(Duration::from_secs(19)).await;
             assert!(lease.left().is_zero());
+        });
+    }
+
+    #[test]
+    fn a_token_that_was_found_has_the_rest_of_its_time() {
+        paused(async {
+            tokio::time::advance(Duration::from_secs(1000)).await;
+            let Lease::Limited(lease) = Lease::found(20, 100, true) else {
+                panic!("it has an end");
+            };
+            assert_eq!(lease.left().as_secs(), 20);
+            assert!(lease.is_due());
+            let Lease::Limited(lease) = Lease::found(90, 60, true) else {
+                panic!("it has an end");
+            };
+            assert_eq!(lease.left().as_secs(), 90);
         });
     }
 

@@ -26,6 +26,7 @@ const START: Duration = Duration::from_secs(120);
 pub struct VaultProcess {
     binary: PathBuf,
     port: ReservedPort,
+    cluster_port: ReservedPort,
     tls: Option<(ReservedPort, Value)>,
     folder: PathBuf,
     process: Option<Child>,
@@ -66,12 +67,14 @@ impl VaultProcess {
     async fn start_new(listener: Option<VaultListener<'_>>) -> Option<Self> {
         let binary = variable("vault", BINARY)?;
         let folder = std::env::temp_dir().join(format!("kms-vault-{}", Vault::unique()));
-        fs::create_dir_all(&folder).expect("the folder for temporary files takes another one");
+        fs::create_dir_all(folder.join("data"))
+            .expect("the folder for temporary files takes another one");
         let port = ReservedPort::new().expect("the system has a free port");
         let address = format!("http://{}", port.address());
         let mut service = Self {
             binary: binary.into(),
             port,
+            cluster_port: ReservedPort::new().expect("the system has a free port"),
             tls: None,
             folder,
             process: None,
@@ -199,6 +202,7 @@ impl VaultProcess {
         };
         let mut settings = json!({
             "address": port.address().to_string(),
+            "cluster_address": self.cluster_port.address().to_string(),
             "tls_cert_file": file("certificate.pem", listener.certificate),
             "tls_key_file": file("key.pem", listener.key),
         });
@@ -210,15 +214,26 @@ impl VaultProcess {
     }
 
     fn config(&self) -> Value {
-        let plain = json!({ "address": self.port.address().to_string(), "tls_disable": true });
+        let cluster = self.cluster_port.address().to_string();
+        let plain = json!({
+            "address": self.port.address().to_string(),
+            "cluster_address": cluster,
+            "tls_disable": true,
+        });
         let listeners: Vec<Value> = std::iter::once(&plain)
             .chain(self.tls.as_ref().map(|(_, settings)| settings))
             .map(|settings| json!({ "tcp": settings }))
             .collect();
         json!({
-            "storage": { "file": { "path": self.folder.join("data") } },
+            // The one storage on disk that every build has.
+            "storage": { "raft": {
+                "path": self.folder.join("data"),
+                "node_id": "alone",
+                "performance_multiplier": 1,
+            } },
             "listener": listeners,
             "api_addr": self.vault.url(),
+            "cluster_addr": format!("https://{cluster}"),
             "disable_mlock": true,
         })
     }

@@ -1,0 +1,10 @@
+mod blobs;
+mod faults;
+mod fixture;
+mod key_states;
+mod logins;
+mod process;
+mod rights;
+mod suite;
+mod tls;
+mod tokens;

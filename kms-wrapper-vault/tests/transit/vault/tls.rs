@@ -1,0 +1,148 @@
+//! TLS with certificates of the test's own CA.
+
+use kms_core::{ErrorKind, Wrapper as _};
+use kms_testkit::service::{VaultListener, VaultProcess};
+use kms_wrapper_vault::{Auth, TransitWrapper, TransitWrapperBuilder};
+use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+
+use super::fixture::{Key, NAME, short, whole};
+
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+/// A certificate and its key, PEM.
+struct Issued {
+    certificate: String,
+    key: String,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self {
+            issuer: Issuer::new(params, key),
+            pem,
+        }
+    }
+
+    fn issue(&self, name: &str, purpose: ExtendedKeyUsagePurpose) -> Issued {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.extended_key_usages = vec![purpose];
+        let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
+        Issued {
+            certificate,
+            key: key.serialize_pem(),
+        }
+    }
+
+    fn server(&self, name: &str) -> Issued {
+        self.issue(name, ExtendedKeyUsagePurpose::ServerAuth)
+    }
+
+    fn client(&self) -> Issued {
+        self.issue("app", ExtendedKeyUsagePurpose::ClientAuth)
+    }
+}
+
+async fn vault(server: &Issued, client_ca: Option<&str>) -> Option<(VaultProcess, Key)> {
+    let process = VaultProcess::start_with_tls(VaultListener {
+        certificate: &server.certificate,
+        key: &server.key,
+        client_ca,
+    })
+    .await?;
+    let key = Key::on(process.vault()).await;
+    Some((process, key))
+}
+
+fn builder(process: &VaultProcess, key: &Key) -> TransitWrapperBuilder {
+    TransitWrapper::builder()
+        .address(process.tls_url())
+        .mount_path(&key.mount)
+        .key_name(NAME)
+        .auth(Auth::token(key.vault.token()))
+        .limits(short())
+}
+
+async fn assert_refused(builder: TransitWrapperBuilder, why: &str) {
+    let error = builder.build().unwrap().preflight().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unreachable, "{why}: {error:?}");
+    assert!(whole(&error).contains("certificate"), "{why}: {error:?}");
+}
+
+#[tokio::test]
+async fn a_server_is_trusted_by_the_ca_that_was_given_and_by_no_other() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let server = authority.server("127.0.0.1");
+    let Some((process, key)) = vault(&server, None).await else {
+        return;
+    };
+    let builder = || builder(&process, &key);
+    let trusting = builder().ca_bundle(authority.pem.as_str()).build().unwrap();
+    trusting.preflight().await.unwrap();
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ca.pem");
+    std::fs::write(&file, format!("{}{}", other.pem, authority.pem)).unwrap();
+    let trusting = builder().ca_bundle_file(file).build().unwrap();
+    trusting.preflight().await.unwrap();
+
+    assert_refused(builder().ca_bundle(other.pem.as_str()), "another CA").await;
+    assert_refused(builder(), "the system's CAs").await;
+    let careless = builder().dangerous().accept_invalid_certificates();
+    careless.build().unwrap().preflight().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_name_is_what_the_certificate_must_be_for() {
+    let authority = Authority::new();
+    let server = authority.server("vault.internal");
+    let Some((process, key)) = vault(&server, None).await else {
+        return;
+    };
+    let builder = || builder(&process, &key).ca_bundle(authority.pem.as_str());
+    let named = builder().server_name("vault.internal").build().unwrap();
+    named.preflight().await.unwrap();
+    assert_refused(builder(), "the address is not in the certificate").await;
+    assert_refused(builder().server_name("other.internal"), "another name").await;
+}
+
+#[tokio::test]
+async fn a_client_shows_its_certificate_where_the_server_wants_one() {
+    let (authority, clients) = (Authority::new(), Authority::new());
+    let server = authority.server("127.0.0.1");
+    let Some((process, key)) = vault(&server, Some(&clients.pem)).await else {
+        return;
+    };
+    let builder = || builder(&process, &key).ca_bundle(authority.pem.as_str());
+    let client = clients.client();
+    let known = builder().client_certificate(client.certificate.as_str(), client.key.as_str());
+    let shown = format!("{known:?}");
+    assert!(!shown.contains("PRIVATE"), "{shown}");
+    known.build().unwrap().preflight().await.unwrap();
+
+    let folder = tempfile::tempdir().unwrap();
+    let (certificate, private) = (folder.path().join("c"), folder.path().join("k"));
+    std::fs::write(&certificate, &client.certificate).unwrap();
+    std::fs::write(&private, &client.key).unwrap();
+    let from_files = builder().client_certificate_files(certificate, private);
+    from_files.build().unwrap().preflight().await.unwrap();
+
+    let stranger = authority.client();
+    for (refused, why) in [
+        (builder(), "no certificate"),
+        (
+            builder().client_certificate(stranger.certificate, stranger.key),
+            "a certificate of another CA",
+        ),
+    ] {
+        let error = refused.build().unwrap().preflight().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unreachable, "{why}: {error:?}");
+    }
+}
