@@ -72,7 +72,7 @@ impl TransitWrapperBuilder {
     /// `VAULT_HTTP_PROXY`) is refused rather than ignored.
     pub fn from_env() -> Self {
         Self {
-            environment: Some(Environment::read(|name| std::env::var_os(name))),
+            environment: Some(Environment::read(std::env::var_os)),
             ..Self::default()
         }
     }

@@ -8,7 +8,7 @@ use kms_core::{Error, ErrorKind, Result};
 use zeroize::Zeroizing;
 
 /// More than any token or JWT has.
-const LONGEST: u64 = 64 * 1024;
+const LONGEST: usize = 64 * 1024;
 
 /// Text that is wiped on drop and hidden from `Debug`.
 #[derive(Clone, PartialEq, Eq)]
@@ -88,9 +88,9 @@ impl Credential {
 
 fn read_file(path: &Path) -> std::io::Result<Hidden> {
     // Read into one buffer that never grows: a grown one leaves its older parts behind.
-    let mut text = Zeroizing::new(String::with_capacity(LONGEST as usize));
+    let mut text = Zeroizing::new(String::with_capacity(LONGEST));
     std::fs::File::open(path)?
-        .take(LONGEST)
+        .take(LONGEST as u64)
         .read_to_string(&mut text)?;
     Ok(Hidden::new(text.trim()))
 }

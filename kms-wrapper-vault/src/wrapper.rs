@@ -16,7 +16,7 @@ use crate::request;
 use crate::session::Session;
 use crate::transport::damaged;
 
-/// A root wrapper whose key is in the transit engine of HashiCorp Vault or OpenBao.
+/// A root wrapper whose key is in the transit engine of Vault or OpenBao.
 ///
 /// Each encryption and each decryption is one call to the service. Its blobs are those of Go's transit wrapper:
 /// each reads the other's where no `aad` is given (Go's drops it, this one binds it as `associated_data`).
@@ -54,14 +54,12 @@ pub struct TransitWrapper {
 }
 
 impl TransitWrapper {
-    /// Starts a wrapper over the key of this name.
-    #[must_use]
+    /// Starts a wrapper without any setting.
     pub fn builder() -> TransitWrapperBuilder {
         TransitWrapperBuilder::new()
     }
 
     /// Starts a wrapper with what the environment says: see [`TransitWrapperBuilder::from_env`].
-    #[must_use]
     pub fn from_env() -> TransitWrapperBuilder {
         TransitWrapperBuilder::from_env()
     }

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use kms_core::{ErrorKind, Result};
 use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::failure::ServiceMessage;
 use crate::request;
 use crate::session::token::{Lease, Limited, Token};
 use crate::session::{Session, pause_after_failure};
@@ -38,7 +40,7 @@ impl Session {
             return;
         }
         let mut keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
-        if keeper.as_ref().is_none_or(|keeper| keeper.is_finished())
+        if keeper.as_ref().is_none_or(JoinHandle::is_finished)
             && let Ok(runtime) = Handle::try_current()
         {
             *keeper = Some(runtime.spawn(keep(Arc::downgrade(self))));
@@ -136,7 +138,7 @@ impl Session {
         let asked = request::renew_self();
         let answer = self.transport.send(&asked, Some(token.text())).await?;
         let auth = answer
-            .map_err(|message| message.into_error())?
+            .map_err(ServiceMessage::into_error)?
             .auth
             .ok_or_else(|| damaged("a renewal without a lease"))?;
         Ok(lease.renewed(auth.lease_duration, auth.renewable))

@@ -136,7 +136,7 @@ impl Resolve for Renamed {
             let found = tokio::task::spawn_blocking(move || {
                 (host.as_str(), 0)
                     .to_socket_addrs()
-                    .map(|found| found.collect::<Vec<_>>())
+                    .map(Iterator::collect::<Vec<_>>)
             });
             Ok(addresses(found.await??))
         })

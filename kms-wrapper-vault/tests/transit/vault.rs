@@ -1,4 +1,5 @@
 mod blobs;
+mod environment;
 mod faults;
 mod fixture;
 mod key_states;

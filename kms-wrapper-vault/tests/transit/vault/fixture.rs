@@ -115,11 +115,11 @@ pub(super) fn short() -> CallLimits {
 
 /// An error with its causes.
 pub(super) fn whole(error: &Error) -> String {
-    let mut text = format!("{error} {error:?}");
+    let mut parts = vec![format!("{error} {error:?}")];
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
-        text.push_str(&format!(" / {error} {error:?}"));
+        parts.push(format!("{error} {error:?}"));
         cause = error.source();
     }
-    text
+    parts.join(" / ")
 }

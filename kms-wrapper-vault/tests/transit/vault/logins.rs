@@ -1,4 +1,4 @@
-//! AppRole and Kubernetes: logging in, and logging in again.
+//! The methods `approle` and `kubernetes`: logging in, and logging in again.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use super::fixture::{Key, until, whole};
 
-/// An AppRole for one key, in a login method of its own.
+/// A role for one key, in a login method of its own.
 pub(super) struct AppRole {
     mount: String,
     role_id: String,
