@@ -120,6 +120,9 @@
 //! | `postgres-bundled` | the same with libpq built from source |
 //! | `ring` (default) | AES-256-GCM by ring: the fastest |
 //! | `aws-lc-rs` | AES-256-GCM by AWS-LC |
+//! | `aws` | [`aws`]: a root key in AWS KMS |
+//! | `gcp` | [`gcp`]: a root key in Google Cloud KMS |
+//! | `vault` | [`vault`]: a root key in HashiCorp Vault or OpenBao |
 //! | `full` | all of the above but the bundled libpq |
 //!
 //! Without any: the domain with its in-memory repository, and AES-256-GCM in portable Rust.
@@ -131,6 +134,10 @@
 
 use std::sync::Arc;
 
+#[cfg(feature = "aws")]
+pub mod aws;
+#[cfg(feature = "gcp")]
+pub mod gcp;
 pub mod prelude;
 
 mod root_wrapper;
@@ -160,6 +167,10 @@ pub use kms_store_diesel::SqliteRepository;
 
 /// Everything of the domain, for those who implement a repository, a wrapper or an AEAD provider.
 pub use kms_core as core;
+/// A transit key in HashiCorp Vault or OpenBao as the root of trust.
+#[cfg(feature = "vault")]
+pub use kms_wrapper_vault as vault;
+
 /// The AEAD providers that are compiled in.
 pub use kms_wrapper_aead as aead;
 

@@ -26,7 +26,7 @@ const DECRYPTING_VARIABLE: &str = "KMS_ROOT_DECRYPT_URLS";
 /// | `aead:env:APP_ROOT_KEY`, `aead:file:/run/secrets/root` | always there | `key_id` (without it, the variable or the path) |
 /// | `awskms:///alias/app`, `awskms:///arn:aws:kms:…` | `aws` | `region`, `endpoint`, `mode` (`envelope`, `direct`) |
 /// | `gcpkms://projects/P/locations/L/keyRings/R/cryptoKeys/K` | `gcp` | `endpoint`, `credentials` (a file, or `anonymous`), `mode` |
-/// | `vault+https://host:8200/transit/keys/app` | `vault` | `namespace`, `key_id_prefix` |
+/// | `vault+https://host:8200/transit/keys/app` | `vault` | `namespace`, `key_id_prefix`; to log in `token_file`, `kubernetes_role`, or `role_id` with `secret_id_file`; `auth_mount` |
 ///
 /// The services also take `attempts`, `attempt_timeout_ms`, `connect_timeout_ms` and `deadline_ms`
 /// ([`CallLimits`](kms_core::CallLimits)). `vault+http://` is for loopback addresses. What a URL does not say,
@@ -102,9 +102,9 @@ impl RootWrapper {
         let address = Address::parse(url)?;
         let open: fn(Address) -> Result<Arc<dyn Wrapper>> = match address.scheme() {
             "aead" => local::open,
-            "awskms" => services::aws,
-            "gcpkms" => services::gcp,
-            "vault+https" | "vault+http" => services::vault,
+            "awskms" => services::aws::open,
+            "gcpkms" => services::gcp::open,
+            "vault+https" | "vault+http" => services::vault::open,
             other => {
                 return Err(misconfigured(
                     "no root wrapper has this scheme; there are aead, awskms, gcpkms, vault+https and vault+http",

@@ -1,28 +1,38 @@
 //! The URLs of wrappers whose key is in a service, each behind its feature.
 
-use std::sync::Arc;
+/// The module of a service with its feature, and a refusal that names the feature without it.
+macro_rules! service {
+    ($module:ident, $feature:literal, $refusal:literal) => {
+        #[cfg(feature = $feature)]
+        pub(super) mod $module;
 
-use kms_core::{Result, Wrapper};
+        #[cfg(not(feature = $feature))]
+        pub(super) mod $module {
+            use std::sync::Arc;
 
-use super::address::{Address, misconfigured};
+            use kms_core::{Result, Wrapper};
 
-#[cfg(not(feature = "aws"))]
-pub(super) fn aws(_: Address) -> Result<Arc<dyn Wrapper>> {
-    Err(misconfigured(
-        "an awskms URL needs the feature `aws` of kms-kit",
-    ))
+            use super::super::address::{Address, misconfigured};
+
+            pub(in super::super) fn open(_: Address) -> Result<Arc<dyn Wrapper>> {
+                Err(misconfigured($refusal))
+            }
+        }
+    };
 }
 
-#[cfg(not(feature = "gcp"))]
-pub(super) fn gcp(_: Address) -> Result<Arc<dyn Wrapper>> {
-    Err(misconfigured(
-        "a gcpkms URL needs the feature `gcp` of kms-kit",
-    ))
-}
-
-#[cfg(not(feature = "vault"))]
-pub(super) fn vault(_: Address) -> Result<Arc<dyn Wrapper>> {
-    Err(misconfigured(
-        "a vault+https URL needs the feature `vault` of kms-kit",
-    ))
-}
+service!(
+    aws,
+    "aws",
+    "an awskms URL needs the feature `aws` of kms-kit"
+);
+service!(
+    gcp,
+    "gcp",
+    "a gcpkms URL needs the feature `gcp` of kms-kit"
+);
+service!(
+    vault,
+    "vault",
+    "a Vault URL needs the feature `vault` of kms-kit"
+);

@@ -1,0 +1,35 @@
+//! `awskms:` — a key in AWS KMS.
+
+use std::sync::Arc;
+
+use kms_core::{Result, Wrapper};
+use kms_wrapper_aws::AwsKmsMode;
+
+use super::super::address::{Address, misconfigured};
+
+pub(in super::super) fn open(mut address: Address) -> Result<Arc<dyn Wrapper>> {
+    if address.url().host_str().is_some_and(|host| !host.is_empty()) {
+        return Err(misconfigured(
+            "an awskms URL has three slashes: awskms:///alias/app; another host is `endpoint`",
+        ));
+    }
+    let key = address.url().path().trim_start_matches('/').to_owned();
+    let mut builder = crate::aws::from_env()
+        .key_id(key)
+        .limits(address.take_limits()?);
+    if let Some(region) = address.take("region") {
+        builder = builder.region(region);
+    }
+    if let Some(endpoint) = address.take("endpoint") {
+        builder = builder.endpoint(endpoint);
+    }
+    let modes = [
+        ("envelope", AwsKmsMode::Envelope),
+        ("direct", AwsKmsMode::Direct),
+    ];
+    if let Some(mode) = address.take_word("mode", &modes)? {
+        builder = builder.mode(mode);
+    }
+    address.finish()?;
+    Ok(Arc::new(builder.build()?))
+}

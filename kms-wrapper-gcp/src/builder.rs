@@ -1,0 +1,297 @@
+//! What a Cloud KMS wrapper is made of.
+
+use std::env;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use google_cloud_auth::credentials::AccessTokenCredentials;
+use kms_core::{Aead, CallLimits, Envelope, Error, ErrorKind, Result};
+
+use crate::credentials::Credentials;
+use crate::endpoint::{Endpoint, PlainHttp};
+use crate::key_name::KeyName;
+use crate::service::Service;
+use crate::wrapper::{CloudKmsMode, CloudKmsWrapper};
+
+/// Makes a [`CloudKmsWrapper`]. Nothing is asked, read or checked before [`build`](Self::build), and nothing
+/// outside of the process before the wrapper's first call.
+///
+/// # Credentials
+///
+/// One of [`anonymous`](Self::anonymous), [`credentials_file`](Self::credentials_file) and
+/// [`credentials`](Self::credentials). Without any of them, the
+/// [application default credentials](https://cloud.google.com/docs/authentication/application-default-credentials):
+/// the file that `GOOGLE_APPLICATION_CREDENTIALS` names, that of `gcloud auth application-default login`, the
+/// metadata server. They are read in the first call, within its deadline, by Google's library `google-cloud-auth`,
+/// which also keeps the token fresh. Files of service accounts, users, federated and impersonated identities can
+/// be used.
+///
+/// # Environment variables
+///
+/// Those of Go's wrapper, where [`from_env`](CloudKmsWrapper::from_env) reads them:
+///
+/// | variable | is |
+/// |---|---|
+/// | `GOOGLE_PROJECT`, `GOOGLE_REGION` | project and location of the key |
+/// | `GCPCKMS_WRAPPER_KEY_RING`, else `VAULT_GCPCKMS_SEAL_KEY_RING` | its key ring |
+/// | `GCPCKMS_WRAPPER_CRYPTO_KEY`, else `VAULT_GCPCKMS_SEAL_CRYPTO_KEY` | its id |
+/// | `GOOGLE_CREDENTIALS` | [`credentials_file`](Self::credentials_file) |
+///
+/// A variable that is set but empty counts as not set. Explicit settings win.
+///
+/// # Example
+///
+/// ```
+/// use std::sync::Arc;
+/// use kms_core::Wrapper as _;
+/// use kms_wrapper_gcp::CloudKmsWrapper;
+///
+/// let key = "projects/acme/locations/europe-west3/keyRings/app/cryptoKeys/root";
+/// let wrapper = CloudKmsWrapper::builder(key)
+///     .aead(Arc::new(kms_wrapper_aead::AesGcm))
+///     .build()?;
+/// assert_eq!(wrapper.key_id(), None); // only the service knows the version
+/// # Ok::<(), kms_core::Error>(())
+/// ```
+#[must_use]
+pub struct CloudKmsWrapperBuilder {
+    key_name: Option<String>,
+    endpoint: Option<String>,
+    plain_http: PlainHttp,
+    credentials: Vec<Credentials>,
+    environment_file: Option<PathBuf>,
+    mode: CloudKmsMode,
+    limits: CallLimits,
+    aead: Option<Arc<dyn Aead>>,
+}
+
+impl CloudKmsWrapperBuilder {
+    pub(crate) fn new() -> Self {
+        Self {
+            key_name: None,
+            endpoint: None,
+            plain_http: PlainHttp::OnLoopback,
+            credentials: Vec::new(),
+            environment_file: None,
+            mode: CloudKmsMode::default(),
+            limits: CallLimits::default(),
+            aead: None,
+        }
+    }
+
+    pub(crate) fn from_env() -> Self {
+        Self::from_variables(|name| env::var(name).ok())
+    }
+
+    fn from_variables(read: impl Fn(&str) -> Option<String>) -> Self {
+        let set = |names: [&str; 2]| {
+            let mut values = names.into_iter().filter_map(&read);
+            values.find(|value| !value.is_empty())
+        };
+        let parts = [
+            set(["GOOGLE_PROJECT", ""]),
+            set(["GOOGLE_REGION", ""]),
+            set(["GCPCKMS_WRAPPER_KEY_RING", "VAULT_GCPCKMS_SEAL_KEY_RING"]),
+            set([
+                "GCPCKMS_WRAPPER_CRYPTO_KEY",
+                "VAULT_GCPCKMS_SEAL_CRYPTO_KEY",
+            ]),
+        ];
+        let key_name = match parts {
+            [Some(project), Some(location), Some(ring), Some(key)] => Some(format!(
+                "projects/{project}/locations/{location}/keyRings/{ring}/cryptoKeys/{key}"
+            )),
+            _ => None,
+        };
+        Self {
+            key_name,
+            environment_file: set(["GOOGLE_CREDENTIALS", ""]).map(PathBuf::from),
+            ..Self::new()
+        }
+    }
+
+    /// The key: `projects/…/locations/…/keyRings/…/cryptoKeys/…`, without a version.
+    pub fn key_name(mut self, name: impl Into<String>) -> Self {
+        self.key_name = Some(name.into());
+        self
+    }
+
+    /// Another URL of the service: a private endpoint, an emulator. Plain `http` for loopback addresses only.
+    pub fn endpoint(mut self, url: impl Into<String>) -> Self {
+        self.endpoint = Some(url.into());
+        self
+    }
+
+    /// No credentials: for an emulator.
+    pub fn anonymous(self) -> Self {
+        self.identity(Credentials::Anonymous)
+    }
+
+    /// A file with credentials: the key of a service account, say. It is read in the first call.
+    pub fn credentials_file(self, path: impl Into<PathBuf>) -> Self {
+        self.identity(Credentials::File(path.into()))
+    }
+
+    /// Credentials that the caller made with Google's library, for all that this builder has no setting for.
+    pub fn credentials(self, credentials: AccessTokenCredentials) -> Self {
+        self.identity(Credentials::Caller(credentials))
+    }
+
+    /// How it encrypts; by default in envelopes.
+    pub fn mode(mut self, mode: CloudKmsMode) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// How long and how often the service is asked.
+    pub fn limits(mut self, limits: CallLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// The provider of AES-256-GCM for envelopes. Required in [`CloudKmsMode::Envelope`]; in direct mode, only
+    /// blobs made in envelope mode need it.
+    pub fn aead(mut self, aead: Arc<dyn Aead>) -> Self {
+        self.aead = Some(aead);
+        self
+    }
+
+    /// Settings that give up protection.
+    pub fn dangerous(self) -> DangerousSettings {
+        DangerousSettings(self)
+    }
+
+    /// Checks the settings, without any I/O.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidConfiguration`]: no key, or a name that no key can have; an endpoint that isn't the URL
+    /// of a host, or is plain `http` to another machine; more than one kind of credentials; no `aead` for
+    /// envelopes; limits of zero.
+    pub fn build(self) -> Result<CloudKmsWrapper> {
+        self.try_build()
+            .map_err(|error| error.with_operation("build gcp wrapper"))
+    }
+
+    fn try_build(mut self) -> Result<CloudKmsWrapper> {
+        self.limits.check()?;
+        let key = KeyName::parse(self.key_name.as_deref().unwrap_or_default())?;
+        let endpoint = self.endpoint.as_deref().unwrap_or(Endpoint::DEFAULT);
+        let endpoint = Endpoint::parse(endpoint, self.plain_http)?;
+        let credentials = match (self.credentials.pop(), self.credentials.is_empty()) {
+            (Some(credentials), true) => credentials,
+            (Some(_), false) => {
+                return Err(misconfigured("more than one kind of credentials; give one"));
+            }
+            (None, _) => match self.environment_file {
+                Some(file) => Credentials::File(file),
+                None => Credentials::Default,
+            },
+        };
+        if self.mode == CloudKmsMode::Envelope && self.aead.is_none() {
+            return Err(misconfigured(
+                "no aead: envelope mode encrypts with it; give one, or choose direct mode",
+            ));
+        }
+        let service = Service::new(key, endpoint, credentials, self.limits);
+        let envelope = self.aead.map(Envelope::new);
+        Ok(CloudKmsWrapper::new(service, self.mode, envelope))
+    }
+
+    fn identity(mut self, credentials: Credentials) -> Self {
+        self.credentials.push(credentials);
+        self
+    }
+}
+
+/// Shows no credentials.
+impl fmt::Debug for CloudKmsWrapperBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CloudKmsWrapperBuilder")
+            .field("key_name", &self.key_name)
+            .field("credentials", &self.credentials)
+            .field("mode", &self.mode)
+            .field("limits", &self.limits)
+            .field("aead", &self.aead)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Settings of a [`CloudKmsWrapperBuilder`] that give up protection.
+#[derive(Debug)]
+#[must_use]
+pub struct DangerousSettings(CloudKmsWrapperBuilder);
+
+impl DangerousSettings {
+    /// Lets the endpoint be plain `http` on another machine: keys and tokens are there for the network to read.
+    pub fn allow_plain_http(mut self) -> CloudKmsWrapperBuilder {
+        self.0.plain_http = PlainHttp::Anywhere;
+        self.0
+    }
+}
+
+fn misconfigured(detail: &'static str) -> Error {
+    Error::new(ErrorKind::InvalidConfiguration).with_detail(detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "projects/p/locations/l/keyRings/r/cryptoKeys/k";
+
+    fn of(variables: &'static [(&str, &str)]) -> CloudKmsWrapperBuilder {
+        CloudKmsWrapperBuilder::from_variables(move |name| {
+            let found = variables.iter().find(|(variable, _)| *variable == name);
+            found.map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn the_variables_of_gos_wrapper_make_a_key_and_explicit_settings_win() {
+        let variables = &[
+            ("GOOGLE_PROJECT", "p"),
+            ("GOOGLE_REGION", "l"),
+            ("GCPCKMS_WRAPPER_KEY_RING", ""),
+            ("VAULT_GCPCKMS_SEAL_KEY_RING", "r"),
+            ("GCPCKMS_WRAPPER_CRYPTO_KEY", "k"),
+            ("VAULT_GCPCKMS_SEAL_CRYPTO_KEY", "other"),
+            ("GOOGLE_CREDENTIALS", "/run/key.json"),
+        ];
+        let builder = of(variables);
+        assert_eq!(builder.key_name.as_deref(), Some(KEY));
+        assert_eq!(builder.environment_file, Some("/run/key.json".into()));
+        let explicit = of(variables).key_name("x").anonymous();
+        assert_eq!(explicit.key_name.as_deref(), Some("x"));
+        let direct = of(variables).anonymous().mode(CloudKmsMode::Direct);
+        let wrapper = direct.build().unwrap();
+        assert!(format!("{wrapper:?}").contains("Anonymous"), "{wrapper:?}");
+    }
+
+    #[test]
+    fn what_can_not_work_is_refused_before_anything_is_asked() {
+        let good = || CloudKmsWrapper::builder(KEY).mode(CloudKmsMode::Direct);
+        good().build().unwrap();
+        for (builder, about) in [
+            (of(&[]), "no key"),
+            (of(&[("GOOGLE_PROJECT", "p")]), "no key"),
+            (CloudKmsWrapper::builder(KEY), "no aead"),
+            (good().key_name("alias/app"), "not the name of a key"),
+            (good().endpoint("kms"), "not a URL"),
+            (good().endpoint("http://kms.example.com"), "plain http"),
+            (good().anonymous().credentials_file("x"), "more than one"),
+            (
+                good().limits(CallLimits::default().with_attempts(0)),
+                "no attempts",
+            ),
+        ] {
+            let error = builder.build().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidConfiguration);
+            assert_eq!(error.operation(), Some("build gcp wrapper"));
+            assert!(error.to_string().contains(about), "{about}: {error}");
+        }
+        let dangerous = good().endpoint("http://kms.example.com").dangerous();
+        dangerous.allow_plain_http().build().unwrap();
+    }
+}

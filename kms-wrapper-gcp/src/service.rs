@@ -1,0 +1,229 @@
+//! The calls to the service, bounded in time, and checked both ways.
+
+use std::fmt;
+use std::sync::Arc;
+
+use google_cloudkms1::api::{
+    DecryptRequest, DecryptResponse, EncryptRequest, EncryptResponse, TestIamPermissionsRequest,
+};
+use kms_core::{CallLimits, Error, ErrorKind, Result, SecretBytes};
+use zeroize::Zeroize as _;
+
+use crate::credentials::Credentials;
+use crate::endpoint::Endpoint;
+use crate::failure::{self, Witness};
+use crate::key_name::KeyName;
+use crate::service::clients::{Client, Clients};
+
+mod clients;
+
+/// What is asked of the service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Encrypt,
+    Decrypt,
+    TestPermissions,
+}
+
+impl Operation {
+    /// The permission that it needs; none is needed to ask for one's own.
+    pub(crate) fn permission(self) -> Option<&'static str> {
+        match self {
+            Self::Encrypt => Some("cloudkms.cryptoKeyVersions.useToEncrypt"),
+            Self::Decrypt => Some("cloudkms.cryptoKeyVersions.useToDecrypt"),
+            Self::TestPermissions => None,
+        }
+    }
+}
+
+/// What the service encrypted.
+pub(crate) struct Encrypted {
+    /// The key version that did.
+    pub(crate) version: String,
+    pub(crate) ciphertext: Vec<u8>,
+}
+
+/// A key in the service.
+pub(crate) struct Service {
+    key: KeyName,
+    endpoint: Endpoint,
+    clients: Clients,
+    limits: CallLimits,
+}
+
+impl Service {
+    pub(crate) fn new(
+        key: KeyName,
+        endpoint: Endpoint,
+        credentials: Credentials,
+        limits: CallLimits,
+    ) -> Self {
+        Self {
+            key,
+            clients: Clients::new(endpoint.clone(), credentials),
+            endpoint,
+            limits,
+        }
+    }
+
+    pub(crate) fn key(&self) -> &KeyName {
+        &self.key
+    }
+
+    pub(crate) async fn encrypt(&self, plaintext: &[u8], aad: &[u8]) -> Result<Encrypted> {
+        let client = &self.clients;
+        let limits = &self.limits;
+        let answer = limits.run(|| async {
+            let request = EncryptRequest {
+                plaintext: Some(plaintext.to_vec()),
+                plaintext_crc32c: Some(checksum(plaintext)),
+                additional_authenticated_data: some(aad),
+                additional_authenticated_data_crc32c: some(aad).map(|aad| checksum(&aad)),
+            };
+            let client = client.current(limits).await?;
+            let answer = client.encrypt(request, &self.key).await?;
+            self.checked_encryption(answer, !aad.is_empty())
+        });
+        answer.await
+    }
+
+    pub(crate) async fn decrypt(&self, ciphertext: &[u8], aad: &[u8]) -> Result<SecretBytes> {
+        let client = &self.clients;
+        let limits = &self.limits;
+        let answer = limits.run(|| async {
+            let request = DecryptRequest {
+                ciphertext: Some(ciphertext.to_vec()),
+                ciphertext_crc32c: Some(checksum(ciphertext)),
+                additional_authenticated_data: some(aad),
+                additional_authenticated_data_crc32c: some(aad).map(|aad| checksum(&aad)),
+            };
+            let client = client.current(limits).await?;
+            checked_decryption(client.decrypt(request, &self.key).await?)
+        });
+        answer.await
+    }
+
+    /// Those of the permissions that the caller lacks on the key.
+    pub(crate) async fn missing_permissions(&self) -> Result<Vec<&'static str>> {
+        let wanted: Vec<_> = [Operation::Encrypt, Operation::Decrypt]
+            .into_iter()
+            .filter_map(Operation::permission)
+            .collect();
+        let client = &self.clients;
+        let limits = &self.limits;
+        let held = limits.run(|| async {
+            let request = TestIamPermissionsRequest {
+                permissions: Some(wanted.iter().map(|&name| name.to_owned()).collect()),
+            };
+            let client = client.current(limits).await?;
+            client.test_permissions(request, &self.key).await
+        });
+        let held = held.await?.permissions.unwrap_or_default();
+        let lacks = |name: &&str| !held.iter().any(|held| held == name);
+        Ok(wanted.into_iter().filter(lacks).collect())
+    }
+
+    fn checked_encryption(&self, answer: EncryptResponse, with_aad: bool) -> Result<Encrypted> {
+        let version = answer.name.unwrap_or_default();
+        if !self.key.has_version(&version) {
+            return Err(damaged("it names no version of the configured key")
+                .with_context("answered_key_id", version));
+        }
+        let verified = answer.verified_plaintext_crc32c == Some(true)
+            && (!with_aad || answer.verified_additional_authenticated_data_crc32c == Some(true));
+        if !verified {
+            return Err(damaged(
+                "the service did not verify the request's checksums",
+            ));
+        }
+        let ciphertext = answer.ciphertext.unwrap_or_default();
+        if ciphertext.is_empty() || answer.ciphertext_crc32c != Some(checksum(&ciphertext)) {
+            return Err(damaged("the ciphertext does not match its checksum"));
+        }
+        Ok(Encrypted {
+            version,
+            ciphertext,
+        })
+    }
+}
+
+fn checked_decryption(answer: DecryptResponse) -> Result<SecretBytes> {
+    // An empty plaintext is left out of the answer; its checksum is not.
+    let mut plaintext = answer.plaintext.unwrap_or_default();
+    if answer.plaintext_crc32c == Some(checksum(&plaintext)) {
+        Ok(SecretBytes::new(plaintext))
+    } else {
+        plaintext.zeroize();
+        Err(damaged("the plaintext does not match its checksum"))
+    }
+}
+
+impl Client {
+    async fn encrypt(&self, request: EncryptRequest, key: &KeyName) -> Result<EncryptResponse> {
+        let mut witness = Witness::default();
+        self.hub
+            .projects()
+            .locations_key_rings_crypto_keys_encrypt(request, key.as_str())
+            .delegate(&mut witness)
+            .doit()
+            .await
+            .map(|(_, answer)| answer)
+            .map_err(|error| failure::of_call(Operation::Encrypt, &witness, error))
+    }
+
+    async fn decrypt(&self, request: DecryptRequest, key: &KeyName) -> Result<DecryptResponse> {
+        let mut witness = Witness::default();
+        self.hub
+            .projects()
+            .locations_key_rings_crypto_keys_decrypt(request, key.as_str())
+            .delegate(&mut witness)
+            .doit()
+            .await
+            .map(|(_, answer)| answer)
+            .map_err(|error| failure::of_call(Operation::Decrypt, &witness, error))
+    }
+
+    async fn test_permissions(
+        &self,
+        request: TestIamPermissionsRequest,
+        key: &KeyName,
+    ) -> Result<google_cloudkms1::api::TestIamPermissionsResponse> {
+        let mut witness = Witness::default();
+        self.hub
+            .projects()
+            .locations_key_rings_crypto_keys_test_iam_permissions(request, key.as_str())
+            .delegate(&mut witness)
+            .doit()
+            .await
+            .map(|(_, answer)| answer)
+            .map_err(|error| failure::of_call(Operation::TestPermissions, &witness, error))
+    }
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service")
+            .field("key", &self.key)
+            .field("endpoint", &self.endpoint)
+            .field("clients", &self.clients)
+            .field("limits", &self.limits)
+            .finish()
+    }
+}
+
+/// CRC32C, as the service takes it
+/// ([data integrity guidelines](https://cloud.google.com/kms/docs/data-integrity-guidelines)).
+fn checksum(data: &[u8]) -> i64 {
+    i64::from(crc32c::crc32c(data))
+}
+
+fn some(aad: &[u8]) -> Option<Vec<u8>> {
+    (!aad.is_empty()).then(|| aad.to_vec())
+}
+
+fn damaged(detail: &'static str) -> Error {
+    Error::new(ErrorKind::DamagedResponse).with_detail(detail)
+}
+
+/// Shared, since a client outlives the calls that wait for it.
+pub(crate) type SharedClient = Arc<Client>;

@@ -1,0 +1,144 @@
+//! The client of the runtime that is asking.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use google_cloud_auth::credentials::AccessTokenCredentials;
+use google_cloudkms1::CloudKMS;
+use google_cloudkms1::common::GetToken;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use kms_core::{CallLimits, Error, ErrorKind, Result};
+use rustls::ClientConfig;
+use rustls::crypto::aws_lc_rs;
+use tokio::runtime::{Handle, Id};
+use tokio::sync::OnceCell;
+
+use super::SharedClient;
+use crate::credentials::{self, Credentials};
+use crate::endpoint::Endpoint;
+
+/// Runtimes whose clients are kept. More may use the wrapper; those that have not for longest start anew.
+const MAX_RUNTIMES: usize = 8;
+
+/// A client of the service, with the connections and the token that it keeps.
+pub(crate) struct Client {
+    pub(super) hub: CloudKMS<HttpsConnector<HttpConnector>>,
+}
+
+/// A client for each runtime: its idle connections, and the task that renews its token, are driven by the
+/// runtime that made it, and are dead on another one.
+pub(crate) struct Clients {
+    endpoint: Endpoint,
+    credentials: Credentials,
+    /// In the order of their last use.
+    made: Mutex<Vec<(Id, Slot)>>,
+}
+
+/// Filled by the first call, which reads files and certificates.
+type Slot = Arc<OnceCell<SharedClient>>;
+
+impl Clients {
+    pub(crate) fn new(endpoint: Endpoint, credentials: Credentials) -> Self {
+        Self {
+            endpoint,
+            credentials,
+            made: Mutex::default(),
+        }
+    }
+
+    pub(crate) async fn current(&self, limits: &CallLimits) -> Result<SharedClient> {
+        self.slot(Handle::current().id())
+            .get_or_try_init(|| self.make(limits))
+            .await
+            .cloned()
+    }
+
+    fn slot(&self, runtime: Id) -> Slot {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = made.iter().position(|(id, _)| *id == runtime);
+        let entry = match known {
+            Some(position) => made.remove(position),
+            None => (runtime, Slot::default()),
+        };
+        let slot = Arc::clone(&entry.1);
+        made.push(entry);
+        if made.len() > MAX_RUNTIMES {
+            made.remove(0);
+        }
+        slot
+    }
+
+    async fn make(&self, limits: &CallLimits) -> Result<SharedClient> {
+        let tokens = Tokens(self.credentials.open().await?.map(Arc::new));
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(limits.connect_timeout()));
+        connector.enforce_http(false);
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(self.tls().await?)
+            .https_or_http()
+            .enable_http1()
+            .enable_http2()
+            .wrap_connector(connector);
+        let client =
+            hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(connector);
+        let mut hub = CloudKMS::new(client, tokens);
+        hub.base_url(self.endpoint.as_str().to_owned());
+        Ok(Arc::new(Client { hub }))
+    }
+
+    /// The provider is named, so that nothing depends on the process's default one.
+    async fn tls(&self) -> Result<ClientConfig> {
+        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| Error::new(ErrorKind::Internal).with_source(error))?;
+        if !self.endpoint.is_encrypted() {
+            return Ok(config
+                .with_root_certificates(rustls::RootCertStore::empty())
+                .with_no_client_auth());
+        }
+        // Reads the system's certificates from the disk.
+        let roots = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs)
+            .await
+            .map_err(|error| Error::new(ErrorKind::Internal).with_source(error))?;
+        let mut store = rustls::RootCertStore::empty();
+        let (taken, _) = store.add_parsable_certificates(roots.certs);
+        if taken == 0 {
+            return Err(Error::new(ErrorKind::InvalidConfiguration)
+                .with_detail("the system has no root certificates to trust; install them"));
+        }
+        Ok(config.with_root_certificates(store).with_no_client_auth())
+    }
+}
+
+impl fmt::Debug for Clients {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Clients")
+            .field("credentials", &self.credentials)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Gives each request its token.
+#[derive(Clone)]
+struct Tokens(Option<Arc<AccessTokenCredentials>>);
+
+type Token = std::result::Result<Option<String>, Box<dyn StdError + Send + Sync>>;
+
+impl GetToken for Tokens {
+    fn get_token<'a>(&'a self, _: &'a [&str]) -> Pin<Box<dyn Future<Output = Token> + Send + 'a>> {
+        Box::pin(async move {
+            match &self.0 {
+                None => Ok(None),
+                Some(credentials) => match credentials::token(credentials).await {
+                    Ok(token) => Ok(Some((*token).clone())),
+                    Err(error) => Err(error.into()),
+                },
+            }
+        })
+    }
+}
