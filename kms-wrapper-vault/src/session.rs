@@ -98,7 +98,7 @@ impl Session {
             };
             match self.standing(&token, &refusal, path).await? {
                 Standing::Alive(capabilities) => return Err(explain(refusal, path, &capabilities)),
-                Standing::Unclear if !token.may_have_died() => return Err(refusal.into_error()),
+                Standing::Unclear if !self.may_replace(&token) => return Err(refusal.into_error()),
                 Standing::Dead | Standing::Unclear if replaced => return Err(refusal.into_error()),
                 Standing::Dead | Standing::Unclear => {
                     token = self.replace(&token, refusal).await?;
@@ -139,6 +139,12 @@ impl Session {
         };
         self.see_to_keeper();
         Ok(token)
+    }
+
+    /// Whether another token is to be had for one that was refused for a reason unknown. Reading a file again
+    /// costs nothing; a login does.
+    fn may_replace(&self, token: &Token) -> bool {
+        self.auth.is_kept_by_others() || token.may_have_died()
     }
 
     /// A token in place of one that the service refused.

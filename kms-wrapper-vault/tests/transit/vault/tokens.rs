@@ -6,7 +6,7 @@ use kms_core::{ErrorKind, Wrapper as _};
 use kms_testkit::wrapper::assert_hidden;
 use kms_wrapper_vault::Auth;
 use serde_json::json;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::time::Instant;
 
 use super::fixture::{Key, until, whole};
@@ -100,6 +100,20 @@ async fn a_token_file_that_is_missing_or_holds_something_else_is_denied_by_name(
         assert_eq!(error.kind(), ErrorKind::Denied, "{text:?}");
         assert_eq!(error.context("file"), file.to_str());
     }
+}
+
+#[tokio::test]
+async fn a_dropped_wrapper_leaves_no_task_behind() {
+    let Some(key) = Key::new().await else { return };
+    let token = key
+        .token(BOTH, json!({ "ttl": "1h", "renewable": true }))
+        .await;
+    let wrapper = key.builder().auth(Auth::token(token)).build().unwrap();
+    wrapper.preflight().await.unwrap();
+    let tasks = || Handle::current().metrics().num_alive_tasks();
+    assert!(tasks() > 0, "something keeps the token");
+    drop(wrapper);
+    until("the end of its tasks", || async { tasks() == 0 }).await;
 }
 
 fn runtime() -> Runtime {
