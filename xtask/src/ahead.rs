@@ -41,6 +41,9 @@ impl Ahead {
     /// again, and says more.
     pub(crate) fn finish(mut self) -> Vec<String> {
         let worker = self.worker.take();
+        if worker.as_ref().is_some_and(|worker| !worker.is_finished()) {
+            println!("waiting for what is made in the background for the tests");
+        }
         let lines = worker.map(JoinHandle::join);
         lines.and_then(Result::ok).unwrap_or_default()
     }

@@ -115,8 +115,12 @@ const RING: &[&str] = &["ring"];
 const AWS_LC: &[&str] = &["aws-lc-rs", "aws-lc-sys"];
 const HTTP: &[&str] = &["hyper", "ureq", "reqwest"];
 const AWS: &[&str] = &["aws-sdk-kms", "aws-config", "aws-smithy-runtime"];
-const GCP: &[&str] = &["google-cloudkms1", "google-apis-common", "yup-oauth2"];
-const VAULT: &[&str] = &["vaultrs", "reqwest"];
+const GCP: &[&str] = &[
+    "google-cloudkms1",
+    "google-apis-common",
+    "google-cloud-auth",
+];
+const VAULT: &[&str] = &["vaultrs", "rustify"];
 
 const RUSTLS: &[&str] = &["rustls", "rustls-webpki", "tokio-rustls"];
 const OTHER_TLS: &[&str] = &["native-tls", "openssl", "openssl-sys"];

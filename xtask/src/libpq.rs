@@ -11,6 +11,12 @@ use crate::workspace::Package;
 /// The feature that builds libpq from source.
 pub(crate) const BUNDLED: &str = "postgres-bundled";
 
+/// The feature that links with libpq, wherever that is.
+const POSTGRES: &str = "postgres";
+
+/// How our packages' names begin: diesel has a feature of that name too.
+const OURS: &str = "kms-";
+
 /// Where libpq comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Libpq {
@@ -33,14 +39,25 @@ impl Libpq {
         Ok(Self::Bundled)
     }
 
-    /// The features of a package to test: all of them, without building libpq for nothing.
+    /// The features of a package to test: all of them, without building libpq for nothing. As cargo
+    /// takes them for several packages at once.
     pub(crate) fn features(self, package: &Package) -> Vec<String> {
-        package
-            .features
-            .keys()
-            .filter(|feature| self == Self::Bundled || !package.enables(feature, BUNDLED))
-            .cloned()
-            .collect()
+        let own = package.features.keys();
+        let own = own.filter(|feature| self == Self::Bundled || !package.enables(feature, BUNDLED));
+        let mut features: Vec<String> = own
+            .map(|feature| format!("{}/{feature}", package.name))
+            .collect();
+        if self == Self::Bundled && !package.features.contains_key(BUNDLED) {
+            // A package that can't be told so itself: what it depends on can.
+            let on_postgres = package.dependencies.iter();
+            let on_postgres = on_postgres.filter(|(_, asked)| asked.iter().any(|f| f == POSTGRES));
+            features.extend(
+                on_postgres
+                    .filter(|(name, _)| name.starts_with(OURS))
+                    .map(|(name, _)| format!("{name}/{BUNDLED}")),
+            );
+        }
+        features
     }
 }
 
@@ -96,12 +113,34 @@ mod tests {
 
     #[test]
     fn with_a_system_libpq_nothing_that_builds_one_is_enabled() {
-        assert_eq!(Libpq::System.features(&package()), ["postgres", "sqlite"]);
+        assert_eq!(
+            Libpq::System.features(&package()),
+            ["store/postgres", "store/sqlite"]
+        );
     }
 
     #[test]
     fn without_one_it_is_built() {
         let features = Libpq::Bundled.features(&package());
-        assert!(features.iter().any(|feature| feature == "postgres-bundled"));
+        assert!(features.iter().any(|name| name == "store/postgres-bundled"));
+    }
+
+    #[test]
+    fn it_is_built_for_what_a_package_depends_on_too() {
+        let asks_for = |name: &str, feature: &str| (name.to_owned(), vec![feature.to_owned()]);
+        let tests = Package {
+            name: "tests".to_owned(),
+            dependencies: vec![
+                asks_for("kms-kit", "postgres"),
+                asks_for("kms-core", "sqlite"),
+                asks_for("diesel", "postgres"),
+            ],
+            ..Package::default()
+        };
+        assert_eq!(
+            Libpq::Bundled.features(&tests),
+            ["kms-kit/postgres-bundled"]
+        );
+        assert!(Libpq::System.features(&tests).is_empty());
     }
 }

@@ -181,8 +181,7 @@ pub(crate) fn features(
     let mut all = Vec::new();
     for name in packages {
         let package = workspace.package(name)?;
-        let features = libpq.features(package);
-        all.extend(features.iter().map(|feature| format!("{name}/{feature}")));
+        all.extend(libpq.features(package));
     }
     Ok(all)
 }

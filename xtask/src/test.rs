@@ -43,7 +43,10 @@ pub(crate) fn run(workspace: &Workspace, suites: &[String], args: &[String]) -> 
             required: &required,
             args,
         };
-        let docs = suite::cargo_test(workspace, libpq, &suite::packages(&suites))?;
+        let docs = match built {
+            Built::Together(_) => suite::cargo_test(workspace, libpq, &suite::packages(&suites))?,
+            Built::Alone(_) => suite::cargo_test(workspace, libpq, suite.packages())?,
+        };
         let (outcome, skipped) = run.run(built.of(suite), docs)?;
         report.suites.push((suite.name, outcome));
         report.skipped.extend(skipped);

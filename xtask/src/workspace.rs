@@ -28,6 +28,8 @@ pub(crate) struct Package {
     pub(crate) is_published: bool,
     /// Each feature and what it enables, as in the manifest.
     pub(crate) features: BTreeMap<String, Vec<String>>,
+    /// What it depends on, and the features that it asks for there.
+    pub(crate) dependencies: Vec<(String, Vec<String>)>,
 }
 
 impl Workspace {
@@ -104,11 +106,15 @@ impl Package {
         };
         let manifest = PathBuf::from(string("manifest_path")?);
         let features = package["features"].as_object().context("no features")?;
+        let items = |list: &'_ Value| list.as_array().cloned().unwrap_or_default();
         let strings = |list: &Value| {
-            let list = list.as_array().map(Vec::as_slice).unwrap_or_default();
-            list.iter()
-                .filter_map(|item| item.as_str().map(str::to_owned))
+            let list = items(list).into_iter();
+            list.filter_map(|item| item.as_str().map(str::to_owned))
                 .collect()
+        };
+        let dependency = |dependency: &Value| {
+            let name = dependency["name"].as_str()?.to_owned();
+            Some((name, strings(&dependency["features"])))
         };
         Ok(Self {
             name: string("name")?,
@@ -119,6 +125,10 @@ impl Package {
                 .to_owned(),
             // Null allows every registry, an empty list none.
             is_published: package["publish"].is_null(),
+            dependencies: items(&package["dependencies"])
+                .iter()
+                .filter_map(dependency)
+                .collect(),
             features: features
                 .iter()
                 .map(|(feature, enables)| (feature.clone(), strings(enables)))
@@ -162,7 +172,7 @@ mod tests {
     const METADATA: &str = r#"{
         "workspace_root": "/w", "target_directory": "/w/target",
         "packages": [{"name": "kit", "id": "kit#0.1.0", "manifest_path": "/w/kit/Cargo.toml",
-            "publish": null, "features": {
+            "publish": null, "dependencies": [{"name": "store", "features": ["postgres"]}], "features": {
             "default": ["sqlite"], "sqlite": ["dep:store"],
             "postgres": [], "postgres-bundled": ["postgres"],
             "full": ["sqlite", "postgres-bundled"]
@@ -176,6 +186,8 @@ mod tests {
         assert_eq!(kit.features.len(), 5);
         assert_eq!(kit.features["default"], ["sqlite"]);
         assert!(workspace.package("kat").is_err());
+        let store = ("store".to_owned(), vec!["postgres".to_owned()]);
+        assert_eq!(kit.dependencies, [store]);
         assert!(kit.is_published && kit.folder == Path::new("/w/kit"));
         assert_eq!(workspace.package_by_id("kit#0.1.0").unwrap().name, "kit");
     }

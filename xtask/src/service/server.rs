@@ -229,12 +229,7 @@ impl Drop for Server {
 ///
 /// Its folder is gone then, unless something killed the keeper before it could remove it.
 pub(crate) fn stop(folder: &Path) -> Result<bool> {
-    // Without waiting: opening it fails when nobody reads.
-    let lifeline = OpenOptions::new()
-        .write(true)
-        .custom_flags(OFlag::O_NONBLOCK.bits())
-        .open(folder.join(LIFELINE));
-    let Ok(mut lifeline) = lifeline else {
+    let Ok(mut lifeline) = write_end(&folder.join(LIFELINE)) else {
         return Ok(false);
     };
     lifeline.write_all(b"\n")?;
@@ -249,12 +244,21 @@ pub(crate) fn stop(folder: &Path) -> Result<bool> {
     Ok(true)
 }
 
+/// The end of a named pipe to write to; an error when nobody reads.
+fn write_end(pipe: &Path) -> std::io::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        // Without it, it would wait for a reader.
+        .custom_flags(OFlag::O_NONBLOCK.bits())
+        .open(pipe)
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
     use std::time::{Duration, Instant};
 
-    use super::{LIFELINE, Lifetime, Plan, Server, stop};
+    use super::{LIFELINE, Lifetime, Plan, Server, stop, write_end};
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -342,6 +346,12 @@ mod tests {
         nix::sys::signal::killpg(group, nix::sys::signal::SIGKILL).unwrap();
         server.keeper.wait().unwrap();
         server.lifeline = None;
+        // Its watcher was killed with it, and may take a moment to go.
+        let deadline = Instant::now() + PATIENCE;
+        let lifeline = server.folder.path().join(LIFELINE);
+        while write_end(&lifeline).is_ok() {
+            assert!(Instant::now() < deadline, "somebody still reads");
+        }
         assert!(!stop(server.folder()).unwrap());
     }
 
