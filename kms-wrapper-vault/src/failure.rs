@@ -106,7 +106,10 @@ impl ServiceMessage {
             // Transit answers so for RSA keys and the like, whatever was sent.
             500 if self.says("failed to rsa decrypt") => (ErrorKind::AuthenticationFailed, None),
             503 if self.says("sealed") => (ErrorKind::ServiceSealed, None),
-            503 if self.says("standby") || self.says("not active") || self.says("no active") => {
+            // 500 while the cluster is choosing a leader.
+            500 | 503
+                if self.says("standby") || self.says("not active") || self.says("no active") =>
+            {
                 (ErrorKind::ServiceStandby, None)
             }
             500..=599 => (ErrorKind::Unreachable, None),
@@ -258,6 +261,11 @@ mod tests {
             (503, "Vault is in standby mode", ServiceStandby),
             (503, "node is not active", ServiceStandby),
             (503, "no active Vault instance found", ServiceStandby),
+            (
+                500,
+                "local node not active but active cluster node not found",
+                ServiceStandby,
+            ),
             (503, "", Unreachable),
             (504, "", TimedOut),
             (307, "", ServiceStandby),

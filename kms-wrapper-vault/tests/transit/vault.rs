@@ -4,6 +4,7 @@ mod faults;
 mod fixture;
 mod key_states;
 mod logins;
+mod namespaces;
 mod process;
 mod rights;
 mod suite;

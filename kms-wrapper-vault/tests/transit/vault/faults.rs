@@ -193,6 +193,24 @@ async fn an_answer_without_end_is_given_up() {
     proxy.fail(NetworkFault::answer(200, &[], vec![b' '; 1024 * 1024]));
     let error = wrapper.encrypt(b"plaintext", b"").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::DamagedResponse);
+    assert!(error.to_string().contains("longer"), "{error}");
+}
+
+/// As releases did before associated data, and mounts of something else that echoes.
+#[tokio::test]
+async fn preflight_refuses_a_service_that_ignores_the_aad() {
+    let Some(key) = Key::new().await else { return };
+    let proxy = FaultyProxy::start(&key.vault.url());
+    let wrapper = behind(&proxy, &key, short());
+    // The rights, the probe there and back; then the probe with another aad, which opens.
+    proxy.fail_next(3, NetworkFault::alter(|_| {}));
+    let opened = json!({
+        "request_id": "", "lease_id": "", "lease_duration": 0, "renewable": false,
+        "data": { "plaintext": "cGxhaW4=" },
+    });
+    proxy.fail_next(1, NetworkFault::answer(200, &[], opened.to_string()));
+    let error = wrapper.preflight().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UnsuitableRootKey, "{error}");
 }
 
 /// TLS is what protects the answer on its way. Should a bit flip all the same, it shows here at the latest.

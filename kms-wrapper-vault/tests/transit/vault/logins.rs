@@ -5,14 +5,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use data_encoding::BASE64URL_NOPAD;
 use kms_core::{ErrorKind, Wrapper as _};
+use kms_testkit::FaultyProxy;
 use kms_testkit::service::Vault;
 use kms_testkit::wrapper::assert_hidden;
 use kms_wrapper_vault::{Auth, TransitWrapper};
 use rcgen::{KeyPair, PKCS_ED25519, SigningKey as _};
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
-use super::fixture::{Key, until, whole};
+use super::fixture::{Key, PATIENCE, until, whole};
 
 /// A role for one key, in a login method of its own.
 pub(super) struct AppRole {
@@ -160,6 +161,22 @@ async fn tokens_that_can_not_be_renewed_are_replaced_by_a_login() {
     let role = AppRole::new(&key, options, BOTH).await;
     let wrapper = key.builder().auth(role.auth()).build().unwrap();
     works_past(&wrapper, Duration::from_secs(5)).await;
+}
+
+#[tokio::test]
+async fn such_a_token_is_replaced_before_its_end_without_a_call() {
+    let Some(key) = Key::new().await else { return };
+    let options = json!({ "token_type": "batch", "token_ttl": "3s" });
+    let role = AppRole::new(&key, options, BOTH).await;
+    let proxy = FaultyProxy::start(&key.vault.url());
+    let builder = key.builder().address(proxy.url()).auth(role.auth());
+    let wrapper = builder.build().unwrap();
+    wrapper.encrypt(b"plaintext", b"").await.unwrap();
+    let calls = proxy.requests();
+    assert_eq!(calls, 2, "a login and the call");
+    timeout(PATIENCE, proxy.requests_reach(calls + 2))
+        .await
+        .unwrap();
 }
 
 #[tokio::test]

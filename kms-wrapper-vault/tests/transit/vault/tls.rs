@@ -5,6 +5,7 @@ use kms_testkit::service::{VaultListener, VaultProcess};
 use kms_wrapper_vault::{Auth, TransitWrapper, TransitWrapperBuilder};
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 
+use super::environment::{CHILD, in_child};
 use super::fixture::{Key, NAME, short, whole};
 
 struct Authority {
@@ -97,6 +98,43 @@ async fn a_server_is_trusted_by_the_ca_that_was_given_and_by_no_other() {
     assert_refused(builder(), "the system's CAs").await;
     let careless = builder().dangerous().accept_invalid_certificates();
     careless.build().unwrap().preflight().await.unwrap();
+}
+
+/// The system's certificates are those of `SSL_CERT_FILE`, in a process of their own.
+#[tokio::test]
+async fn the_system_s_certificates_count_only_where_no_others_are_given() {
+    if std::env::var_os(CHILD).is_some() {
+        let variable = |name: &str| std::env::var(name).unwrap();
+        let builder = || {
+            TransitWrapper::builder()
+                .address(variable("VAULT_ADDR"))
+                .mount_path(variable("TRANSIT_WRAPPER_MOUNT_PATH"))
+                .key_name(NAME)
+                .auth(Auth::token(variable("VAULT_TOKEN")))
+                .limits(short())
+        };
+        builder().build().unwrap().preflight().await.unwrap();
+        let other = Authority::new();
+        assert_refused(builder().ca_bundle(other.pem), "the system's CA").await;
+        return;
+    }
+    let authority = Authority::new();
+    let server = authority.server("127.0.0.1");
+    let Some((process, key)) = vault(&server, None).await else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("system.pem");
+    std::fs::write(&file, &authority.pem).unwrap();
+    in_child(
+        "vault::tls::the_system_s_certificates_count_only_where_no_others_are_given",
+        &[
+            ("SSL_CERT_FILE", file.to_str().unwrap()),
+            ("VAULT_ADDR", &process.tls_url()),
+            ("VAULT_TOKEN", key.vault.token()),
+            ("TRANSIT_WRAPPER_MOUNT_PATH", &key.mount),
+        ],
+    );
 }
 
 #[tokio::test]
