@@ -24,15 +24,6 @@ pub(crate) fn run(command: &mut Command) -> Result<ExitStatus> {
     Ok(status)
 }
 
-/// Runs a command that has to succeed.
-pub(crate) fn succeed(command: &mut Command) -> Result<()> {
-    let status = run(command)?;
-    if !status.success() {
-        bail!("`{}` failed ({status})", shown(command));
-    }
-    Ok(())
-}
-
 /// Runs a command whose stdout goes to `to` and, line by line, to `on_line`.
 pub(crate) fn tee(
     command: &mut Command,
@@ -98,19 +89,13 @@ pub(crate) fn within(patience: Duration, command: &mut Command) -> Result<String
         .stdout(stdout.try_clone()?)
         .stderr(stderr.try_clone()?);
     let mut child = spawn(command)?;
-    let deadline = Instant::now() + patience;
-    let status = loop {
-        if let Some(status) = child.try_wait()? {
-            break Some(status);
-        }
-        if Instant::now() > deadline || interrupt::leaving() {
-            break None;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    };
+    let status = wait(&mut child, patience, interrupt::leaving)?;
     if status.is_none() {
-        // Compilers and all: they have nothing to clean up that isn't removed with their folder.
-        let _ = killpg(group_of(&child)?, Signal::SIGKILL);
+        let group = group_of(&child)?;
+        // A package manager has something to put in order first.
+        let _ = killpg(group, Signal::SIGTERM);
+        wait(&mut child, Duration::from_secs(5), || false)?;
+        let _ = killpg(group, Signal::SIGKILL);
         child.wait()?;
     }
     interrupt::check()?;
@@ -129,6 +114,22 @@ pub(crate) fn within(patience: Duration, command: &mut Command) -> Result<String
     );
 }
 
+/// Waits for the end of a process, for at most `patience` and until `leaving`.
+fn wait(
+    child: &mut Child,
+    patience: Duration,
+    leaving: impl Fn() -> bool,
+) -> Result<Option<ExitStatus>> {
+    let deadline = Instant::now() + patience;
+    while Instant::now() < deadline && !leaving() {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(None)
+}
+
 /// What was written to a file.
 fn written(file: &mut File) -> Result<String> {
     let mut bytes = Vec::new();
@@ -143,13 +144,8 @@ pub(crate) fn answers(command: &mut Command, patience: Duration) -> bool {
     let Ok(mut child) = spawn(command) else {
         return false;
     };
-    let deadline = Instant::now() + patience;
-    while Instant::now() < deadline && !interrupt::requested() {
-        match child.try_wait() {
-            Ok(Some(status)) => return status.success(),
-            Ok(None) => std::thread::sleep(Duration::from_millis(20)),
-            Err(_) => break,
-        }
+    if let Ok(Some(status)) = wait(&mut child, patience, interrupt::leaving) {
+        return status.success();
     }
     let _ = child.kill();
     let _ = child.wait();
