@@ -171,20 +171,31 @@ fn credentials_kind(error: &CredentialsError) -> ErrorKind {
     match error {
         CredentialsError::ProviderTimedOut(_) => ErrorKind::TimedOut,
         CredentialsError::InvalidConfiguration(_) => ErrorKind::InvalidConfiguration,
-        // STS or the metadata service could not be asked, or refused.
-        CredentialsError::ProviderError(_)
-            if causes(error).any(|cause| cause.is::<ConnectorError>()) =>
-        {
-            ErrorKind::Unreachable
-        }
+        CredentialsError::ProviderError(_) if !is_refusal(error) => ErrorKind::Unreachable,
         _ => ErrorKind::Denied,
     }
+}
+
+/// Whether the service that gives out credentials answered, and gives none to this caller. Which service that is
+/// is not known here, and so not the type of its error either, but its code is in its text.
+fn is_refusal(error: &CredentialsError) -> bool {
+    const CODES: [&str; 6] = [
+        "AccessDenied",
+        "ExpiredToken",
+        "IDPRejectedClaim",
+        "InvalidClientTokenId",
+        "InvalidIdentityToken",
+        "SignatureDoesNotMatch",
+    ];
+    causes(error)
+        .map(ToString::to_string)
+        .any(|text| CODES.iter().any(|code| text.contains(code)))
 }
 
 /// Of the service's codes ([errors of KMS](https://docs.aws.amazon.com/kms/latest/APIReference/CommonErrors.html)
 /// and of its operations), and of the status where there is no code that is known.
 fn kind(code: Option<&str>, status: u16) -> ErrorKind {
-    let by_code = match code.unwrap_or_default() {
+    match code.unwrap_or_default() {
         "InvalidCiphertextException" | "IncorrectKeyException" => ErrorKind::AuthenticationFailed,
         "NotFoundException" => ErrorKind::UnknownRootKey,
         "DisabledException" | "KMSInvalidStateException" => ErrorKind::RootKeyDisabled,
@@ -227,9 +238,8 @@ fn kind(code: Option<&str>, status: u16) -> ErrorKind {
         "InvalidArnException" | "ValidationError" | "ValidationException" => {
             ErrorKind::InvalidConfiguration
         }
-        _ => return kind_of_status(status),
-    };
-    by_code
+        _ => kind_of_status(status),
+    }
 }
 
 fn kind_of_status(status: u16) -> ErrorKind {

@@ -76,8 +76,9 @@ pub enum AwsKmsMode {
 /// answer's into its own buffers (the request, its JSON, the connection's buffers), and does not wipe those: a
 /// fresh key in envelope mode, the plaintext itself in direct mode.
 ///
-/// At level `TRACE` the SDK would write requests whole; the wrapper hides their bodies. Setting the variable
-/// `LOG_SENSITIVE_BODIES` makes the SDK write the answers whole, with what was decrypted: don't.
+/// The SDK writes requests and answers at level `TRACE`, without what is secret in them: this crate sees to the
+/// bodies of the requests, the SDK to the rest. Setting the variable `LOG_SENSITIVE_BODIES` makes the SDK write
+/// the answers whole, with what was decrypted: don't.
 ///
 /// # Errors
 ///
@@ -109,14 +110,12 @@ pub struct AwsKmsWrapper {
 
 impl AwsKmsWrapper {
     /// Starts a wrapper of this key: its ARN, its id, `alias/NAME`, or the alias' ARN.
-    #[must_use]
     pub fn builder(key_id: impl Into<String>) -> AwsKmsWrapperBuilder {
         AwsKmsWrapperBuilder::new(Some(key_id.into()))
     }
 
     /// Starts a wrapper with what the environment says now: the variables of Go's wrapper and of the AWS tools,
     /// see [`AwsKmsWrapperBuilder`](AwsKmsWrapperBuilder#environment-variables).
-    #[must_use]
     pub fn from_env() -> AwsKmsWrapperBuilder {
         AwsKmsWrapperBuilder::from_env()
     }

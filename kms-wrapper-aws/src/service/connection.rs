@@ -5,11 +5,12 @@ use std::fmt;
 use aws_sdk_kms::Client;
 use aws_sdk_kms::config::retry::RetryConfig;
 use aws_sdk_kms::config::timeout::TimeoutConfig;
-use aws_sdk_kms::config::{BehaviorVersion, Builder, Credentials, Region};
+use aws_sdk_kms::config::{
+    BehaviorVersion, Builder, Credentials, Region, StalledStreamProtectionConfig,
+};
 use kms_core::{CallLimits, Result};
 
 /// A client that the caller made, or what to make one of.
-#[derive(Debug)]
 pub(crate) enum Connection {
     Given(Client),
     Own(Settings),
@@ -40,12 +41,15 @@ impl Settings {
         if let Some(endpoint) = &self.endpoint {
             config = config.endpoint_url(endpoint);
         }
-        // Repeating a call is the limits' part: the SDK's own retries would multiply with them.
-        let config = config.retry_config(RetryConfig::disabled()).timeout_config(
-            TimeoutConfig::builder()
-                .connect_timeout(limits.connect_timeout())
-                .build(),
-        );
+        // How long and how often is for the limits to say: the SDK's own retries would multiply with them.
+        let config = config
+            .retry_config(RetryConfig::disabled())
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+            .timeout_config(
+                TimeoutConfig::builder()
+                    .connect_timeout(limits.connect_timeout())
+                    .build(),
+            );
         Ok(Client::from_conf(config.build()))
     }
 
@@ -85,6 +89,16 @@ async fn from_chain(region: Option<Region>, profile: Option<&str>) -> Result<Bui
         ));
     }
     Ok(Builder::from(&config))
+}
+
+/// Shows no client: the SDK's `Debug` repeats the access key's id.
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Given(_) => f.write_str("Given(client)"),
+            Self::Own(settings) => fmt::Debug::fmt(settings, f),
+        }
+    }
 }
 
 /// Shows no credentials.

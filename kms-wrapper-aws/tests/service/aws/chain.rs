@@ -137,7 +137,7 @@ fn without_credentials_or_a_region_anywhere_the_first_call_says_so() {
     let no_credentials = builder().region(REGION).build().unwrap();
     let error = block_on(no_credentials.preflight()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Denied, "{error:?}");
-    assert_eq!(error.is_retryable(), false);
+    assert!(!error.is_retryable());
     assert!(std::error::Error::source(&error).is_some());
 }
 
@@ -187,4 +187,47 @@ fn the_deadline_holds_against_a_credential_service_that_does_not_answer_and_it_i
             assert!(Instant::now() < deadline, "{error:?}");
         }
     });
+}
+
+#[test]
+fn a_role_that_may_not_be_assumed_is_a_denial_and_a_token_service_that_is_down_is_not() {
+    const TEST: &str =
+        "a_role_that_may_not_be_assumed_is_a_denial_and_a_token_service_that_is_down_is_not";
+    const EXPECTED: &str = "KMS_TEST_AWS_EXPECTED";
+    if env::var_os(CHILD).is_none() {
+        let token = env::temp_dir().join(format!("kms-aws-token-{}", std::process::id()));
+        std::fs::write(&token, "token").unwrap();
+        let refusal = "<ErrorResponse><Error><Code>AccessDenied</Code>\
+            <Message>Not authorized</Message></Error></ErrorResponse>";
+        for (fault, expected) in [
+            (NetworkFault::answer(403, &[], refusal), "Denied"),
+            (NetworkFault::answer(503, &[], "<html>"), "Unreachable"),
+        ] {
+            let proxy = FaultyProxy::start("127.0.0.1:1");
+            proxy.fail(fault);
+            in_child(
+                TEST,
+                &[
+                    ("AWS_WEB_IDENTITY_TOKEN_FILE", token.to_str().unwrap()),
+                    ("AWS_ROLE_ARN", "arn:aws:iam::111122223333:role/app"),
+                    ("AWS_ENDPOINT_URL_STS", &proxy.url()),
+                    (EXPECTED, expected),
+                ],
+            );
+            assert!(proxy.requests() > 0);
+        }
+        std::fs::remove_file(token).unwrap();
+        return;
+    }
+    let wrapper = with_aead(AwsKmsWrapper::builder("alias/app"))
+        .region(REGION)
+        .limits(patient().with_attempts(1))
+        .build()
+        .unwrap();
+    let error = block_on(wrapper.preflight()).unwrap_err();
+    assert_eq!(
+        error.kind().name(),
+        env::var(EXPECTED).unwrap(),
+        "{error:?}"
+    );
 }

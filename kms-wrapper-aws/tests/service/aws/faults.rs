@@ -10,7 +10,7 @@ use kms_testkit::wrapper::assert_hidden;
 use kms_testkit::{FaultyProxy, NetworkFault};
 use kms_wrapper_aws::{AwsKmsMode, AwsKmsWrapper, ServiceError};
 
-use super::support::{REGION, Service, builder, config, patient};
+use super::support::{REGION, Service, builder, config, patient, unique};
 
 /// A service behind a proxy, and a wrapper that knows only that.
 struct Behind {
@@ -315,6 +315,41 @@ async fn an_answer_that_is_damaged_or_about_another_key_is_not_used() {
         }
         let back = wrapper.decrypt(&blob, b"").await.unwrap();
         assert_eq!(back.expose(), b"plaintext");
+
+        // Nor the first answer of all.
+        let (own, other) = (behind.key.clone(), behind.service.key().await);
+        let new = builder(&proxy.url(), &own).mode(mode).build().unwrap();
+        proxy.fail_next(
+            1,
+            NetworkFault::alter(move |body| replace(body, &own, &other)),
+        );
+        let error = new.decrypt(&blob, b"").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::DamagedResponse, "{error:?}");
+        assert_eq!(new.key_id().as_deref(), Some(&*behind.key));
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_is_named_without_its_account_does_not_change_it() {
+    let Some(behind) = Behind::proxy(AwsKmsMode::Envelope).await else {
+        return;
+    };
+    let alias = format!("alias/{}", unique("account"));
+    behind.service.alias(&alias, &behind.key).await;
+    let (_, id) = behind.key.split_once("key/").unwrap();
+    for name in [id, &alias] {
+        let wrapper = builder(&behind.proxy.url(), name).build().unwrap();
+        let blob = wrapper.encrypt(b"plaintext", b"").await.unwrap();
+        let elsewhere = |body: &mut Vec<u8>| replace(body, ":000000000000:", ":111122223333:");
+        behind.proxy.fail_next(2, NetworkFault::alter(elsewhere));
+        let errors = [
+            wrapper.encrypt(b"x", b"").await.unwrap_err(),
+            wrapper.decrypt(&blob, b"").await.unwrap_err(),
+        ];
+        for error in errors {
+            assert_eq!(error.kind(), ErrorKind::DamagedResponse, "{error:?}");
+        }
+        assert_eq!(wrapper.key_id().as_deref(), Some(&*behind.key));
     }
 }
 
