@@ -187,7 +187,7 @@ impl Vault {
             .await;
     }
 
-    /// Eight letters and digits that no other test has.
+    /// Sixteen hex digits that no other test has.
     ///
     /// # Panics
     ///
