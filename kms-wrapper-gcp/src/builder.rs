@@ -8,11 +8,14 @@ use std::sync::Arc;
 use google_cloud_auth::credentials::AccessTokenCredentials;
 use kms_core::{Aead, CallLimits, Envelope, Error, ErrorKind, Result};
 
+use crate::builder::environment::Environment;
 use crate::credentials::Credentials;
 use crate::endpoint::{Endpoint, PlainHttp};
 use crate::key_name::KeyName;
 use crate::service::Service;
 use crate::wrapper::{CloudKmsMode, CloudKmsWrapper};
+
+mod environment;
 
 /// Makes a [`CloudKmsWrapper`]. Nothing is asked, read or checked before [`build`](Self::build), and nothing
 /// outside of the process before the wrapper's first call.
@@ -25,7 +28,7 @@ use crate::wrapper::{CloudKmsMode, CloudKmsWrapper};
 /// the file that `GOOGLE_APPLICATION_CREDENTIALS` names, that of `gcloud auth application-default login`, the
 /// metadata server. They are read in the first call, within its deadline, by Google's library `google-cloud-auth`,
 /// which also keeps the token fresh. Files of service accounts, users, federated and impersonated identities can
-/// be used.
+/// be used. When the service no longer takes a token, they are read once more.
 ///
 /// # Environment variables
 ///
@@ -60,7 +63,7 @@ pub struct CloudKmsWrapperBuilder {
     endpoint: Option<String>,
     plain_http: PlainHttp,
     credentials: Vec<Credentials>,
-    environment_file: Option<PathBuf>,
+    environment: Environment,
     mode: CloudKmsMode,
     limits: CallLimits,
     aead: Option<Arc<dyn Aead>>,
@@ -73,7 +76,7 @@ impl CloudKmsWrapperBuilder {
             endpoint: None,
             plain_http: PlainHttp::OnLoopback,
             credentials: Vec::new(),
-            environment_file: None,
+            environment: Environment::default(),
             mode: CloudKmsMode::default(),
             limits: CallLimits::default(),
             aead: None,
@@ -81,32 +84,8 @@ impl CloudKmsWrapperBuilder {
     }
 
     pub(crate) fn from_env() -> Self {
-        Self::from_variables(|name| env::var(name).ok())
-    }
-
-    fn from_variables(read: impl Fn(&str) -> Option<String>) -> Self {
-        let set = |names: [&str; 2]| {
-            let mut values = names.into_iter().filter_map(&read);
-            values.find(|value| !value.is_empty())
-        };
-        let parts = [
-            set(["GOOGLE_PROJECT", ""]),
-            set(["GOOGLE_REGION", ""]),
-            set(["GCPCKMS_WRAPPER_KEY_RING", "VAULT_GCPCKMS_SEAL_KEY_RING"]),
-            set([
-                "GCPCKMS_WRAPPER_CRYPTO_KEY",
-                "VAULT_GCPCKMS_SEAL_CRYPTO_KEY",
-            ]),
-        ];
-        let key_name = match parts {
-            [Some(project), Some(location), Some(ring), Some(key)] => Some(format!(
-                "projects/{project}/locations/{location}/keyRings/{ring}/cryptoKeys/{key}"
-            )),
-            _ => None,
-        };
         Self {
-            key_name,
-            environment_file: set(["GOOGLE_CREDENTIALS", ""]).map(PathBuf::from),
+            environment: Environment::read(|name| env::var(name).ok()),
             ..Self::new()
         }
     }
@@ -123,7 +102,7 @@ impl CloudKmsWrapperBuilder {
         self
     }
 
-    /// No credentials: for an emulator.
+    /// No credentials: for an emulator, whose [`endpoint`](Self::endpoint) has to be named.
     pub fn anonymous(self) -> Self {
         self.identity(Credentials::Anonymous)
     }
@@ -134,6 +113,9 @@ impl CloudKmsWrapperBuilder {
     }
 
     /// Credentials that the caller made with Google's library, for all that this builder has no setting for.
+    ///
+    /// They renew their token in a task of the runtime that they were made in: it has to live as long as the
+    /// wrapper is used.
     pub fn credentials(self, credentials: AccessTokenCredentials) -> Self {
         self.identity(Credentials::Caller(credentials))
     }
@@ -167,8 +149,8 @@ impl CloudKmsWrapperBuilder {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidConfiguration`]: no key, or a name that no key can have; an endpoint that isn't the URL
-    /// of a host, or is plain `http` to another machine; more than one kind of credentials; no `aead` for
-    /// envelopes; limits of zero.
+    /// of a host, or is plain `http` to another machine; more than one kind of credentials; no credentials
+    /// without an endpoint; no `aead` for envelopes; limits of zero.
     pub fn build(self) -> Result<CloudKmsWrapper> {
         self.try_build()
             .map_err(|error| error.with_operation("build gcp wrapper"))
@@ -176,19 +158,31 @@ impl CloudKmsWrapperBuilder {
 
     fn try_build(mut self) -> Result<CloudKmsWrapper> {
         self.limits.check()?;
-        let key = KeyName::parse(self.key_name.as_deref().unwrap_or_default())?;
+        let key = match self.key_name {
+            Some(name) => name,
+            None => self.environment.key_name()?,
+        };
+        let key = KeyName::parse(&key)?;
         let endpoint = self.endpoint.as_deref().unwrap_or(Endpoint::DEFAULT);
         let endpoint = Endpoint::parse(endpoint, self.plain_http)?;
         let credentials = match (self.credentials.pop(), self.credentials.is_empty()) {
+            (Some(Credentials::File(path)), true) if path.as_os_str().is_empty() => {
+                return Err(misconfigured("no path of the credentials file"));
+            }
             (Some(credentials), true) => credentials,
             (Some(_), false) => {
                 return Err(misconfigured("more than one kind of credentials; give one"));
             }
-            (None, _) => match self.environment_file {
+            (None, _) => match self.environment.credentials_file()? {
                 Some(file) => Credentials::File(file),
                 None => Credentials::Default,
             },
         };
+        if matches!(credentials, Credentials::Anonymous) && self.endpoint.is_none() {
+            return Err(misconfigured(
+                "anonymous, and no endpoint: Google lets nobody in without credentials; name the emulator",
+            ));
+        }
         if self.mode == CloudKmsMode::Envelope && self.aead.is_none() {
             return Err(misconfigured(
                 "no aead: envelope mode encrypts with it; give one, or choose direct mode",
@@ -237,54 +231,66 @@ fn misconfigured(detail: &'static str) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const KEY: &str = "projects/p/locations/l/keyRings/r/cryptoKeys/k";
 
     fn of(variables: &'static [(&str, &str)]) -> CloudKmsWrapperBuilder {
-        CloudKmsWrapperBuilder::from_variables(move |name| {
+        let lookup = move |name: &str| {
             let found = variables.iter().find(|(variable, _)| *variable == name);
             found.map(|(_, value)| (*value).to_owned())
-        })
+        };
+        CloudKmsWrapperBuilder {
+            environment: Environment::read(lookup),
+            ..CloudKmsWrapperBuilder::new()
+        }
     }
 
     #[test]
-    fn the_variables_of_gos_wrapper_make_a_key_and_explicit_settings_win() {
+    fn explicit_settings_win_over_the_environment() {
         let variables = &[
             ("GOOGLE_PROJECT", "p"),
             ("GOOGLE_REGION", "l"),
-            ("GCPCKMS_WRAPPER_KEY_RING", ""),
-            ("VAULT_GCPCKMS_SEAL_KEY_RING", "r"),
+            ("GCPCKMS_WRAPPER_KEY_RING", "r"),
             ("GCPCKMS_WRAPPER_CRYPTO_KEY", "k"),
-            ("VAULT_GCPCKMS_SEAL_CRYPTO_KEY", "other"),
             ("GOOGLE_CREDENTIALS", "/run/key.json"),
         ];
-        let builder = of(variables);
-        assert_eq!(builder.key_name.as_deref(), Some(KEY));
-        assert_eq!(builder.environment_file, Some("/run/key.json".into()));
-        let explicit = of(variables).key_name("x").anonymous();
-        assert_eq!(explicit.key_name.as_deref(), Some("x"));
-        let direct = of(variables).anonymous().mode(CloudKmsMode::Direct);
-        let wrapper = direct.build().unwrap();
-        assert!(format!("{wrapper:?}").contains("Anonymous"), "{wrapper:?}");
+        let shown = |builder: CloudKmsWrapperBuilder| {
+            format!("{:?}", builder.mode(CloudKmsMode::Direct).build().unwrap())
+        };
+        let environment = shown(of(variables));
+        assert!(environment.contains(KEY), "{environment}");
+        assert!(environment.contains("/run/key.json"), "{environment}");
+        let other = "projects/p/locations/l/keyRings/r/cryptoKeys/other";
+        let anonymous = of(variables).anonymous().endpoint("http://localhost:1");
+        let explicit = shown(anonymous.key_name(other));
+        assert!(explicit.contains(other), "{explicit}");
+        assert!(explicit.contains("Anonymous"), "{explicit}");
     }
 
     #[test]
     fn what_can_not_work_is_refused_before_anything_is_asked() {
         let good = || CloudKmsWrapper::builder(KEY).mode(CloudKmsMode::Direct);
         good().build().unwrap();
+        let limits = CallLimits::default();
         for (builder, about) in [
             (of(&[]), "no key"),
-            (of(&[("GOOGLE_PROJECT", "p")]), "no key"),
+            (CloudKmsWrapper::builder(""), "no key"),
+            (of(&[("GOOGLE_PROJECT", "p")]), "GOOGLE_REGION"),
             (CloudKmsWrapper::builder(KEY), "no aead"),
             (good().key_name("alias/app"), "not the name of a key"),
             (good().endpoint("kms"), "not a URL"),
             (good().endpoint("http://kms.example.com"), "plain http"),
-            (good().anonymous().credentials_file("x"), "more than one"),
+            (good().anonymous(), "anonymous"),
             (
-                good().limits(CallLimits::default().with_attempts(0)),
-                "no attempts",
+                good().anonymous().credentials_file("x"),
+                "more than one kind",
             ),
+            (good().credentials_file(""), "no path"),
+            (good().limits(limits.with_attempts(0)), "no attempts"),
+            (good().limits(limits.with_deadline(Duration::ZERO)), "zero"),
         ] {
             let error = builder.build().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidConfiguration);
@@ -293,5 +299,13 @@ mod tests {
         }
         let dangerous = good().endpoint("http://kms.example.com").dangerous();
         dangerous.allow_plain_http().build().unwrap();
+    }
+
+    #[test]
+    fn debug_shows_no_credentials() {
+        let builder = of(&[("GOOGLE_CREDENTIALS", "{\"private_key\":\"hunter2\"}")])
+            .key_name(KEY)
+            .endpoint("https://hunter2@example.com");
+        assert!(!format!("{builder:?}").contains("hunter2"));
     }
 }

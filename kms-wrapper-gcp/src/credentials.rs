@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use google_cloud_auth::build_errors::Error as BuilderError;
 use google_cloud_auth::credentials::{
     AccessTokenCredentials, Builder, external_account, impersonated, service_account, user_account,
 };
@@ -16,10 +17,6 @@ use crate::failure::one_line;
 
 /// Far above what a credentials file has, so that a wrong path can't fill the memory.
 const MAX_FILE_LEN: u64 = 64 * 1024;
-
-/// The scope of access that the key's calls need
-/// ([OAuth 2.0 scopes](https://developers.google.com/identity/protocols/oauth2/scopes#cloudkms)).
-const SCOPE: &str = "https://www.googleapis.com/auth/cloudkms";
 
 /// What was configured. Nothing is read before the first call.
 #[derive(Clone)]
@@ -35,26 +32,35 @@ pub(crate) enum Credentials {
 }
 
 impl Credentials {
-    /// Reads what was configured; `None` for none. Must run inside a runtime: tokens are renewed by a task of it.
+    /// Reads what was configured, off the async threads; `None` for none. Must run inside a runtime: tokens are
+    /// renewed by a task of it.
     pub(crate) async fn open(&self) -> Result<Option<AccessTokenCredentials>> {
+        let this = self.clone();
+        tokio::task::spawn_blocking(move || this.open_blocking())
+            .await
+            .map_err(|error| Error::new(ErrorKind::Internal).with_source(error))?
+    }
+
+    fn open_blocking(&self) -> Result<Option<AccessTokenCredentials>> {
         match self {
             Self::Anonymous => Ok(None),
             Self::Caller(credentials) => Ok(Some(credentials.clone())),
             Self::Default => Builder::default()
-                .with_scopes([SCOPE])
                 .build_access_token_credentials()
                 .map(Some)
-                .map_err(|_| {
-                    // Its text may repeat what the file holds.
-                    unusable("the application default credentials can't be used")
+                .map_err(|error| {
+                    unusable(because(&error)).with_context("credentials", "application default")
                 }),
-            Self::File(path) => {
-                let json = read(path).await;
-                json.and_then(of_json)
-                    .map(Some)
-                    .map_err(|error| error.with_context("credentials_file", path.display()))
-            }
+            Self::File(path) => read_bounded(path)
+                .and_then(of_json)
+                .map(Some)
+                .map_err(|error| error.with_context("credentials_file", path.display())),
         }
+    }
+
+    /// Whether opening them again can give another token.
+    pub(crate) fn can_be_opened_again(&self) -> bool {
+        matches!(self, Self::File(_) | Self::Default)
     }
 }
 
@@ -88,7 +94,7 @@ pub(crate) async fn token(credentials: &AccessTokenCredentials) -> Result<Zeroiz
 
 /// Why there is no token, as text: the library's error may hold a whole response.
 #[derive(Debug)]
-struct NoToken(String);
+pub(crate) struct NoToken(String);
 
 impl NoToken {
     fn of(error: &CredentialsError) -> Self {
@@ -107,50 +113,48 @@ impl StdError for NoToken {}
 fn of_json(json: Value) -> Result<AccessTokenCredentials> {
     let kind = json["type"].as_str().unwrap_or_default().to_owned();
     let built = match kind.as_str() {
-        "service_account" => service_account::Builder::new(json)
-            .with_access_specifier(service_account::AccessSpecifier::from_scopes([SCOPE]))
-            .build_access_token_credentials(),
-        "authorized_user" => user_account::Builder::new(json)
-            .with_scopes([SCOPE])
-            .build_access_token_credentials(),
-        "external_account" => external_account::Builder::new(json)
-            .with_scopes([SCOPE])
-            .build_access_token_credentials(),
-        "impersonated_service_account" => impersonated::Builder::new(json)
-            .with_scopes([SCOPE])
-            .build_access_token_credentials(),
+        "service_account" => service_account::Builder::new(json).build_access_token_credentials(),
+        "authorized_user" => user_account::Builder::new(json).build_access_token_credentials(),
+        "external_account" => external_account::Builder::new(json).build_access_token_credentials(),
+        "impersonated_service_account" => {
+            impersonated::Builder::new(json).build_access_token_credentials()
+        }
         _ => {
             return Err(unusable(
-                "it has no type that is known: service_account, authorized_user, external_account, impersonated_service_account",
+                "not a credentials file: its type is none of service_account, authorized_user, external_account, impersonated_service_account",
             ));
         }
     };
-    built.map_err(|_| unusable("a field is missing or malformed"))
+    built.map_err(|error| unusable(because(&error)))
 }
 
-/// Reads the file, off the async threads.
-async fn read(path: &Path) -> Result<Value> {
-    let path = path.to_owned();
-    tokio::task::spawn_blocking(move || read_bounded(&path))
-        .await
-        .map_err(|error| Error::new(ErrorKind::Internal).with_source(error))?
+/// The reason in words of our own: the library's text may repeat what the file holds.
+fn because(error: &BuilderError) -> &'static str {
+    if error.is_loading() {
+        "the credentials file can't be opened and read"
+    } else if error.is_unknown_type() || error.is_not_supported() {
+        "credentials of a type that is not known"
+    } else {
+        "not a credentials file, or a field is missing or malformed"
+    }
 }
 
 fn read_bounded(path: &Path) -> Result<Value> {
     use std::io::Read as _;
 
-    let unreadable = |error: std::io::Error| unusable("it can't be read").with_source(error);
+    let unreadable =
+        |error: std::io::Error| unusable("the credentials file can't be read").with_source(error);
     let file = std::fs::File::open(path).map_err(unreadable)?;
     let mut json = Zeroizing::new(Vec::with_capacity(64 * 1024 + 1));
     file.take(MAX_FILE_LEN + 1)
         .read_to_end(&mut json)
         .map_err(unreadable)?;
     if json.len() as u64 > MAX_FILE_LEN {
-        return Err(unusable("it is too long for a credentials file"));
+        return Err(unusable("too long for a credentials file"));
     }
     // serde's message may repeat a value, so only the place is told.
     serde_json::from_slice(&json).map_err(|error| {
-        unusable("it is not JSON")
+        unusable("not a credentials file: not JSON")
             .with_context("line", error.line())
             .with_context("column", error.column())
     })

@@ -9,13 +9,13 @@ use google_cloudkms1::{Delegate, Error as ClientError, common};
 use kms_core::{Error, ErrorKind};
 use serde_json::Value;
 
+use crate::credentials::NoToken;
 use crate::service::Operation;
 
 /// Longest message of the service that is kept, in characters; its own are a sentence or two.
 const MAX_MESSAGE: usize = 400;
 
-/// What Cloud KMS, or the server that gives out tokens, said when it refused: the source of a
-/// [`kms_core::Error`].
+/// What Cloud KMS said when it refused: the source of a [`kms_core::Error`].
 #[derive(Clone, PartialEq, Eq)]
 pub struct ServiceError {
     http_status: u16,
@@ -44,11 +44,12 @@ impl ServiceError {
         &self.message
     }
 
-    pub(crate) fn new(http_status: u16, status: &str, message: &str) -> Self {
+    /// Without a body that can be read.
+    fn of_status(http_status: u16) -> Self {
         Self {
             http_status,
-            status: one_line(status),
-            message: one_line(message),
+            status: String::new(),
+            message: String::new(),
             permission: None,
         }
     }
@@ -147,7 +148,7 @@ pub(crate) fn of_call(operation: Operation, witness: &Witness, error: ClientErro
     let status = witness.status.map_or(0, |status| status.as_u16());
     match error {
         ClientError::BadRequest(body) => refused(operation, ServiceError::of_body(status, &body)),
-        ClientError::Failure(_) => refused(operation, ServiceError::new(status, "", "")),
+        ClientError::Failure(_) => refused(operation, ServiceError::of_status(status)),
         ClientError::MissingToken(error) => match error.downcast::<Error>() {
             Ok(error) => *error,
             Err(_) => Error::new(ErrorKind::Denied).with_detail("no token"),
@@ -171,8 +172,19 @@ pub(crate) fn of_call(operation: Operation, witness: &Witness, error: ClientErro
     }
 }
 
+/// Whether the service or the server of tokens did not take the credentials, so that logging in again could help.
+pub(crate) fn is_about_credentials(error: &Error) -> bool {
+    error.kind() == ErrorKind::Denied
+        && error.source().is_some_and(|source| {
+            source.is::<NoToken>()
+                || source
+                    .downcast_ref::<ServiceError>()
+                    .is_some_and(|refusal| refusal.http_status == 401)
+        })
+}
+
 /// The error of a request that got no answer.
-pub(crate) fn unreachable(error: impl StdError + Send + Sync + 'static) -> Error {
+fn unreachable(error: impl StdError + Send + Sync + 'static) -> Error {
     let kind = if timed_out(&error) {
         ErrorKind::TimedOut
     } else {
@@ -187,7 +199,7 @@ fn refused(operation: Operation, mut refusal: ServiceError) -> Error {
     match kind {
         // Not even the service's message: it tells a foreign ciphertext from a damaged one.
         ErrorKind::AuthenticationFailed => return error,
-        ErrorKind::Denied if refusal.status != "UNAUTHENTICATED" => {
+        ErrorKind::Denied if refusal.http_status != 401 => {
             let permission = refusal.permission.take();
             let error = match permission.as_deref().or(operation.permission()) {
                 Some(permission) => error.with_context("permission", permission),

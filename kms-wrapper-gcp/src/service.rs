@@ -1,6 +1,7 @@
 //! The calls to the service, bounded in time, and checked both ways.
 
 use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
 
 use google_cloudkms1::api::{
@@ -71,51 +72,42 @@ impl Service {
     }
 
     pub(crate) async fn encrypt(&self, plaintext: &[u8], aad: &[u8]) -> Result<Encrypted> {
-        let client = &self.clients;
-        let limits = &self.limits;
-        let answer = limits.run(|| async {
+        self.ask(|client| async move {
             let request = EncryptRequest {
                 plaintext: Some(plaintext.to_vec()),
                 plaintext_crc32c: Some(checksum(plaintext)),
-                additional_authenticated_data: some(aad),
-                additional_authenticated_data_crc32c: some(aad).map(|aad| checksum(&aad)),
+                additional_authenticated_data: Some(aad.to_vec()),
+                additional_authenticated_data_crc32c: Some(checksum(aad)),
             };
-            let client = client.current(limits).await?;
-            let answer = client.encrypt(request, &self.key).await?;
-            self.checked_encryption(answer, !aad.is_empty())
-        });
-        answer.await
+            self.checked_encryption(client.encrypt(request, &self.key).await?)
+        })
+        .await
     }
 
     pub(crate) async fn decrypt(&self, ciphertext: &[u8], aad: &[u8]) -> Result<SecretBytes> {
-        let client = &self.clients;
-        let limits = &self.limits;
-        let answer = limits.run(|| async {
+        self.ask(|client| async move {
             let request = DecryptRequest {
                 ciphertext: Some(ciphertext.to_vec()),
                 ciphertext_crc32c: Some(checksum(ciphertext)),
-                additional_authenticated_data: some(aad),
-                additional_authenticated_data_crc32c: some(aad).map(|aad| checksum(&aad)),
+                additional_authenticated_data: Some(aad.to_vec()),
+                additional_authenticated_data_crc32c: Some(checksum(aad)),
             };
-            let client = client.current(limits).await?;
             checked_decryption(client.decrypt(request, &self.key).await?)
-        });
-        answer.await
+        })
+        .await
     }
 
-    /// Those of the permissions that the caller lacks on the key.
+    /// Those of the permissions that the caller lacks on the key; all of them if there is no such key.
     pub(crate) async fn missing_permissions(&self) -> Result<Vec<&'static str>> {
         let wanted: Vec<_> = [Operation::Encrypt, Operation::Decrypt]
             .into_iter()
             .filter_map(Operation::permission)
             .collect();
-        let client = &self.clients;
-        let limits = &self.limits;
-        let held = limits.run(|| async {
+        let names: &[&str] = &wanted;
+        let held = self.ask(|client| async move {
             let request = TestIamPermissionsRequest {
-                permissions: Some(wanted.iter().map(|&name| name.to_owned()).collect()),
+                permissions: Some(names.iter().map(|&name| name.to_owned()).collect()),
             };
-            let client = client.current(limits).await?;
             client.test_permissions(request, &self.key).await
         });
         let held = held.await?.permissions.unwrap_or_default();
@@ -123,14 +115,40 @@ impl Service {
         Ok(wanted.into_iter().filter(lacks).collect())
     }
 
-    fn checked_encryption(&self, answer: EncryptResponse, with_aad: bool) -> Result<Encrypted> {
+    /// Asks within the limits. Inside of an attempt, what can be mended at once is asked once more: a damaged
+    /// answer, as the service's guidelines want it, and a token that it no longer takes.
+    async fn ask<T, F>(&self, call: impl Fn(Arc<Client>) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        self.limits
+            .run(|| async {
+                let client = self.clients.current(&self.limits).await?;
+                let is_new = client.is_first_use();
+                match call(Arc::clone(&client)).await {
+                    Err(error) if error.kind() == ErrorKind::DamagedResponse => call(client).await,
+                    Err(error) if failure::is_about_credentials(&error) => {
+                        // Also for the calls to come: the library never asks again after a final refusal.
+                        let forgotten = self.clients.forget(&client);
+                        if is_new || !forgotten {
+                            return Err(error);
+                        }
+                        call(self.clients.current(&self.limits).await?).await
+                    }
+                    outcome => outcome,
+                }
+            })
+            .await
+    }
+
+    fn checked_encryption(&self, answer: EncryptResponse) -> Result<Encrypted> {
         let version = answer.name.unwrap_or_default();
         if !self.key.has_version(&version) {
             return Err(damaged("it names no version of the configured key")
                 .with_context("answered_key_id", version));
         }
         let verified = answer.verified_plaintext_crc32c == Some(true)
-            && (!with_aad || answer.verified_additional_authenticated_data_crc32c == Some(true));
+            && answer.verified_additional_authenticated_data_crc32c == Some(true);
         if !verified {
             return Err(damaged(
                 "the service did not verify the request's checksums",
@@ -217,13 +235,6 @@ fn checksum(data: &[u8]) -> i64 {
     i64::from(crc32c::crc32c(data))
 }
 
-fn some(aad: &[u8]) -> Option<Vec<u8>> {
-    (!aad.is_empty()).then(|| aad.to_vec())
-}
-
 fn damaged(detail: &'static str) -> Error {
     Error::new(ErrorKind::DamagedResponse).with_detail(detail)
 }
-
-/// Shared, since a client outlives the calls that wait for it.
-pub(crate) type SharedClient = Arc<Client>;

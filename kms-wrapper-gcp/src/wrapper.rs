@@ -34,26 +34,34 @@ pub enum CloudKmsMode {
 
 /// A root wrapper whose key is in Google Cloud KMS and never leaves it.
 ///
-/// Its blobs are those of Go's wrapper for Cloud KMS in envelope mode. One call to the service encrypts, one
-/// decrypts.
+/// Its blobs are those of Go's wrapper for Cloud KMS in envelope mode, and it reads those that Go's made in direct
+/// mode. One call to the service encrypts, one decrypts.
 ///
 /// # The key
 ///
 /// It is configured by its name, and [`key_id`](Wrapper::key_id) is the name of the key *version* that encrypted
 /// last, as the service told it; blobs carry it. When the key has a new primary version, that one encrypts, and
-/// the older ones go on decrypting. All of them are the same root key.
+/// the older ones go on decrypting. Name the project as the service does, by its id or by its number: its answers
+/// must name the same key.
 ///
-/// Decrypting asks with the configured key, whatever the blob names, and an answer to an encryption must be about
-/// that key.
+/// Decrypting asks with the configured key, whatever the blob names, and what names another key is not sent at
+/// all. An answer to an encryption must name a version of the configured key.
 ///
 /// # Integrity
 ///
 /// CRC32C checksums go with everything that is sent, and must have been verified by the service; what it answers
-/// is held against its checksum. A difference is [`DamagedResponse`](ErrorKind::DamagedResponse).
+/// is held against its checksum. What differs is asked for once more, and is then a
+/// [`DamagedResponse`](ErrorKind::DamagedResponse).
+///
+/// The service's answer to a decryption does not say what it decrypted. An answer to another request, with a
+/// checksum that is right, is caught by the envelope's own authentication; in direct mode only TLS stands
+/// against it.
 ///
 /// # Ownership
 ///
-/// A blob is its own if it names a version of the configured key, and not otherwise.
+/// A blob is its own if it names a version of the configured key, and not otherwise. All versions are the same
+/// root key: a blob of an older one is [current](Wrapper::is_current) too, and rewrapping that is limited to what
+/// is not the root wrapper's own leaves it alone. To free an old version for destruction, rewrap everything.
 ///
 /// # Security
 ///
@@ -167,20 +175,30 @@ impl CloudKmsWrapper {
     }
 
     async fn checked(&self) -> Result<()> {
-        let missing = self.service.missing_permissions().await?;
-        if !missing.is_empty() {
-            return Err(
-                Error::new(ErrorKind::Denied).with_context("permission", missing.join(", "))
-            );
-        }
         let probe = KeyBytes::generate()?;
-        let blob = self.encrypted(probe.expose(), AAD_OF_PREFLIGHT).await?;
-        let back = self.decrypted(&blob, AAD_OF_PREFLIGHT).await?;
-        if back.expose() == probe.expose() {
-            Ok(())
-        } else {
-            Err(Error::new(ErrorKind::DamagedResponse)
-                .with_detail("the probe came back as something else"))
+        let round_trip = async {
+            let blob = self.encrypted(probe.expose(), AAD_OF_PREFLIGHT).await?;
+            self.decrypted(&blob, AAD_OF_PREFLIGHT).await
+        };
+        match round_trip.await {
+            Ok(back) if back.expose() == probe.expose() => Ok(()),
+            Ok(_) => Err(Error::new(ErrorKind::DamagedResponse)
+                .with_detail("the probe came back as something else")),
+            Err(error) if error.context("permission").is_some() => {
+                Err(self.all_missing(error).await)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A denial that names every permission that is missing, where the service tells them; it refuses for one.
+    async fn all_missing(&self, denied: Error) -> Error {
+        match self.service.missing_permissions().await {
+            Ok(missing) if !missing.is_empty() => Error::new(ErrorKind::Denied)
+                .with_context("permission", missing.join(", "))
+                .with_context("root_key_id", self.service.key().as_str())
+                .with_source(denied),
+            _ => denied,
         }
     }
 }

@@ -4,30 +4,43 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use google_cloud_auth::credentials::AccessTokenCredentials;
 use google_cloudkms1::CloudKMS;
 use google_cloudkms1::common::GetToken;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use kms_core::{CallLimits, Error, ErrorKind, Result};
 use rustls::ClientConfig;
 use rustls::crypto::aws_lc_rs;
 use tokio::runtime::{Handle, Id};
 use tokio::sync::OnceCell;
 
-use super::SharedClient;
 use crate::credentials::{self, Credentials};
 use crate::endpoint::Endpoint;
 
 /// Runtimes whose clients are kept. More may use the wrapper; those that have not for longest start anew.
 const MAX_RUNTIMES: usize = 8;
 
+/// How long a connection is kept without use: less than what firewalls and NAT on the way usually allow, since
+/// they drop what is older without a word.
+const IDLE: Duration = Duration::from_secs(60);
+
 /// A client of the service, with the connections and the token that it keeps.
 pub(crate) struct Client {
     pub(super) hub: CloudKMS<HttpsConnector<HttpConnector>>,
+    used: AtomicBool,
+}
+
+impl Client {
+    /// Whether nobody has said so yet.
+    pub(super) fn is_first_use(&self) -> bool {
+        !self.used.swap(true, Ordering::Relaxed)
+    }
 }
 
 /// A client for each runtime: its idle connections, and the task that renews its token, are driven by the
@@ -40,7 +53,7 @@ pub(crate) struct Clients {
 }
 
 /// Filled by the first call, which reads files and certificates.
-type Slot = Arc<OnceCell<SharedClient>>;
+type Slot = Arc<OnceCell<Arc<Client>>>;
 
 impl Clients {
     pub(crate) fn new(endpoint: Endpoint, credentials: Credentials) -> Self {
@@ -51,11 +64,23 @@ impl Clients {
         }
     }
 
-    pub(crate) async fn current(&self, limits: &CallLimits) -> Result<SharedClient> {
+    /// The one of this runtime.
+    pub(crate) async fn current(&self, limits: &CallLimits) -> Result<Arc<Client>> {
         self.slot(Handle::current().id())
             .get_or_try_init(|| self.make(limits))
             .await
             .cloned()
+    }
+
+    /// Makes the next call start anew with reading the credentials, unless that has happened already. `false` if
+    /// that would change nothing.
+    pub(crate) fn forget(&self, client: &Arc<Client>) -> bool {
+        if self.credentials.can_be_opened_again() {
+            let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+            made.retain(|(_, slot)| slot.get().is_none_or(|known| !Arc::ptr_eq(known, client)));
+            return true;
+        }
+        false
     }
 
     fn slot(&self, runtime: Id) -> Slot {
@@ -73,22 +98,30 @@ impl Clients {
         slot
     }
 
-    async fn make(&self, limits: &CallLimits) -> Result<SharedClient> {
+    async fn make(&self, limits: &CallLimits) -> Result<Arc<Client>> {
         let tokens = Tokens(self.credentials.open().await?.map(Arc::new));
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(limits.connect_timeout()));
+        connector.set_nodelay(true);
         connector.enforce_http(false);
+        // HTTP/1.1, where a call that hangs takes its connection with it. In HTTP/2 all calls share one, and those
+        // to come would go on waiting for it.
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(self.tls().await?)
             .https_or_http()
             .enable_http1()
-            .enable_http2()
             .wrap_connector(connector);
-        let client =
-            hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(connector);
+        let client = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
+            .build(connector);
         let mut hub = CloudKMS::new(client, tokens);
         hub.base_url(self.endpoint.as_str().to_owned());
-        Ok(Arc::new(Client { hub }))
+        hub.user_agent(concat!("kms-kit/", env!("CARGO_PKG_VERSION")).to_owned());
+        Ok(Arc::new(Client {
+            hub,
+            used: AtomicBool::new(false),
+        }))
     }
 
     /// The provider is named, so that nothing depends on the process's default one.
