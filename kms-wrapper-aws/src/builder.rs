@@ -5,17 +5,20 @@ use std::fmt;
 use std::sync::Arc;
 
 use aws_sdk_kms::Client;
-use aws_sdk_kms::config::{Credentials, Region};
+use aws_sdk_kms::config::Region;
 use kms_core::{Aead, CallLimits, Envelope, Error, ErrorKind, Result};
 use zeroize::Zeroizing;
 
 use crate::builder::environment::Environment;
+use crate::builder::keys::Keys;
 use crate::key_name::KeyName;
 use crate::service::Service;
 use crate::service::connection::{Connection, Identity, Settings};
-use crate::wrapper::{AwsKmsMode, AwsKmsWrapper};
+use crate::wrapper::AwsKmsWrapper;
+use crate::wrapper::mode::AwsKmsMode;
 
 mod environment;
+mod keys;
 
 /// Makes an [`AwsKmsWrapper`]. Nothing is asked, read or checked before [`build`](Self::build), and nothing
 /// outside of the process before the wrapper's first call.
@@ -130,10 +133,10 @@ impl AwsKmsWrapperBuilder {
         access_key_id: impl Into<String>,
         secret_access_key: impl Into<String>,
     ) -> Self {
-        self.keys = Some(Keys {
-            id: access_key_id.into(),
-            secret: Zeroizing::new(secret_access_key.into()),
-        });
+        self.keys = Some(Keys::new(
+            access_key_id.into(),
+            Zeroizing::new(secret_access_key.into()),
+        ));
         self
     }
 
@@ -306,33 +309,6 @@ impl AwsKmsWrapperBuilder {
         Err(misconfigured(
             "no credentials; give them or a client, or turn on the feature `default-chain` of kms-wrapper-aws",
         ))
-    }
-}
-
-/// An access key and its secret.
-struct Keys {
-    id: String,
-    secret: Zeroizing<String>,
-}
-
-impl Keys {
-    fn with_token(self, token: Option<Zeroizing<String>>) -> Result<Credentials> {
-        let blank = |text: &str| text.trim().is_empty();
-        if blank(&self.id)
-            || blank(&self.secret)
-            || token.as_ref().is_some_and(|token| blank(token))
-        {
-            return Err(misconfigured("a part of the credentials is empty"));
-        }
-        // The SDK wipes its copies.
-        let mut credentials = Credentials::builder()
-            .provider_name("kms-wrapper-aws")
-            .access_key_id(self.id)
-            .secret_access_key(self.secret.as_str());
-        if let Some(token) = token {
-            credentials = credentials.session_token(token.as_str());
-        }
-        Ok(credentials.build())
     }
 }
 

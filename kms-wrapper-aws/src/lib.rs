@@ -39,4 +39,5 @@ mod wrapper;
 
 pub use builder::AwsKmsWrapperBuilder;
 pub use failure::ServiceError;
-pub use wrapper::{AwsKmsMode, AwsKmsWrapper};
+pub use wrapper::AwsKmsWrapper;
+pub use wrapper::mode::AwsKmsMode;

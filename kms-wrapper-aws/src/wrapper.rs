@@ -1,48 +1,21 @@
 //! The root wrapper over a key in AWS KMS.
 
-use std::collections::HashMap;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use async_trait::async_trait;
-use data_encoding::BASE64;
 use kms_core::{
-    Blob, ENVELOPE_MECHANISM, Envelope, Error, ErrorKind, KeyBytes, NONCE_LEN, Ownership, Result,
-    SecretBytes, TAG_LEN, Wrapper,
+    Blob, ENVELOPE_MECHANISM, Envelope, Error, ErrorKind, KeyBytes, Ownership, Result, SecretBytes,
+    Wrapper,
 };
-use sha2::{Digest as _, Sha256};
 
 use crate::builder::AwsKmsWrapperBuilder;
 use crate::key_name::KeyArn;
-use crate::service::{Context, Service};
+use crate::service::Service;
+use crate::wrapper::mode::{AwsKmsMode, DIRECT_MECHANISM, Shape, check_direct, context, invalid};
 
-/// `mechanism` of a blob that the service encrypted itself.
-const DIRECT_MECHANISM: u64 = 0;
-
-/// Longest plaintext that the service encrypts itself, in bytes
-/// ([Encrypt](https://docs.aws.amazon.com/kms/latest/APIReference/API_Encrypt.html)).
-const MAX_DIRECT_LEN: usize = 4096;
-
-/// Longest ciphertext that the service takes, in bytes
-/// ([Decrypt](https://docs.aws.amazon.com/kms/latest/APIReference/API_Decrypt.html)).
-const MAX_CIPHERTEXT_LEN: usize = 6144;
-
-/// Name of the one pair in the encryption context of direct mode.
-const AAD_CONTEXT: &str = "aad-sha256";
+pub(crate) mod mode;
 
 const AAD_OF_PREFLIGHT: &[u8] = b"kms preflight";
-
-/// How a wrapper encrypts. It decrypts what either way made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum AwsKmsMode {
-    /// Here, under a fresh key, which the service encrypts. Any length; `aad` is authenticated here; a damaged
-    /// answer of the service can't pass for a plaintext.
-    #[default]
-    Envelope,
-    /// In the service: 1 to 4096 bytes. `aad` is authenticated as an encryption context of one pair,
-    /// `aad-sha256`, and so shows as a hash in CloudTrail. Integrity of the answers is that of TLS.
-    Direct,
-}
 
 /// A root wrapper whose key is in AWS KMS and never leaves it.
 ///
@@ -198,7 +171,7 @@ impl AwsKmsWrapper {
         Ok(arn)
     }
 
-    fn seen(&self) -> std::sync::RwLockReadGuard<'_, Option<KeyArn>> {
+    fn seen(&self) -> RwLockReadGuard<'_, Option<KeyArn>> {
         self.seen.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -271,58 +244,4 @@ impl Wrapper for AwsKmsWrapper {
             .await
             .map_err(|error| error.with_operation("preflight"))
     }
-}
-
-/// The two kinds of blobs that a wrapper makes.
-enum Shape {
-    Direct,
-    Envelope,
-}
-
-impl Shape {
-    /// Checked before the service is asked.
-    fn of(blob: &Blob) -> Result<Self> {
-        let wrapped = blob.wrapped_key().len();
-        let ciphertext = blob.ciphertext().len();
-        match blob.mechanism() {
-            DIRECT_MECHANISM if !blob.iv().is_empty() || wrapped > 0 => {
-                Err(invalid("it is not one of AWS KMS"))
-            }
-            DIRECT_MECHANISM if (1..=MAX_CIPHERTEXT_LEN).contains(&ciphertext) => Ok(Self::Direct),
-            ENVELOPE_MECHANISM if blob.iv().len() != NONCE_LEN => {
-                Err(invalid("no nonce of 12 bytes"))
-            }
-            ENVELOPE_MECHANISM
-                if ciphertext >= TAG_LEN && (1..=MAX_CIPHERTEXT_LEN).contains(&wrapped) =>
-            {
-                Ok(Self::Envelope)
-            }
-            DIRECT_MECHANISM | ENVELOPE_MECHANISM => {
-                Err(invalid("a part of it is of an impossible length"))
-            }
-            _ => Err(invalid("its mechanism is not one of AWS KMS")),
-        }
-    }
-}
-
-/// The encryption context that binds `aad` in direct mode.
-fn context(aad: &[u8]) -> Context {
-    (!aad.is_empty()).then(|| {
-        let hash = BASE64.encode(&Sha256::digest(aad));
-        HashMap::from([(AAD_CONTEXT.to_owned(), hash)])
-    })
-}
-
-fn check_direct(plaintext: &[u8]) -> Result<()> {
-    if (1..=MAX_DIRECT_LEN).contains(&plaintext.len()) {
-        return Ok(());
-    }
-    Err(Error::new(ErrorKind::InvalidBlob).with_detail(format!(
-        "AWS KMS encrypts 1 to {MAX_DIRECT_LEN} bytes itself, not {}; use envelope mode",
-        plaintext.len()
-    )))
-}
-
-fn invalid(detail: &'static str) -> Error {
-    Error::new(ErrorKind::InvalidBlob).with_detail(detail)
 }

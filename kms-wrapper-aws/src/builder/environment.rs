@@ -3,7 +3,8 @@
 use kms_core::Result;
 use zeroize::Zeroizing;
 
-use crate::builder::{Keys, misconfigured};
+use crate::builder::keys::Keys;
+use crate::builder::misconfigured;
 
 /// What the environment said when it was asked; nothing by default.
 #[derive(Default)]
@@ -39,7 +40,7 @@ impl Environment {
     /// The credentials and their token, if there are any.
     pub(super) fn credentials(self) -> Result<Option<(Keys, Option<Zeroizing<String>>)>> {
         match (self.access_key_id, self.secret_access_key) {
-            (Some(id), Some(secret)) => Ok(Some((Keys { id, secret }, self.session_token))),
+            (Some(id), Some(secret)) => Ok(Some((Keys::new(id, secret), self.session_token))),
             (None, None) => Ok(None),
             _ => Err(misconfigured(
                 "only one of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY is set",
