@@ -1,0 +1,67 @@
+//! Services, and wrappers of their keys.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kms_core::{CallLimits, Wrapper};
+use kms_testkit::fake_cloud_kms::{FakeCloudKms, FakeCloudKmsClient};
+use kms_wrapper_gcp::{CloudKmsMode, CloudKmsWrapper, CloudKmsWrapperBuilder};
+
+pub(crate) const MODES: [CloudKmsMode; 2] = [CloudKmsMode::Envelope, CloudKmsMode::Direct];
+
+/// A service of the test's own, with a key and a wrapper of it.
+pub(crate) struct Own {
+    pub(crate) fake: FakeCloudKms,
+    pub(crate) key: String,
+    pub(crate) wrapper: Arc<CloudKmsWrapper>,
+}
+
+impl Own {
+    pub(crate) async fn start(mode: CloudKmsMode) -> Self {
+        Self::start_with(mode, patient()).await
+    }
+
+    pub(crate) async fn start_with(mode: CloudKmsMode, limits: CallLimits) -> Self {
+        let fake = FakeCloudKms::start().await;
+        let key = fake.client().create_key().await;
+        let builder = builder(fake.url(), &key).mode(mode).limits(limits);
+        Self {
+            wrapper: Arc::new(builder.build().unwrap()),
+            fake,
+            key,
+        }
+    }
+
+    pub(crate) fn client(&self) -> &FakeCloudKmsClient {
+        self.fake.client()
+    }
+
+    pub(crate) fn version(&self, number: u32) -> String {
+        format!("{}/cryptoKeyVersions/{number}", self.key)
+    }
+}
+
+/// Of a key in the service at this endpoint, without credentials.
+pub(crate) fn builder(endpoint: &str, key: &str) -> CloudKmsWrapperBuilder {
+    CloudKmsWrapper::builder(key)
+        .endpoint(endpoint)
+        .anonymous()
+        .limits(patient())
+        .aead(Arc::new(kms_wrapper_aead::AesGcm))
+}
+
+/// Far longer than anything takes on a busy machine; pauses that cost no time.
+pub(crate) fn patient() -> CallLimits {
+    CallLimits::default()
+        .with_connect_timeout(Duration::from_secs(20))
+        .with_attempt_timeout(Duration::from_secs(40))
+        .with_deadline(Duration::from_secs(90))
+        .with_pauses(Duration::from_millis(1), Duration::from_millis(10))
+}
+
+/// Encrypts and decrypts.
+pub(crate) async fn assert_works(wrapper: &dyn Wrapper) {
+    let blob = wrapper.encrypt(b"plaintext", b"aad").await.unwrap();
+    let back = wrapper.decrypt(&blob, b"aad").await.unwrap();
+    assert_eq!(back.expose(), b"plaintext");
+}
