@@ -32,16 +32,9 @@ pub(crate) enum Credentials {
 }
 
 impl Credentials {
-    /// Reads what was configured, off the async threads; `None` for none. Must run inside a runtime: tokens are
-    /// renewed by a task of it.
-    pub(crate) async fn open(&self) -> Result<Option<AccessTokenCredentials>> {
-        let this = self.clone();
-        tokio::task::spawn_blocking(move || this.open_blocking())
-            .await
-            .map_err(|error| Error::new(ErrorKind::Internal).with_source(error))?
-    }
-
-    fn open_blocking(&self) -> Result<Option<AccessTokenCredentials>> {
+    /// Reads what was configured; `None` for none. It blocks, and must run inside a runtime: tokens are renewed by a
+    /// task of that.
+    pub(crate) fn open(&self) -> Result<Option<AccessTokenCredentials>> {
         match self {
             Self::Anonymous => Ok(None),
             Self::Caller(credentials) => Ok(Some(credentials.clone())),
@@ -76,9 +69,9 @@ impl fmt::Debug for Credentials {
 }
 
 /// A token for the next request.
-pub(crate) async fn token(credentials: &AccessTokenCredentials) -> Result<Zeroizing<String>> {
+pub(crate) async fn token(credentials: &AccessTokenCredentials) -> Result<String> {
     match credentials.access_token().await {
-        Ok(token) => Ok(Zeroizing::new(token.token)),
+        Ok(token) => Ok(token.token),
         Err(error) => {
             let kind = if error.is_transient() {
                 ErrorKind::Unreachable
@@ -98,8 +91,29 @@ pub(crate) struct NoToken(String);
 
 impl NoToken {
     fn of(error: &CredentialsError) -> Self {
-        Self(one_line(&error.to_string()))
+        let mut text = told(&error.to_string());
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            text = format!("{text}: {}", told(&error.to_string()));
+            cause = error.source();
+        }
+        Self(one_line(&text))
     }
+}
+
+/// The library puts the answer's body into its text, which may repeat what was sent. Of the body, what
+/// [OAuth 2.0](https://datatracker.ietf.org/doc/html/rfc6749#section-5.2) has for it is kept.
+fn told(text: &str) -> String {
+    let Some((text, body)) = text.split_once(", body=<") else {
+        return text.to_owned();
+    };
+    let body = body.rsplit_once('>').map_or(body, |(body, _)| body);
+    let body: Value = serde_json::from_str(body).unwrap_or_default();
+    let fields = ["error", "error_description"].map(|name| body[name].as_str());
+    fields
+        .into_iter()
+        .flatten()
+        .fold(text.to_owned(), |text, field| format!("{text}, {field}"))
 }
 
 impl fmt::Display for NoToken {
@@ -170,20 +184,19 @@ mod tests {
 
     use super::*;
 
-    async fn refusal(text: &str) -> Error {
+    fn refusal(text: &str) -> Error {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(text.as_bytes()).unwrap();
         let error = Credentials::File(file.path().to_owned())
             .open()
-            .await
             .unwrap_err();
         let path = file.path().display().to_string();
         assert_eq!(error.context("credentials_file"), Some(path.as_str()));
         error
     }
 
-    #[tokio::test]
-    async fn a_file_that_is_no_credentials_file_is_refused_without_showing_what_it_holds() {
+    #[test]
+    fn a_file_that_is_no_credentials_file_is_refused_without_showing_what_it_holds() {
         for text in [
             "",
             "hunter2",
@@ -194,21 +207,30 @@ mod tests {
             r#"{"type":"authorized_user","client_id":["hunter2"]}"#,
             r#"{"type":"external_account","audience":"hunter2"}"#,
         ] {
-            let error = refusal(text).await;
+            let error = refusal(text);
             assert_eq!(error.kind(), ErrorKind::InvalidConfiguration, "{text}");
             assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
         }
-        let long = refusal(&"x".repeat(70_000)).await;
+        let long = refusal(&"x".repeat(70_000));
         assert!(long.to_string().contains("too long"), "{long}");
     }
 
-    #[tokio::test]
-    async fn a_file_that_is_not_there_is_named() {
+    #[test]
+    fn a_file_that_is_not_there_is_named() {
         let error = Credentials::File("/nowhere/key.json".into())
             .open()
-            .await
             .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidConfiguration);
         assert_eq!(error.context("credentials_file"), Some("/nowhere/key.json"));
+    }
+
+    #[test]
+    fn of_a_refusal_the_code_and_its_description_are_kept_and_not_what_was_sent() {
+        let body = r#"{"error":"invalid_grant","error_description":"expired","request":"hunter2"}"#;
+        let text =
+            format!("cannot fetch token, body=<{body}> and future attempts will not succeed");
+        assert_eq!(told(&text), "cannot fetch token, invalid_grant, expired");
+        assert_eq!(told("refused, body=<hunter2>"), "refused");
+        assert_eq!(told("cannot connect"), "cannot connect");
     }
 }

@@ -172,15 +172,14 @@ pub(crate) fn of_call(operation: Operation, witness: &Witness, error: ClientErro
     }
 }
 
-/// Whether the service or the server of tokens did not take the credentials, so that logging in again could help.
+/// Whether there is no token, or the service does not take it, so that logging in again could help.
 pub(crate) fn is_about_credentials(error: &Error) -> bool {
-    error.kind() == ErrorKind::Denied
-        && error.source().is_some_and(|source| {
-            source.is::<NoToken>()
-                || source
-                    .downcast_ref::<ServiceError>()
-                    .is_some_and(|refusal| refusal.http_status == 401)
-        })
+    error.source().is_some_and(|source| {
+        source.is::<NoToken>()
+            || source
+                .downcast_ref::<ServiceError>()
+                .is_some_and(|refusal| refusal.http_status == 401)
+    })
 }
 
 /// The error of a request that got no answer.

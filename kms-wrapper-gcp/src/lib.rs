@@ -42,6 +42,7 @@ mod credentials;
 mod endpoint;
 mod failure;
 mod key_name;
+mod login;
 mod service;
 mod wrapper;
 

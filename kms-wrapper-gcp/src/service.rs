@@ -14,6 +14,7 @@ use crate::credentials::Credentials;
 use crate::endpoint::Endpoint;
 use crate::failure::{self, Witness};
 use crate::key_name::KeyName;
+use crate::login::Logins;
 use crate::service::clients::{Client, Clients};
 
 mod clients;
@@ -47,7 +48,7 @@ pub(crate) struct Encrypted {
 /// A key in the service.
 pub(crate) struct Service {
     key: KeyName,
-    endpoint: Endpoint,
+    logins: Arc<Logins>,
     clients: Clients,
     limits: CallLimits,
 }
@@ -59,10 +60,11 @@ impl Service {
         credentials: Credentials,
         limits: CallLimits,
     ) -> Self {
+        let logins = Arc::new(Logins::new(credentials, limits.attempt_timeout()));
         Self {
             key,
-            clients: Clients::new(endpoint.clone(), credentials),
-            endpoint,
+            clients: Clients::new(endpoint, Arc::clone(&logins)),
+            logins,
             limits,
         }
     }
@@ -116,7 +118,7 @@ impl Service {
     }
 
     /// Asks within the limits. Inside of an attempt, what can be mended at once is asked once more: a damaged
-    /// answer, as the service's guidelines want it, and a token that it no longer takes.
+    /// answer, as the service's guidelines want it, and a token that is no longer taken.
     async fn ask<T, F>(&self, call: impl Fn(Arc<Client>) -> F) -> Result<T>
     where
         F: Future<Output = Result<T>>,
@@ -124,16 +126,17 @@ impl Service {
         self.limits
             .run(|| async {
                 let client = self.clients.current(&self.limits).await?;
-                let is_new = client.is_first_use();
+                let login = self.logins.current();
+                let was_made_before = login.is_made();
                 match call(Arc::clone(&client)).await {
                     Err(error) if error.kind() == ErrorKind::DamagedResponse => call(client).await,
                     Err(error) if failure::is_about_credentials(&error) => {
-                        // Also for the calls to come: the library never asks again after a final refusal.
-                        let forgotten = self.clients.forget(&client);
-                        if is_new || !forgotten {
-                            return Err(error);
+                        // The library keeps a final refusal for good, and any other for a while.
+                        let forgotten = self.logins.forget(&login);
+                        if forgotten && was_made_before && !error.is_retryable() {
+                            return call(client).await;
                         }
-                        call(self.clients.current(&self.limits).await?).await
+                        Err(error)
                     }
                     outcome => outcome,
                 }
@@ -222,8 +225,8 @@ impl fmt::Debug for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Service")
             .field("key", &self.key)
-            .field("endpoint", &self.endpoint)
-            .field("clients", &self.clients)
+            .field("endpoint", self.clients.endpoint())
+            .field("credentials", &self.logins)
             .field("limits", &self.limits)
             .finish()
     }

@@ -1,16 +1,9 @@
 //! The client of the runtime that is asking.
 
-use std::error::Error as StdError;
-use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use google_cloud_auth::credentials::AccessTokenCredentials;
 use google_cloudkms1::CloudKMS;
-use google_cloudkms1::common::GetToken;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -20,8 +13,8 @@ use rustls::crypto::aws_lc_rs;
 use tokio::runtime::{Handle, Id};
 use tokio::sync::OnceCell;
 
-use crate::credentials::{self, Credentials};
 use crate::endpoint::Endpoint;
+use crate::login::{Logins, Tokens};
 
 /// Runtimes whose clients are kept. More may use the wrapper; those that have not for longest start anew.
 const MAX_RUNTIMES: usize = 8;
@@ -30,38 +23,34 @@ const MAX_RUNTIMES: usize = 8;
 /// they drop what is older without a word.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// A client of the service, with the connections and the token that it keeps.
+/// A client of the service, with the connections that it keeps.
 pub(crate) struct Client {
     pub(super) hub: CloudKMS<HttpsConnector<HttpConnector>>,
-    used: AtomicBool,
 }
 
-impl Client {
-    /// Whether nobody has said so yet.
-    pub(super) fn is_first_use(&self) -> bool {
-        !self.used.swap(true, Ordering::Relaxed)
-    }
-}
-
-/// A client for each runtime: its idle connections, and the task that renews its token, are driven by the
-/// runtime that made it, and are dead on another one.
+/// A client for each runtime: its idle connections are driven by the runtime that made them, and are dead on
+/// another one.
 pub(crate) struct Clients {
     endpoint: Endpoint,
-    credentials: Credentials,
+    logins: Arc<Logins>,
     /// In the order of their last use.
     made: Mutex<Vec<(Id, Slot)>>,
 }
 
-/// Filled by the first call, which reads files and certificates.
+/// Filled by the first call, which reads the certificates.
 type Slot = Arc<OnceCell<Arc<Client>>>;
 
 impl Clients {
-    pub(crate) fn new(endpoint: Endpoint, credentials: Credentials) -> Self {
+    pub(crate) fn new(endpoint: Endpoint, logins: Arc<Logins>) -> Self {
         Self {
             endpoint,
-            credentials,
+            logins,
             made: Mutex::default(),
         }
+    }
+
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
     }
 
     /// The one of this runtime.
@@ -70,17 +59,6 @@ impl Clients {
             .get_or_try_init(|| self.make(limits))
             .await
             .cloned()
-    }
-
-    /// Makes the next call start anew with reading the credentials, unless that has happened already. `false` if
-    /// that would change nothing.
-    pub(crate) fn forget(&self, client: &Arc<Client>) -> bool {
-        if self.credentials.can_be_opened_again() {
-            let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-            made.retain(|(_, slot)| slot.get().is_none_or(|known| !Arc::ptr_eq(known, client)));
-            return true;
-        }
-        false
     }
 
     fn slot(&self, runtime: Id) -> Slot {
@@ -99,7 +77,6 @@ impl Clients {
     }
 
     async fn make(&self, limits: &CallLimits) -> Result<Arc<Client>> {
-        let tokens = Tokens(self.credentials.open().await?.map(Arc::new));
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(limits.connect_timeout()));
         connector.set_nodelay(true);
@@ -115,13 +92,10 @@ impl Clients {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
             .build(connector);
-        let mut hub = CloudKMS::new(client, tokens);
+        let mut hub = CloudKMS::new(client, Tokens(Arc::clone(&self.logins)));
         hub.base_url(self.endpoint.as_str().to_owned());
         hub.user_agent(concat!("kms-kit/", env!("CARGO_PKG_VERSION")).to_owned());
-        Ok(Arc::new(Client {
-            hub,
-            used: AtomicBool::new(false),
-        }))
+        Ok(Arc::new(Client { hub }))
     }
 
     /// The provider is named, so that nothing depends on the process's default one.
@@ -145,33 +119,5 @@ impl Clients {
                 .with_detail("the system has no root certificates to trust; install them"));
         }
         Ok(config.with_root_certificates(store).with_no_client_auth())
-    }
-}
-
-impl fmt::Debug for Clients {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Clients")
-            .field("credentials", &self.credentials)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Gives each request its token.
-#[derive(Clone)]
-struct Tokens(Option<Arc<AccessTokenCredentials>>);
-
-type Token = std::result::Result<Option<String>, Box<dyn StdError + Send + Sync>>;
-
-impl GetToken for Tokens {
-    fn get_token<'a>(&'a self, _: &'a [&str]) -> Pin<Box<dyn Future<Output = Token> + Send + 'a>> {
-        Box::pin(async move {
-            match &self.0 {
-                None => Ok(None),
-                Some(credentials) => match credentials::token(credentials).await {
-                    Ok(token) => Ok(Some((*token).clone())),
-                    Err(error) => Err(error.into()),
-                },
-            }
-        })
     }
 }
