@@ -220,6 +220,39 @@ async fn a_server_of_tokens_that_is_down_or_hangs_is_given_up_at_the_deadline() 
     }
 }
 
+/// Also when the runtime that asked first is gone, and what renews the token would have gone with it.
+#[test]
+fn one_login_serves_all_runtimes() {
+    let first = runtime();
+    let login = first.block_on(Login::start());
+    first.block_on(login.demand("ya29.first"));
+    login.give("ya29.first");
+    let wrapper = login.builder().build().unwrap();
+    first.block_on(assert_works(&wrapper));
+    drop(first);
+    for _ in 0..3 {
+        runtime().block_on(assert_works(&wrapper));
+    }
+    assert_eq!(login.tokens.requests(), 1);
+}
+
+/// A token that is short-lived is renewed before its end, without a call that waits for it.
+#[test]
+fn a_token_is_renewed_while_no_runtime_of_the_callers_is_running() {
+    let login = runtime().block_on(Login::start());
+    runtime().block_on(login.demand("ya29.first"));
+    let token = json!({ "access_token": "ya29.first", "expires_in": 1, "token_type": "Bearer" });
+    login.answer(200, &token);
+    let wrapper = login.builder().build().unwrap();
+    runtime().block_on(assert_works(&wrapper));
+    let end = Instant::now() + Duration::from_secs(60);
+    while login.tokens.requests() < 2 {
+        assert!(Instant::now() < end, "it is not renewed");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    runtime().block_on(assert_works(&wrapper));
+}
+
 #[tokio::test]
 async fn a_file_that_is_not_there_is_said_by_the_call_and_read_once_it_is() {
     let login = Login::start().await;
