@@ -28,9 +28,10 @@ async fn main() {
         .build()
         .await
         .unwrap();
-    // They end with the parent.
-    for line in std::io::stdin().lines() {
-        let line = line.unwrap();
+    // They end with the parent. The lock on them is not kept: an order may read further lines.
+    let mut line = String::new();
+    while std::io::stdin().read_line(&mut line).unwrap() > 0 {
+        let line = std::mem::take(&mut line);
         let words: Vec<_> = line.split_whitespace().collect();
         match obey(&kms, &root, &words).await {
             Ok(said) => println!("ok {said}"),

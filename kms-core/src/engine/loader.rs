@@ -14,9 +14,10 @@ use crate::opener::Opener;
 use crate::repository::Repository;
 use crate::scope::ScopeId;
 
-/// When a version that did not open is tried again: soon after a passing failure, later after another.
+/// When a version that did not open is tried again: soon after a passing failure, a little later after another.
+/// Somebody may be about to mend it, and the root wrapper's service may charge for each call.
 const RETRY_PASSING: Duration = Duration::from_secs(1);
-const RETRY_LASTING: Duration = Duration::from_secs(30);
+const RETRY_LASTING: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Settings {

@@ -4,31 +4,7 @@ use crate::process::Process;
 use crate::root::Root;
 use crate::support::Database;
 
-/// A test on Postgres for each kind of root, with the service's name in its path.
-macro_rules! on_each_root {
-    ($($name:ident)*) => {
-        on_each_root! { @kind aead Aead $($name)* }
-        on_each_root! { @kind aws Aws $($name)* }
-        on_each_root! { @kind gcp Gcp $($name)* }
-        on_each_root! { @kind vault Vault $($name)* }
-    };
-    (@kind $module:ident $kind:ident $($name:ident)*) => {
-        mod $module {
-            mod postgres {
-                $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $name() {
-                    let database = $crate::support::Database::postgres();
-                    let root = $crate::root::Root::new($crate::root::Kind::$kind).await;
-                    if let (Some(database), Some(root)) = (database, root) {
-                        super::super::$name(&database, &root).await;
-                    }
-                })*
-            }
-        }
-    };
-}
-
-on_each_root! {
+crate::on_each_root! {
     keys_are_created_used_rotated_rewrapped_listed_and_revoked
     another_process_starts_cold_with_what_is_in_the_database
     a_root_of_another_key_opens_nothing

@@ -1,24 +1,27 @@
 //! Root keys in the services that the environment names, a new one for each test.
 
-use std::env;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
+use aws_sdk_kms::config::{BehaviorVersion, Credentials, Region};
 use data_encoding::HEXLOWER;
-use kms_kit::core::KeyBytes;
-use reqwest::{Client, RequestBuilder};
-use serde_json::{Value, json};
+use kms_kit::core::{CallLimits, KeyBytes};
+use kms_kit::vault::{Auth, TransitWrapper};
+use kms_kit::{AeadWrapper, Wrapper};
+use kms_testkit::FaultyProxy;
+use kms_testkit::fake_cloud_kms::FakeCloudKmsClient;
+use kms_testkit::service::{Vault, variable};
 
 /// A root key and how an engine gets at it.
 pub(crate) struct Root {
-    kind: Kind,
+    service: Service,
     /// What a `RootWrapper` is made from.
     pub(crate) url: String,
     /// What it reads from the environment besides.
     pub(crate) environment: Vec<(&'static str, String)>,
-    /// What the blobs that it wraps carry, in full or as a beginning.
+    /// What the blobs that it wraps carry.
     pub(crate) key_id: String,
-    /// How its service names it.
-    name: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,154 +32,205 @@ pub(crate) enum Kind {
     Vault,
 }
 
+/// Where the key is, and how its service names it.
+enum Service {
+    Aead {
+        key: String,
+    },
+    Aws {
+        endpoint: String,
+        arn: String,
+    },
+    Gcp {
+        client: FakeCloudKmsClient,
+        key: String,
+    },
+    Vault {
+        vault: Vault,
+        mount: String,
+    },
+}
+
+/// Bounds with which a test of failures does not take long.
+pub(crate) fn impatient() -> CallLimits {
+    CallLimits::default()
+        .with_connect_timeout(Duration::from_secs(1))
+        .with_attempt_timeout(Duration::from_secs(1))
+        .with_attempts(2)
+        .with_pauses(Duration::from_millis(10), Duration::from_millis(20))
+        .with_deadline(Duration::from_secs(3))
+}
+
 impl Root {
     /// A new key of this kind. `None`, and a line that says so, if its service is not there and not required.
     pub(crate) async fn new(kind: Kind) -> Option<Self> {
+        Some(match kind {
+            Kind::Aead => Self::aead(),
+            Kind::Aws => Self::aws(variable("aws", "KMS_TEST_AWS_ENDPOINT")?).await,
+            Kind::Gcp => Self::gcp(&variable("gcp", "KMS_TEST_GCP_ENDPOINT")?).await,
+            Kind::Vault => Self::vault(Vault::shared()?).await,
+        })
+    }
+
+    fn aead() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("t{}-{number}", std::process::id());
-        match kind {
-            Kind::Aead => Some(aead(name)),
-            Kind::Aws => Some(aws(&service("aws", "KMS_TEST_AWS_ENDPOINT")?).await),
-            Kind::Gcp => Some(gcp(&service("gcp", "KMS_TEST_GCP_ENDPOINT")?, name).await),
-            Kind::Vault => Some(vault(&service("vault", "KMS_TEST_VAULT_ADDR")?, name).await),
+        let key = HEXLOWER.encode(KeyBytes::generate().unwrap().expose());
+        let key_id = format!("root-{}-{number}", std::process::id());
+        Self {
+            url: format!("aead:env:KMS_TEST_LOCAL_KEY?key_id={key_id}"),
+            environment: vec![("KMS_TEST_LOCAL_KEY", key.clone())],
+            service: Service::Aead { key },
+            key_id,
+        }
+    }
+
+    pub(crate) async fn aws(endpoint: String) -> Self {
+        let made = aws_client(&endpoint).create_key().send().await.unwrap();
+        let arn = made.key_metadata.unwrap().arn.unwrap();
+        Self {
+            url: format!("awskms:///{arn}?endpoint={endpoint}"),
+            environment: vec![
+                ("AWS_ACCESS_KEY_ID", "test".to_owned()),
+                ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
+            ],
+            key_id: arn.clone(),
+            service: Service::Aws { endpoint, arn },
+        }
+    }
+
+    pub(crate) async fn gcp(endpoint: &str) -> Self {
+        let client = FakeCloudKmsClient::new(endpoint);
+        let key = client.create_key().await;
+        Self {
+            url: format!(
+                "gcpkms://{key}?endpoint={}&credentials=anonymous",
+                client.url()
+            ),
+            environment: Vec::new(),
+            key_id: format!("{key}/cryptoKeyVersions/1"),
+            service: Service::Gcp { client, key },
+        }
+    }
+
+    pub(crate) async fn vault(vault: Vault) -> Self {
+        let mount = vault.transit().await;
+        vault.create_key(&mount, "root").await;
+        Self {
+            url: format!(
+                "vault+{}/{mount}/keys/root?key_id_prefix={mount}-",
+                vault.url()
+            ),
+            environment: vec![("VAULT_TOKEN", vault.token().to_owned())],
+            key_id: format!("{mount}-v1"),
+            service: Service::Vault { vault, mount },
         }
     }
 
     pub(crate) fn kind(&self) -> Kind {
-        self.kind
+        match self.service {
+            Service::Aead { .. } => Kind::Aead,
+            Service::Aws { .. } => Kind::Aws,
+            Service::Gcp { .. } => Kind::Gcp,
+            Service::Vault { .. } => Kind::Vault,
+        }
+    }
+
+    /// Where its service listens.
+    pub(crate) fn endpoint(&self) -> String {
+        match &self.service {
+            Service::Aead { .. } => panic!("a local key has no service"),
+            Service::Aws { endpoint, .. } => endpoint.clone(),
+            Service::Gcp { client, .. } => client.url().to_owned(),
+            Service::Vault { vault, .. } => vault.url(),
+        }
+    }
+
+    /// A proxy to its service, and a wrapper that goes through it.
+    pub(crate) fn behind_a_proxy(&self) -> (FaultyProxy, Arc<dyn Wrapper>) {
+        let proxy = FaultyProxy::start(&self.endpoint());
+        let wrapper = self.wrapper(&proxy.url());
+        (proxy, wrapper)
+    }
+
+    /// A wrapper in this process, which finds the service at this endpoint.
+    pub(crate) fn wrapper(&self, endpoint: &str) -> Arc<dyn Wrapper> {
+        match &self.service {
+            Service::Aead { key } => {
+                let builder = AeadWrapper::builder(&self.key_id).key_text(key);
+                Arc::new(builder.build().unwrap())
+            }
+            Service::Aws { arn, .. } => {
+                let builder = kms_kit::aws::builder(arn)
+                    .credentials("test", "test")
+                    .endpoint(endpoint)
+                    .limits(impatient());
+                Arc::new(builder.build().unwrap())
+            }
+            Service::Gcp { key, .. } => {
+                let builder = kms_kit::gcp::builder(key)
+                    .anonymous()
+                    .endpoint(endpoint)
+                    .limits(impatient());
+                Arc::new(builder.build().unwrap())
+            }
+            Service::Vault { vault, mount } => {
+                let builder = TransitWrapper::builder()
+                    .address(endpoint)
+                    .auth(Auth::token(vault.token()))
+                    .mount_path(mount)
+                    .key_name("root")
+                    .key_id_prefix(format!("{mount}-"))
+                    .limits(impatient());
+                Arc::new(builder.build().unwrap())
+            }
+        }
+    }
+
+    /// Disables it, in a way that can be taken back.
+    pub(crate) async fn disable(&self) {
+        match &self.service {
+            Service::Aws { endpoint, arn } => {
+                let order = aws_client(endpoint).disable_key().key_id(arn);
+                order.send().await.unwrap();
+            }
+            Service::Gcp { client, .. } => client.disable(&self.key_id).await,
+            Service::Aead { .. } | Service::Vault { .. } => panic!("its keys are not disabled"),
+        }
+    }
+
+    /// Takes that back.
+    pub(crate) async fn enable(&self) {
+        match &self.service {
+            Service::Aws { endpoint, arn } => {
+                let order = aws_client(endpoint).enable_key().key_id(arn);
+                order.send().await.unwrap();
+            }
+            Service::Gcp { client, .. } => client.enable(&self.key_id).await,
+            Service::Aead { .. } | Service::Vault { .. } => panic!("its keys are not disabled"),
+        }
     }
 
     /// Takes it out of use for good, as its service does that.
     pub(crate) async fn shut_down(&self) {
-        match self.kind {
+        match &self.service {
             // Nobody is given the variable any more.
-            Kind::Aead => {}
-            Kind::Aws => {
-                let endpoint = env::var("KMS_TEST_AWS_ENDPOINT").unwrap();
-                let order = json!({"KeyId": self.name, "PendingWindowInDays": 7});
-                answer(aws_call(&endpoint, "ScheduleKeyDeletion", &order)).await;
+            Service::Aead { .. } => {}
+            Service::Aws { endpoint, arn } => {
+                let order = aws_client(endpoint).schedule_key_deletion().key_id(arn);
+                order.pending_window_in_days(7).send().await.unwrap();
             }
-            Kind::Gcp => {
-                let endpoint = env::var("KMS_TEST_GCP_ENDPOINT").unwrap();
-                let version = format!("{}/cryptoKeyVersions/1", self.name);
-                let url = format!("{}/v1/{version}:destroy", endpoint.trim_end_matches('/'));
-                answer(Client::new().post(url).json(&json!({}))).await;
-            }
-            Kind::Vault => {
-                let address = env::var("KMS_TEST_VAULT_ADDR").unwrap();
-                let key = format!("{address}/v1/{}", self.name);
-                let allowed = json!({"deletion_allowed": true});
-                vault_call(Client::new().post(format!("{key}/config")).json(&allowed)).await;
-                vault_call(Client::new().delete(key)).await;
-            }
+            Service::Gcp { client, .. } => client.destroy(&self.key_id).await,
+            Service::Vault { vault, mount } => vault.delete_key(mount, "root").await,
         }
     }
 }
 
-/// The value of a service's variable.
-fn service(name: &str, variable: &str) -> Option<String> {
-    if let Ok(value) = env::var(variable) {
-        return Some(value);
-    }
-    let required = env::var("KMS_TEST_REQUIRE").unwrap_or_default();
-    assert!(
-        !required.split(',').any(|required| required.trim() == name),
-        "{name} is required, and {variable} is not set"
-    );
-    eprintln!("skipped: {name} ({variable} is not set)");
-    None
-}
-
-fn aead(name: String) -> Root {
-    let key = HEXLOWER.encode(KeyBytes::generate().unwrap().expose());
-    Root {
-        kind: Kind::Aead,
-        url: format!("aead:env:KMS_TEST_LOCAL_KEY?key_id={name}"),
-        environment: vec![("KMS_TEST_LOCAL_KEY", key)],
-        key_id: name.clone(),
-        name,
-    }
-}
-
-async fn aws(endpoint: &str) -> Root {
-    let made = answer(aws_call(endpoint, "CreateKey", &json!({}))).await;
-    let arn = made["KeyMetadata"]["Arn"].as_str().unwrap().to_owned();
-    Root {
-        kind: Kind::Aws,
-        url: format!("awskms:///{arn}?region=us-east-1&endpoint={endpoint}"),
-        environment: vec![
-            ("AWS_ACCESS_KEY_ID", "test".to_owned()),
-            ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
-        ],
-        key_id: arn.clone(),
-        name: arn,
-    }
-}
-
-fn aws_call(endpoint: &str, operation: &str, order: &Value) -> RequestBuilder {
-    Client::new()
-        .post(endpoint)
-        .header("content-type", "application/x-amz-json-1.1")
-        .header("x-amz-target", format!("TrentService.{operation}"))
-        .header(
-            "authorization",
-            "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/kms/aws4_request, SignedHeaders=host, Signature=0",
-        )
-        .body(order.to_string())
-}
-
-async fn gcp(endpoint: &str, name: String) -> Root {
-    let endpoint = endpoint.trim_end_matches('/');
-    let location = "projects/test/locations/global";
-    let ring = format!("{endpoint}/v1/{location}/keyRings?keyRingId={name}");
-    answer(Client::new().post(ring).json(&json!({}))).await;
-    let ring = format!("{location}/keyRings/{name}");
-    let key = format!("{endpoint}/v1/{ring}/cryptoKeys?cryptoKeyId=root");
-    let purpose = json!({"purpose": "ENCRYPT_DECRYPT"});
-    answer(Client::new().post(key).json(&purpose)).await;
-    let key = format!("{ring}/cryptoKeys/root");
-    Root {
-        kind: Kind::Gcp,
-        url: format!("gcpkms://{key}?endpoint={endpoint}&credentials=anonymous"),
-        environment: Vec::new(),
-        key_id: format!("{key}/cryptoKeyVersions/1"),
-        name: key,
-    }
-}
-
-async fn vault(address: &str, name: String) -> Root {
-    let address = address.trim_end_matches('/');
-    let mount = format!("{address}/v1/sys/mounts/{name}");
-    vault_call(Client::new().post(mount).json(&json!({"type": "transit"}))).await;
-    let key = format!("{name}/keys/root");
-    vault_call(
-        Client::new()
-            .post(format!("{address}/v1/{key}"))
-            .json(&json!({})),
-    )
-    .await;
-    let url = format!("vault+{address}/{key}?key_id_prefix={name}-");
-    Root {
-        kind: Kind::Vault,
-        url,
-        environment: vec![("VAULT_TOKEN", env::var("KMS_TEST_VAULT_TOKEN").unwrap())],
-        key_id: format!("{name}-v1"),
-        name: key,
-    }
-}
-
-async fn vault_call(request: RequestBuilder) {
-    let token = env::var("KMS_TEST_VAULT_TOKEN").unwrap();
-    let response = request.header("x-vault-token", token).send().await.unwrap();
-    let response = response.error_for_status().unwrap();
-    response.bytes().await.unwrap();
-}
-
-async fn answer(request: RequestBuilder) -> Value {
-    let response = request.send().await.unwrap();
-    let status = response.status();
-    let body = response.text().await.unwrap();
-    assert!(status.is_success(), "{status}: {body}");
-    serde_json::from_str(&body).unwrap()
+fn aws_client(endpoint: &str) -> aws_sdk_kms::Client {
+    let config = aws_sdk_kms::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::from_static("us-east-1"))
+        .endpoint_url(endpoint)
+        .credentials_provider(Credentials::new("test", "test", None, None, "test"));
+    aws_sdk_kms::Client::from_conf(config.build())
 }
