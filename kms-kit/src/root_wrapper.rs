@@ -146,3 +146,49 @@ impl Wrapper for RootWrapper {
         self.0.preflight().await
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn two_variables_make_a_pool() {
+        let file = |byte: &str| {
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            file.write_all(byte.repeat(32).as_bytes()).unwrap();
+            file
+        };
+        let (old, new) = (file("0a"), file("0b"));
+        let url = |file: &tempfile::NamedTempFile, id| {
+            format!("aead:file:{}?key_id={id}", file.path().display())
+        };
+        let (old, new) = (url(&old, "old"), url(&new, "new"));
+        let root = |encrypting: &str, decrypting: &str| {
+            RootWrapper::from_variables(|name| match name {
+                URL_VARIABLE => Some(encrypting.to_owned()),
+                _ => Some(decrypting.to_owned()),
+            })
+        };
+        let alone = root(&old, "").unwrap();
+        let blob = alone.encrypt(b"key", b"").await.unwrap();
+        let moved = root(&new, &format!(" {old}\n")).unwrap();
+        assert_eq!(moved.key_id().as_deref(), Some("new"));
+        assert_eq!(moved.decrypt(&blob, b"").await.unwrap().expose(), b"key");
+        let without = root(&new, "").unwrap();
+        assert!(without.decrypt(&blob, b"").await.is_err());
+
+        for (encrypting, decrypting, variable) in [
+            ("", "", URL_VARIABLE),
+            ("nonsense", "", URL_VARIABLE),
+            (new.as_str(), "nonsense", DECRYPTING_VARIABLE),
+            (new.as_str(), new.as_str(), DECRYPTING_VARIABLE),
+        ] {
+            let error = root(encrypting, decrypting).unwrap_err();
+            assert_eq!(error.kind(), kms_core::ErrorKind::InvalidConfiguration);
+            assert_eq!(error.context("variable"), Some(variable), "{error}");
+        }
+    }
+}

@@ -75,3 +75,106 @@ fn credentials_in_a_url_are_refused_and_not_shown() {
         );
     }
 }
+
+const AWS: &str = "awskms:///alias/app?region=eu-west-1";
+const GCP: &str = "gcpkms://projects/p/locations/l/keyRings/r/cryptoKeys/k?endpoint=http://127.0.0.1:1&credentials=anonymous";
+const VAULT: &str =
+    "vault+https://vault.example.com:8200/transit/keys/app?key_id_prefix=main-&kubernetes_role=app";
+
+#[cfg(feature = "aws")]
+#[test]
+fn a_key_in_aws_kms_is_named_by_id_alias_or_arn() {
+    let arn = "arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
+    for (url, key_id) in [
+        (AWS.to_owned(), None),
+        (format!("awskms:///{arn}"), Some(arn)),
+        (
+            format!("awskms:///{arn}?mode=direct&attempts=2&deadline_ms=500"),
+            Some(arn),
+        ),
+    ] {
+        let root = RootWrapper::from_url(&url).unwrap();
+        assert_eq!((root.kind(), root.key_id().as_deref()), ("awskms", key_id));
+    }
+    for (url, about) in [
+        ("awskms://alias/app", "three slashes"),
+        (
+            "awskms:///alias/app?region=eu-west-1&mode=both",
+            "one of envelope, direct",
+        ),
+        (
+            "awskms:///alias/app?region=eu-west-1&attempts=many",
+            "whole number",
+        ),
+        (
+            "awskms:///alias/app?region=eu-west-1&key=x",
+            "no such parameter",
+        ),
+        ("awskms:///?region=eu-west-1", ""),
+    ] {
+        let error = refused(url);
+        assert!(error.to_string().contains(about), "{url}: {error}");
+    }
+}
+
+#[cfg(feature = "gcp")]
+#[test]
+fn a_key_in_cloud_kms_is_named_by_its_whole_name() {
+    assert_eq!(RootWrapper::from_url(GCP).unwrap().kind(), "gcpckms");
+    for url in [
+        "gcpkms://projects/p/locations/l/keyRings/r",
+        "gcpkms://projects/p/locations/l/keyRings/r/cryptoKeys/k/cryptoKeyVersions/1",
+        "gcpkms://projects/p/locations/l/keyRings/r/cryptoKeys/k?endpoint=http://kms.example.com",
+    ] {
+        refused(url);
+    }
+}
+
+#[cfg(feature = "vault")]
+#[test]
+fn a_key_in_vault_is_named_by_server_mount_and_name() {
+    assert_eq!(RootWrapper::from_url(VAULT).unwrap().kind(), "transit");
+    for (url, about) in [
+        (
+            "vault+https://vault.example.com/transit/app?kubernetes_role=a",
+            "MOUNT/keys/NAME",
+        ),
+        (
+            "vault+http://vault.example.com/transit/keys/app?kubernetes_role=a",
+            "",
+        ),
+        (
+            "vault+https://vault.example.com/t/keys/a?role_id=x",
+            "go together",
+        ),
+        (
+            "vault+https://vault.example.com/t/keys/a?auth_mount=x",
+            "without a way",
+        ),
+        (
+            "vault+https://vault.example.com/t/keys/a?token_file=/x&kubernetes_role=a",
+            "more than one way",
+        ),
+    ] {
+        let error = refused(url);
+        assert!(error.to_string().contains(about), "{url}: {error}");
+    }
+}
+
+#[test]
+fn a_url_of_a_service_that_is_not_compiled_in_names_the_feature() {
+    for (url, feature, compiled_in) in [
+        (AWS, "`aws`", cfg!(feature = "aws")),
+        (GCP, "`gcp`", cfg!(feature = "gcp")),
+        (VAULT, "`vault`", cfg!(feature = "vault")),
+    ] {
+        match RootWrapper::from_url(url) {
+            Ok(_) => assert!(compiled_in, "{url}"),
+            Err(error) => {
+                assert!(!compiled_in, "{error}");
+                assert_eq!(error.kind(), ErrorKind::InvalidConfiguration);
+                assert!(error.to_string().contains(feature), "{error}");
+            }
+        }
+    }
+}
