@@ -26,9 +26,12 @@ mod environment;
 /// [`credentials`](Self::credentials). Without any of them, the
 /// [application default credentials](https://cloud.google.com/docs/authentication/application-default-credentials):
 /// the file that `GOOGLE_APPLICATION_CREDENTIALS` names, that of `gcloud auth application-default login`, the
-/// metadata server. They are read in the first call, within its deadline, by Google's library `google-cloud-auth`,
-/// which also keeps the token fresh. Files of service accounts, users, federated and impersonated identities can
-/// be used. When the service no longer takes a token, they are read once more.
+/// metadata server.
+///
+/// Files of service accounts, users, federated and impersonated identities can be used. They are read in the first
+/// call, within its deadline, by Google's library `google-cloud-auth`, which also keeps the token fresh: on a thread
+/// of the wrapper's own, for all runtimes that use it. When the service no longer takes the token, or the login
+/// hangs, they are read once more.
 ///
 /// # Environment variables
 ///

@@ -142,6 +142,7 @@ impl Service {
                 }
             })
             .await
+            .map_err(|error| error.with_context("root_key_id", self.key.as_str()))
     }
 
     fn checked_encryption(&self, answer: EncryptResponse) -> Result<Encrypted> {

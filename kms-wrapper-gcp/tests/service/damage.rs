@@ -1,12 +1,11 @@
 //! Answers that are damaged, incomplete or about something else: none is used.
 
-use kms_core::ErrorKind;
-use kms_core::Wrapper as _;
+use kms_core::{Blob, ErrorKind, Wrapper as _};
 use kms_testkit::fake_cloud_kms::{CloudKmsFault, CloudKmsMethod};
 use kms_testkit::{FaultyProxy, NetworkFault};
 use kms_wrapper_gcp::CloudKmsMode;
 
-use crate::support::{MODES, Own, assert_works, builder};
+use crate::support::{Listener, MODES, Own, assert_works, builder};
 
 #[tokio::test]
 async fn a_flipped_bit_is_noticed_by_its_checksum_in_both_directions() {
@@ -140,4 +139,37 @@ async fn an_answer_whose_plaintext_was_lost_is_not_an_empty_one() {
     let empty = own.wrapper.encrypt(b"", b"").await.unwrap();
     let back = own.wrapper.decrypt(&empty, b"").await.unwrap();
     assert!(back.is_empty());
+}
+
+/// Decimal strings, as protobuf's JSON has integers of 64 bits. CRC32C of "123456789" is a published check value.
+#[tokio::test]
+async fn a_request_carries_the_checksums_of_all_that_it_sends() {
+    const KEY: &str = "projects/p/locations/l/keyRings/r/cryptoKeys/k";
+    const DATA: &[u8] = b"123456789";
+    const CHECKSUM: &str = "3808858755"; // 0xe3069283
+    let wrapper = |listener: &Listener| {
+        let endpoint = format!("http://{}", listener.address);
+        let builder = builder(&endpoint, KEY).mode(CloudKmsMode::Direct);
+        builder.build().unwrap()
+    };
+    let encoded = data_encoding::BASE64.encode(DATA);
+    for aad in [DATA, b""] {
+        let listener = Listener::start();
+        wrapper(&listener).encrypt(DATA, aad).await.unwrap_err();
+        let (head, body) = listener.request();
+        assert!(head.starts_with(&format!("POST /v1/{KEY}:encrypt?alt=json HTTP/1.1")));
+        assert_eq!(body["plaintext"], encoded);
+        assert_eq!(body["plaintextCrc32c"], CHECKSUM);
+        let checksum = if aad.is_empty() { "0" } else { CHECKSUM };
+        assert_eq!(body["additionalAuthenticatedDataCrc32c"], checksum);
+
+        let listener = Listener::start();
+        let blob = Blob::new(DATA.to_vec(), format!("{KEY}/cryptoKeyVersions/1"));
+        wrapper(&listener).decrypt(&blob, aad).await.unwrap_err();
+        let (head, body) = listener.request();
+        assert!(head.starts_with(&format!("POST /v1/{KEY}:decrypt?alt=json HTTP/1.1")));
+        assert_eq!(body["ciphertext"], encoded);
+        assert_eq!(body["ciphertextCrc32c"], CHECKSUM);
+        assert_eq!(body["additionalAuthenticatedDataCrc32c"], checksum);
+    }
 }

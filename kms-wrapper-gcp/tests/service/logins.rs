@@ -2,8 +2,7 @@
 
 use std::env;
 use std::error::Error as _;
-use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -21,7 +20,7 @@ use kms_wrapper_gcp::{CloudKmsWrapper, CloudKmsWrapperBuilder};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
-use crate::support::{assert_works, patient};
+use crate::support::{Listener, assert_works, patient};
 
 const SECRETS: [&str; 2] = [
     "a client secret of this test",
@@ -289,22 +288,9 @@ async fn a_service_account_signs_its_own_token() {
         "client_email": "app@acme.iam.gserviceaccount.com",
         "token_uri": "https://oauth2.googleapis.com/token",
     }));
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let server = std::thread::spawn(move || {
-        let (mut stream, _) = listener.accept().unwrap();
-        let mut request = Vec::new();
-        while !request.windows(4).any(|window| window == b"\r\n\r\n") {
-            let mut buffer = [0; 4096];
-            let length = stream.read(&mut buffer).unwrap();
-            assert_ne!(length, 0, "the request ended in its head");
-            request.extend_from_slice(&buffer[..length]);
-        }
-        let _ = stream.write_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n");
-        String::from_utf8_lossy(&request).into_owned()
-    });
+    let listener = Listener::start();
     let wrapper = CloudKmsWrapper::builder("projects/p/locations/l/keyRings/r/cryptoKeys/k")
-        .endpoint(format!("http://{address}"))
+        .endpoint(format!("http://{}", listener.address))
         .credentials_file(file.path())
         .aead(Arc::new(kms_wrapper_aead::AesGcm))
         .build()
@@ -312,7 +298,7 @@ async fn a_service_account_signs_its_own_token() {
     let error = wrapper.encrypt(b"x", b"").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Denied);
 
-    let request = server.join().unwrap();
+    let (request, _) = listener.request();
     let token = request
         .lines()
         .find_map(|line| line.strip_prefix("authorization: Bearer "))

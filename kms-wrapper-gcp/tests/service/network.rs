@@ -80,3 +80,32 @@ async fn a_handshake_that_hangs_is_given_up_at_the_deadline() {
     assert_eq!(error.kind(), ErrorKind::TimedOut);
     assert!(start.elapsed() < Duration::from_secs(20));
 }
+
+/// A backlog that is full: the system does not answer to another connection.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_host_that_does_not_answer_is_given_up_at_the_timeout_for_connecting() {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    let connect = || tokio::net::TcpStream::connect(address);
+    let a_moment = Duration::from_millis(500);
+    while let Ok(stream) = tokio::time::timeout(a_moment, connect()).await {
+        waiting.push(stream.unwrap());
+    }
+    let limits = patient()
+        .with_connect_timeout(Duration::from_millis(200))
+        .with_attempts(1);
+    let wrapper = builder(&format!("http://{address}"), KEY).limits(limits);
+    let start = Instant::now();
+    let error = wrapper
+        .build()
+        .unwrap()
+        .encrypt(b"x", b"")
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut, "{error:?}");
+    assert!(start.elapsed() < Duration::from_secs(20));
+}

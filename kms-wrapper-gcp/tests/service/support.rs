@@ -1,6 +1,9 @@
 //! Services, and wrappers of their keys.
 
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use kms_core::{CallLimits, Wrapper};
@@ -64,4 +67,50 @@ pub(crate) async fn assert_works(wrapper: &dyn Wrapper) {
     let blob = wrapper.encrypt(b"plaintext", b"aad").await.unwrap();
     let back = wrapper.decrypt(&blob, b"aad").await.unwrap();
     assert_eq!(back.expose(), b"plaintext");
+}
+
+/// A service that refuses one request, and tells what that was.
+pub(crate) struct Listener {
+    pub(crate) address: SocketAddr,
+    request: JoinHandle<Vec<u8>>,
+}
+
+impl Listener {
+    pub(crate) fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self {
+            address: listener.local_addr().unwrap(),
+            request: std::thread::spawn(move || {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut request = Vec::new();
+                while !is_whole(&request) {
+                    let mut buffer = [0; 4096];
+                    let length = stream.read(&mut buffer).unwrap();
+                    assert_ne!(length, 0, "the request ended early");
+                    request.extend_from_slice(&buffer[..length]);
+                }
+                let _ = stream.write_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n");
+                request
+            }),
+        }
+    }
+
+    /// Head and body of the request.
+    pub(crate) fn request(self) -> (String, serde_json::Value) {
+        let request = String::from_utf8(self.request.join().unwrap()).unwrap();
+        let (head, body) = request.split_once("\r\n\r\n").unwrap();
+        (head.to_owned(), serde_json::from_str(body).unwrap())
+    }
+}
+
+fn is_whole(request: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(request);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else {
+        return false;
+    };
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "))
+        .expect("a request with a length");
+    body.len() == length.parse::<usize>().unwrap()
 }
