@@ -126,10 +126,9 @@ async fn use_wrappers() -> Vec<Vec<u8>> {
             .aead(Arc::new(kms_wrapper_aead::AesGcm))
             .build()
             .unwrap();
-        let mut shown = format!("{wrapper:?}");
+        let mut errors = Vec::new();
         if mode == CloudKmsMode::Envelope {
-            let error = wrapper.encrypt(PLAINTEXT, AAD).await.unwrap_err();
-            shown.push_str(&format!("{error} {error:?}"));
+            errors.push(wrapper.encrypt(PLAINTEXT, AAD).await.unwrap_err());
         }
         let blob = wrapper.encrypt(PLAINTEXT, AAD).await.unwrap();
         wrapper.decrypt(&blob, AAD).await.unwrap();
@@ -141,23 +140,19 @@ async fn use_wrappers() -> Vec<Vec<u8>> {
             CloudKmsFault::not_json(),
         ] {
             client.inject(fault).await;
-            for error in [
-                wrapper.encrypt(PLAINTEXT, AAD).await.unwrap_err(),
-                wrapper.decrypt(&blob, AAD).await.unwrap_err(),
-            ] {
-                shown.push_str(&format!("{error} {error:?}"));
-            }
+            errors.push(wrapper.encrypt(PLAINTEXT, AAD).await.unwrap_err());
+            errors.push(wrapper.decrypt(&blob, AAD).await.unwrap_err());
             client.clear_faults().await;
         }
         client.demand_token(Some("another")).await;
-        let error = wrapper.encrypt(PLAINTEXT, AAD).await.unwrap_err();
-        shown.push_str(&format!("{error} {error:?}"));
+        errors.push(wrapper.encrypt(PLAINTEXT, AAD).await.unwrap_err());
         if mode == CloudKmsMode::Envelope {
             client.demand_token(None).await;
             secrets.push(fresh_key(&fake, &key, &blob).await);
         }
+        let messages: Vec<String> = errors.iter().map(ToString::to_string).collect();
         for secret in &secrets {
-            assert_hidden(secret, &shown);
+            assert_hidden(secret, &format!("{wrapper:?} {errors:?} {messages:?}"));
         }
     }
     secrets
