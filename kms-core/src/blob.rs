@@ -6,6 +6,10 @@ use prost::Message;
 
 use crate::error::{Error, ErrorKind, Result};
 
+mod encoded;
+
+pub(crate) use encoded::Encoded;
+
 /// Bit of `key_info.flags` that says a wrapped key is bound to its row. A hint for counting: whether a
 /// key is bound shows only when it is opened.
 const FLAG_BOUND: u64 = 1;

@@ -4,8 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use zeroize::Zeroize as _;
+
 use crate::aead::{Aead, AeadKey, NONCE_LEN, TAG_LEN};
-use crate::blob::Blob;
+use crate::blob::{Blob, Encoded};
 use crate::error::{Error, ErrorKind, Result};
 use crate::random;
 use crate::secret::{KeyBytes, SecretBytes};
@@ -53,17 +55,60 @@ impl LocalKey {
     ///
     /// [`ErrorKind::InvalidBlob`] if the plaintext is longer than the cipher allows (about 64 GiB).
     pub fn encrypt(&self, plaintext: &[u8], aad: &[u8]) -> Result<Blob> {
+        let mut buffer = Vec::with_capacity(sealed_length(plaintext)?);
+        self.seal_into(plaintext, aad, &mut buffer)?;
+        Ok(Blob::new(buffer, &*self.id))
+    }
+
+    /// Encrypts as [`encrypt`](Self::encrypt) does, and appends the serialized blob: the same bytes as
+    /// [`Blob::encode`] gives. It allocates only if the spare capacity does not suffice.
+    ///
+    /// # Errors
+    ///
+    /// As [`encrypt`](Self::encrypt); nothing is appended then.
+    pub fn encrypt_into(&self, plaintext: &[u8], aad: &[u8], blob: &mut Vec<u8>) -> Result<()> {
+        let sealed = sealed_length(plaintext)?;
+        let start = blob.len();
+        blob.reserve(Encoded::length(sealed, &self.id));
+        Encoded::begin(blob, sealed);
+        if let Err(error) = self.seal_into(plaintext, aad, blob) {
+            blob.truncate(start);
+            return Err(error);
+        }
+        Encoded::end(blob, &self.id);
+        Ok(())
+    }
+
+    /// As [`encrypt_into`](Self::encrypt_into), in a buffer of exactly the right size.
+    ///
+    /// # Errors
+    ///
+    /// As [`encrypt`](Self::encrypt).
+    pub fn encrypt_to_vec(&self, plaintext: &[u8], aad: &[u8]) -> Result<Vec<u8>> {
+        let length = Encoded::length(sealed_length(plaintext)?, &self.id);
+        let mut blob = Vec::with_capacity(length);
+        self.encrypt_into(plaintext, aad, &mut blob)?;
+        Ok(blob)
+    }
+
+    /// Appends nonce, ciphertext and tag. Capacity for them is there.
+    fn seal_into(&self, plaintext: &[u8], aad: &[u8], buffer: &mut Vec<u8>) -> Result<()> {
         self.encryptions.fetch_add(1, Ordering::Relaxed);
         let nonce = random::nonce();
-        let mut buffer = Vec::with_capacity(NONCE_LEN + plaintext.len() + TAG_LEN);
         buffer.extend_from_slice(&nonce);
+        let start = buffer.len();
         buffer.extend_from_slice(plaintext);
-        let tag = self
-            .key
-            .seal_in_place(&nonce, aad, &mut buffer[NONCE_LEN..])
-            .map_err(|_| Error::new(ErrorKind::InvalidBlob).with_detail("plaintext too long"))?;
-        buffer.extend_from_slice(&tag);
-        Ok(Blob::new(buffer, &*self.id))
+        match self.key.seal_in_place(&nonce, aad, &mut buffer[start..]) {
+            Ok(tag) => {
+                buffer.extend_from_slice(&tag);
+                Ok(())
+            }
+            Err(_) => {
+                // It may still be the plaintext.
+                buffer[start..].zeroize();
+                Err(too_long())
+            }
+        }
     }
 
     /// Decrypts what [`encrypt`](Self::encrypt) made, with the same `aad`. The blob's key id is not looked
@@ -74,12 +119,51 @@ impl LocalKey {
     /// [`ErrorKind::InvalidBlob`] if it is too short, [`ErrorKind::AuthenticationFailed`] if anything
     /// does not match.
     pub fn decrypt(&self, blob: &Blob, aad: &[u8]) -> Result<SecretBytes> {
-        let (nonce, rest) = blob
-            .ciphertext()
-            .split_first_chunk::<NONCE_LEN>()
+        let mut plaintext = SecretBytes::default();
+        self.open_into(blob.ciphertext(), aad, &mut plaintext)?;
+        Ok(plaintext)
+    }
+
+    /// Decrypts nonce, ciphertext and tag, in place of what `plaintext` held. After a failure it holds
+    /// nothing.
+    pub(crate) fn open_into(
+        &self,
+        sealed: &[u8],
+        aad: &[u8],
+        plaintext: &mut SecretBytes,
+    ) -> Result<()> {
+        let Some((nonce, ciphertext, tag)) = parts(sealed) else {
+            plaintext.clear();
+            return Err(too_short());
+        };
+        plaintext.replace(ciphertext);
+        self.key
+            .open_in_place(nonce, aad, plaintext.expose_mut(), tag)
+            .map_err(|_| {
+                plaintext.clear();
+                Error::new(ErrorKind::AuthenticationFailed)
+            })
+    }
+
+    /// Decrypts nonce, ciphertext and tag where they are. After a failure the ciphertext is overwritten.
+    pub(crate) fn open_in_place<'a>(
+        &self,
+        sealed: &'a mut [u8],
+        aad: &[u8],
+    ) -> Result<&'a mut [u8]> {
+        let (nonce, rest) = sealed
+            .split_first_chunk_mut::<NONCE_LEN>()
             .ok_or_else(too_short)?;
-        let (ciphertext, tag) = rest.split_last_chunk::<TAG_LEN>().ok_or_else(too_short)?;
-        open(&*self.key, nonce, aad, ciphertext, tag)
+        let (buffer, tag) = rest
+            .split_last_chunk_mut::<TAG_LEN>()
+            .ok_or_else(too_short)?;
+        match self.key.open_in_place(nonce, aad, buffer, tag) {
+            Ok(()) => Ok(buffer),
+            Err(_) => {
+                buffer.zeroize();
+                Err(Error::new(ErrorKind::AuthenticationFailed))
+            }
+        }
     }
 }
 
@@ -103,6 +187,25 @@ pub(crate) fn open(
     key.open_in_place(nonce, aad, plaintext.expose_mut(), tag)
         .map_err(|_| Error::new(ErrorKind::AuthenticationFailed))?;
     Ok(plaintext)
+}
+
+/// Nonce, ciphertext and tag.
+fn parts(sealed: &[u8]) -> Option<(&[u8; NONCE_LEN], &[u8], &[u8; TAG_LEN])> {
+    let (nonce, rest) = sealed.split_first_chunk()?;
+    let (ciphertext, tag) = rest.split_last_chunk()?;
+    Some((nonce, ciphertext, tag))
+}
+
+/// How long nonce, ciphertext and tag are together.
+fn sealed_length(plaintext: &[u8]) -> Result<usize> {
+    plaintext
+        .len()
+        .checked_add(NONCE_LEN + TAG_LEN)
+        .ok_or_else(too_long)
+}
+
+fn too_long() -> Error {
+    Error::new(ErrorKind::InvalidBlob).with_detail("plaintext too long")
 }
 
 pub(crate) fn too_short() -> Error {

@@ -112,6 +112,16 @@ impl PendingDataKeyWrapper {
         self.key.encrypt(plaintext, aad)
     }
 
+    /// Encrypts into the serialized form, as
+    /// [`DataKeyWrapper::encrypt_to_vec`](crate::DataKeyWrapper::encrypt_to_vec) does.
+    ///
+    /// # Errors
+    ///
+    /// As [`encrypt`](Self::encrypt).
+    pub fn encrypt_to_vec(&self, plaintext: &[u8], aad: &[u8]) -> Result<Vec<u8>> {
+        self.key.encrypt_to_vec(plaintext, aad)
+    }
+
     /// Decrypts what it encrypted.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::fmt;
 use rand::TryRng as _;
 use rand::rngs::SysRng;
 use subtle::ConstantTimeEq as _;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -25,6 +25,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// # let secret = kms_core::SecretBytes::new(b"hunter2".to_vec());
 /// let copy = secret.clone();
 /// ```
+#[derive(Default)]
 pub struct SecretBytes(Zeroizing<Vec<u8>>);
 
 impl SecretBytes {
@@ -38,6 +39,22 @@ impl SecretBytes {
     #[must_use]
     pub fn expose(&self) -> &[u8] {
         &self.0
+    }
+
+    /// Takes a copy of these bytes instead of what it held. Where there is room for them nothing is
+    /// allocated; where there is not, the old buffer is wiped and given back.
+    pub(crate) fn replace(&mut self, bytes: &[u8]) {
+        if self.0.capacity() < bytes.len() {
+            // Not by growing, which would leave the old buffer behind as it is.
+            *self = Self::new(Vec::with_capacity(bytes.len()));
+        }
+        self.0.clear();
+        self.0.extend_from_slice(bytes);
+    }
+
+    /// Wipes what it holds, and keeps the buffer.
+    pub(crate) fn clear(&mut self) {
+        self.0.zeroize();
     }
 
     /// The bytes, to be decrypted where they are.

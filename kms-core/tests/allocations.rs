@@ -8,7 +8,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use futures_util::FutureExt as _;
-use kms_core::{NONCE_LEN, TAG_LEN};
+use kms_core::{NONCE_LEN, SecretBytes, TAG_LEN};
 use support::{OIDC, World, scope};
 
 #[global_allocator]
@@ -97,5 +97,56 @@ async fn encrypting_and_decrypting_allocate_their_output_and_no_more() {
             bytes: size,
         };
         assert_eq!(opening, expected, "a plaintext");
+    }
+}
+
+#[tokio::test]
+async fn the_serialized_form_is_one_allocation_each_way_and_none_in_a_buffer_of_the_callers() {
+    let world = World::with_scope("o_1").await;
+    let wrapper = world.wrapper(&scope("o_1")).await;
+    for size in [1, 32, 1000, 100_000] {
+        let plaintext = vec![7; size];
+        let (stored, sealing) = asked(|| wrapper.encrypt_to_vec(&plaintext, b"row:1").unwrap());
+        let expected = Asked {
+            times: 1,
+            bytes: stored.len(),
+        };
+        assert_eq!(sealing, expected, "a blob");
+
+        let (_, opening) = asked(|| wrapper.decrypt_encoded(&stored, b"row:1").unwrap());
+        let expected = Asked {
+            times: 1,
+            bytes: size,
+        };
+        assert_eq!(opening, expected, "a plaintext");
+
+        let mut buffer = Vec::new();
+        let ((), sealing) = asked(|| {
+            buffer.clear();
+            wrapper
+                .encrypt_into(&plaintext, b"row:1", &mut buffer)
+                .unwrap();
+        });
+        assert_eq!(sealing, Asked::default());
+
+        let mut secret = SecretBytes::default();
+        let ((), opening) = asked(|| {
+            wrapper
+                .decrypt_into(&stored, b"row:1", &mut secret)
+                .unwrap()
+        });
+        assert_eq!(opening, Asked::default());
+        assert_eq!(secret.expose(), plaintext);
+
+        let mut places = [stored.clone(), stored].into_iter();
+        let mut place = Vec::new();
+        let (length, opening) = asked(|| {
+            place = places.next().unwrap();
+            wrapper
+                .decrypt_in_place(&mut place, b"row:1")
+                .unwrap()
+                .len()
+        });
+        assert_eq!((length, opening), (size, Asked::default()));
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{DataKey, DataKeyVersion, KeyRing, Opened};
-use crate::blob::Blob;
+use crate::blob::{Blob, Encoded};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::DataKeyVersionId;
 use crate::local_key::LocalKey;
@@ -60,14 +60,36 @@ impl DataKeyWrapper {
     /// [`ErrorKind::DecryptOnly`] from a decrypt-only engine. If the newest version did not open: its
     /// failure; it never falls back to an older one.
     pub fn encrypt(&self, plaintext: &[u8], aad: &[u8]) -> Result<Blob> {
-        if !self.ring.ring().encrypts {
-            return Err(Error::new(ErrorKind::DecryptOnly).with_operation("encrypt"));
-        }
-        let newest = self.newest();
-        match &newest.key {
-            Ok(key) => key.encrypt(plaintext, aad),
-            Err(error) => Err(error.clone()),
-        }
+        self.encrypting_key()?.encrypt(plaintext, aad)
+    }
+
+    /// Encrypts as [`encrypt`](Self::encrypt) does, right into the serialized form: the bytes that
+    /// [`Blob::encode`] gives, in one allocation and without copying the ciphertext. What goes into a row.
+    ///
+    /// ```
+    /// # fn check(wrapper: &kms_core::DataKeyWrapper) -> kms_core::Result<()> {
+    /// let row = (wrapper.encrypt_to_vec(b"secret", b"client:7")?, wrapper.key_version_id());
+    /// let secret = wrapper.decrypt_encoded(&row.0, b"client:7")?;
+    /// assert_eq!(secret.expose(), b"secret");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`encrypt`](Self::encrypt).
+    pub fn encrypt_to_vec(&self, plaintext: &[u8], aad: &[u8]) -> Result<Vec<u8>> {
+        self.encrypting_key()?.encrypt_to_vec(plaintext, aad)
+    }
+
+    /// Encrypts as [`encrypt_to_vec`](Self::encrypt_to_vec) does, and appends to a buffer of the caller's:
+    /// no allocation where its capacity suffices.
+    ///
+    /// # Errors
+    ///
+    /// As [`encrypt`](Self::encrypt); nothing is appended then.
+    pub fn encrypt_into(&self, plaintext: &[u8], aad: &[u8], blob: &mut Vec<u8>) -> Result<()> {
+        self.encrypting_key()?.encrypt_into(plaintext, aad, blob)
     }
 
     /// Decrypts with the version that the blob names, wanting the same `aad` again.
@@ -81,23 +103,59 @@ impl DataKeyWrapper {
     ///
     /// [`Kms::decrypt`]: crate::Kms::decrypt
     pub fn decrypt(&self, blob: &Blob, aad: &[u8]) -> Result<SecretBytes> {
-        let version = self
-            .key()
-            .versions
-            .iter()
-            .rev()
-            .find(|version| version.id.as_str() == blob.key_id())
-            .ok_or_else(|| {
-                Error::new(ErrorKind::UnknownKeyVersion)
-                    .with_operation("decrypt")
-                    .with_context("scope", self.scope())
-                    .with_context("purpose", self.purpose())
-                    .with_context("key_version", blob.key_id())
-            })?;
-        match &version.key {
-            Ok(key) => key.decrypt(blob, aad),
-            Err(error) => Err(error.clone()),
+        self.decrypting_key(blob.key_id())?.decrypt(blob, aad)
+    }
+
+    /// Decrypts a serialized blob as [`decrypt`](Self::decrypt) does. The plaintext is the one allocation.
+    ///
+    /// # Errors
+    ///
+    /// As [`Blob::decode`] and [`decrypt`](Self::decrypt).
+    pub fn decrypt_encoded(&self, blob: &[u8], aad: &[u8]) -> Result<SecretBytes> {
+        let mut plaintext = SecretBytes::default();
+        self.decrypt_into(blob, aad, &mut plaintext)?;
+        Ok(plaintext)
+    }
+
+    /// Decrypts a serialized blob into a buffer that is used again and again: its old content is replaced,
+    /// and nothing is allocated where the plaintext fits into it. After a failure it is empty.
+    ///
+    /// # Errors
+    ///
+    /// As [`decrypt_encoded`](Self::decrypt_encoded).
+    pub fn decrypt_into(&self, blob: &[u8], aad: &[u8], plaintext: &mut SecretBytes) -> Result<()> {
+        let Some(encoded) = Encoded::read(blob) else {
+            plaintext.clear();
+            *plaintext = self.decrypt(&Blob::decode(blob)?, aad)?;
+            return Ok(());
+        };
+        match self.decrypting_key(encoded.key_id) {
+            Ok(key) => key.open_into(&blob[encoded.ciphertext], aad, plaintext),
+            Err(error) => {
+                plaintext.clear();
+                Err(error)
+            }
         }
+    }
+
+    /// Decrypts a serialized blob where it is, without any allocation, and gives the part of the buffer that
+    /// is the plaintext. Wiping the buffer is the caller's part. After a failed authentication it holds no
+    /// plaintext, and the blob is lost.
+    ///
+    /// # Errors
+    ///
+    /// As [`decrypt_encoded`](Self::decrypt_encoded).
+    pub fn decrypt_in_place<'a>(&self, blob: &'a mut [u8], aad: &[u8]) -> Result<&'a mut [u8]> {
+        let Some(encoded) = Encoded::read(blob) else {
+            // Some other writer's form, and never shorter than the plaintext.
+            let plaintext = self.decrypt(&Blob::decode(blob)?, aad)?;
+            let place = &mut blob[..plaintext.len()];
+            place.copy_from_slice(plaintext.expose());
+            return Ok(place);
+        };
+        let key = self.decrypting_key(encoded.key_id)?;
+        let ciphertext = encoded.ciphertext;
+        key.open_in_place(&mut blob[ciphertext], aad)
     }
 
     /// Whose key it is.
@@ -137,6 +195,37 @@ impl DataKeyWrapper {
             .key
             .as_ref()
             .map_or(0, |key| key.encryptions())
+    }
+
+    fn encrypting_key(&self) -> Result<&LocalKey> {
+        if !self.ring.ring().encrypts {
+            return Err(Error::new(ErrorKind::DecryptOnly).with_operation("encrypt"));
+        }
+        match &self.newest().key {
+            Ok(key) => Ok(key),
+            Err(error) => Err(error.clone()),
+        }
+    }
+
+    /// The version of this id.
+    fn decrypting_key(&self, id: &str) -> Result<&LocalKey> {
+        let version = self
+            .key()
+            .versions
+            .iter()
+            .rev()
+            .find(|version| version.id.as_str() == id)
+            .ok_or_else(|| {
+                Error::new(ErrorKind::UnknownKeyVersion)
+                    .with_operation("decrypt")
+                    .with_context("scope", self.scope())
+                    .with_context("purpose", self.purpose())
+                    .with_context("key_version", id)
+            })?;
+        match &version.key {
+            Ok(key) => Ok(key),
+            Err(error) => Err(error.clone()),
+        }
     }
 
     fn key(&self) -> &DataKey {
