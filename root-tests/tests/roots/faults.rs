@@ -37,6 +37,20 @@ mod a_disabled_key_stops_what_needs_it_until_it_is_enabled {
     }
 }
 
+mod a_key_scheduled_for_deletion_stops_what_needs_it_until_that_is_taken_back {
+    use crate::root::Kind;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn aws_on_postgres() {
+        super::deleted_and_restored(Kind::Aws).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn gcp_on_postgres() {
+        super::deleted_and_restored(Kind::Gcp).await;
+    }
+}
+
 mod the_service_of_vault {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_sealed_vault_is_told_from_others_until_it_is_unsealed_on_postgres() {
@@ -44,8 +58,13 @@ mod the_service_of_vault {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_revoked_token_is_denied_on_postgres() {
-        super::token_revoked().await;
+    async fn a_revoked_token_is_denied_until_there_is_another_on_postgres() {
+        super::token_ends(false).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_expired_token_is_denied_until_there_is_another_on_postgres() {
+        super::token_ends(true).await;
     }
 }
 
@@ -280,7 +299,8 @@ async fn sealed_and_unsealed() {
     scene.after().await;
 }
 
-async fn token_revoked() {
+/// A token that an agent keeps in a file, and that is revoked, or lives for seconds.
+async fn token_ends(expires: bool) {
     let (Some(database), Some(vault)) = (Database::postgres(), Vault::shared()) else {
         return;
     };
@@ -291,11 +311,13 @@ async fn token_revoked() {
          path \"{mount}/decrypt/root\" {{ capabilities = [\"update\"] }}"
     );
     let policy = vault.policy(&rules).await;
-    let token = async || {
-        let options = serde_json::json!({ "policies": [policy], "no_parent": true });
+    let token = async |ttl: &str| {
+        let options = serde_json::json!({
+            "policies": [policy], "no_parent": true, "renewable": false, "explicit_max_ttl": ttl,
+        });
         vault.create_token(options).await
     };
-    let first = token().await;
+    let first = token(if expires { "6s" } else { "10m" }).await;
     let mut file = tempfile::NamedTempFile::new().unwrap();
     write!(file, "{first}").unwrap();
     let wrapper = TransitWrapper::builder()
@@ -308,9 +330,29 @@ async fn token_revoked() {
         .build();
     let wrapper: Arc<dyn Wrapper> = Arc::new(wrapper.unwrap());
     let scene = Scene::on(&database, &wrapper).await;
-    vault.revoke(&first).await;
+    if expires {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while wrapper.encrypt(b"", b"").await.is_ok() {
+            assert!(Instant::now() < deadline, "it does not expire");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    } else {
+        vault.revoke(&first).await;
+    }
     all(&scene.during().await, &[ErrorKind::Denied]);
     // As an agent does that keeps the token in its file.
-    std::fs::write(file.path(), token().await).unwrap();
+    std::fs::write(file.path(), token("10m").await).unwrap();
+    scene.after().await;
+}
+
+async fn deleted_and_restored(kind: crate::root::Kind) {
+    let (Some(database), Some(root)) = (Database::postgres(), Root::new(kind).await) else {
+        return;
+    };
+    let wrapper = root.wrapper(&root.endpoint());
+    let scene = Scene::on(&database, &wrapper).await;
+    root.shut_down().await;
+    all(&scene.during().await, &[ErrorKind::RootKeyDisabled]);
+    root.restore().await;
     scene.after().await;
 }

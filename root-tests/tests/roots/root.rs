@@ -211,7 +211,21 @@ impl Root {
         }
     }
 
-    /// Takes it out of use for good, as its service does that.
+    /// Takes a scheduled deletion back.
+    pub(crate) async fn restore(&self) {
+        match &self.service {
+            Service::Aws { endpoint, arn } => {
+                let order = aws_client(endpoint).cancel_key_deletion().key_id(arn);
+                order.send().await.unwrap();
+            }
+            Service::Gcp { client, .. } => client.restore(&self.key_id).await,
+            Service::Aead { .. } | Service::Vault { .. } => panic!("its keys are gone at once"),
+        }
+        // It comes back disabled.
+        self.enable().await;
+    }
+
+    /// Takes it out of use, as its service does that.
     pub(crate) async fn shut_down(&self) {
         match &self.service {
             // Nobody is given the variable any more.
