@@ -64,7 +64,9 @@ fn build(go: &Path, module: &Path, program: &Path) -> Result<()> {
         .arg(program)
         .arg(PACKAGE)
         .current_dir(module)
-        .env("GOWORK", "off");
+        .env("GOWORK", "off")
+        // Goes with the module, also when the build is killed.
+        .env("GOTMPDIR", module);
     command::within(PATIENCE, &mut build)?;
     Ok(())
 }
