@@ -133,7 +133,7 @@ async fn the_serialized_form_is_one_allocation_each_way_and_none_in_a_buffer_of_
         let ((), opening) = asked(|| {
             wrapper
                 .decrypt_into(&stored, b"row:1", &mut secret)
-                .unwrap()
+                .unwrap();
         });
         assert_eq!(opening, Asked::default());
         assert_eq!(secret.expose(), plaintext);
