@@ -143,7 +143,7 @@ func (r *stressRun) decrypt(ctx context.Context, scope string, random *rand.Rand
 	var found record
 	row := pool.QueryRowContext(ctx,
 		`select id, purpose, aad, plaintext, blob from interop_record
-		 where organization_id = $1 order by id desc limit 1 offset $2`, scope, random.Intn(60))
+		 where organization_id = $1 order by id desc limit 1 offset $2`, scope, random.Intn(25))
 	if row.Scan(&id, &found.Purpose, &found.Aad, &found.Plaintext, &found.Blob) != nil {
 		return
 	}

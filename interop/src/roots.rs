@@ -1,0 +1,317 @@
+//! Root keys in services: what Go's awskms and transit wrappers wrap opens in ours, and the reverse; what can't
+//! cross says so.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, ensure};
+use aws_sdk_kms::config::{BehaviorVersion, Credentials, Region};
+use kms_kit::aws::AwsKmsMode;
+use kms_kit::prelude::*;
+use kms_kit::vault::{Auth, TransitWrapper};
+use kms_kit::{Binding, CampaignOptions, ErrorKind, Ownership, RewrapKeys};
+use kms_testkit::service::{Vault, variable};
+use serde_json::json;
+
+use crate::database::{Database, Dialect};
+use crate::engine::{self, PURPOSES};
+use crate::go::Go;
+use crate::record::{Bytes, SMALL};
+use crate::side::Side;
+use crate::table::Table;
+use crate::world::World;
+
+const AWS: &str = "awskms";
+const TRANSIT: &str = "transit";
+
+/// One root key for both sides.
+struct Root {
+    /// As the Go program takes it.
+    go: String,
+    wrapper: Arc<dyn Wrapper>,
+}
+
+pub(crate) async fn run(table: &mut Table, dialect: Dialect, program: &Path) {
+    if let Some(endpoint) = variable("aws", "KMS_TEST_AWS_ENDPOINT") {
+        match aws_roots(&endpoint).await {
+            Ok((root, other, direct)) => {
+                in_the_database(table, AWS, dialect, program, &root).await;
+                // The rest has nothing to do with the database.
+                if dialect == Dialect::Sqlite {
+                    aws_blobs(table, program, &root, &other, &direct).await;
+                }
+            }
+            Err(error) => table.enter(AWS, dialect, "a key in LocalStack", Err(error)),
+        }
+    }
+    if let Some(vault) = Vault::shared() {
+        for prefix in ["", "prefix-"] {
+            let name = if prefix.is_empty() {
+                TRANSIT
+            } else {
+                "transit, with a prefix"
+            };
+            match vault_root(&vault, prefix).await {
+                Ok(root) => {
+                    in_the_database(table, name, dialect, program, &root).await;
+                    if dialect == Dialect::Sqlite {
+                        transit_blobs(table, name, program, &root).await;
+                    }
+                }
+                Err(error) => table.enter(name, dialect, "a key in Vault", Err(error)),
+            }
+        }
+    }
+}
+
+/// The keys of a database under this root: both make, both change, both read, until they are bound.
+async fn in_the_database(
+    table: &mut Table,
+    name: &str,
+    dialect: Dialect,
+    program: &Path,
+    root: &Root,
+) {
+    for side in [Side::Go, Side::Rust] {
+        let direction = format!("{name}: {side} → {} → {side}", side.other());
+        table
+            .check(
+                &direction,
+                dialect,
+                "root keys: create, rotate, rewrap, bind, unbind",
+                root_keys(dialect, program, root, side),
+            )
+            .await;
+    }
+}
+
+async fn root_keys(dialect: Dialect, program: &Path, root: &Root, side: Side) -> Result<()> {
+    let database = Database::new(dialect)?;
+    let go = Go::start(program, &database, &root.go)?;
+    match side {
+        Side::Go => {
+            go.migrate()?;
+            database.adopt()?;
+        }
+        Side::Rust => database.migrate()?,
+    }
+    let mut world = World::with(database, go, Arc::clone(&root.wrapper)).await?;
+    side.create(&world, "o_1", &PURPOSES).await?;
+    world.write(side, "o_1", SMALL).await?;
+    world.both_read().await?;
+    for changer in [side.other(), side] {
+        changer.rotate(&world, "o_1", true).await?;
+        world.write(changer, "o_1", SMALL).await?;
+        changer.rewrap(&world, "o_1").await?;
+        changer.rotate(&world, "o_1", false).await?;
+        world.write(changer, "o_1", SMALL).await?;
+        world.both_read().await?;
+    }
+    let census = world.kms.census().await?;
+    ensure!(
+        census.not_current == 0 || root.wrapper.kind() == "transit",
+        "{census:?}"
+    );
+    ensure!(
+        census.by_root_key.len() == 1,
+        "the sides name the root key differently: {census:?}"
+    );
+
+    for (mode, unbound) in [(Binding::Migrating, false), (Binding::GoCompatible, true)] {
+        let kms = engine::engine(
+            world.database.repository()?,
+            Arc::clone(&root.wrapper),
+            mode,
+        )
+        .await?;
+        let options = CampaignOptions::new(format!("{mode:?}"));
+        let outcome = kms.rewrap_all(&options, RewrapKeys::All, |_| {}).await?;
+        ensure!(outcome.failures.is_empty(), "{outcome:?}");
+        let census = kms.census().await?;
+        ensure!((census.unbound > 0) == unbound, "{mode:?}: {census:?}");
+        let fresh = Go::start(program, &world.database, &root.go)?;
+        let read = fresh.ask(&json!({"op": "check", "records": world.records}));
+        ensure!(read.is_ok() == unbound, "{mode:?}: Go reads: {read:?}");
+        Side::Rust.read(&world, &world.records).await?;
+    }
+    Ok(())
+}
+
+/// Blobs of the wrappers themselves.
+async fn aws_blobs(table: &mut Table, program: &Path, root: &Root, other: &Root, direct: &Root) {
+    let none = Dialect::Sqlite;
+    let crossing = crosses(program, root, b"", b"").await;
+    table.enter(AWS, none, "envelope without aad, both ways", crossing);
+    let crossing = crosses(program, root, b"o_1", b"o_1").await;
+    table.enter(AWS, none, "envelope with aad, both ways", crossing);
+    let refused = refuses_another_aad(program, root).await;
+    table.enter(
+        AWS,
+        none,
+        "envelope with another aad is refused, both ways",
+        refused,
+    );
+    let opened = to_go(program, direct, b"", b"").await;
+    table.enter(AWS, none, "direct without aad, Rust → Go", opened);
+    let refused = async {
+        let opened = to_go(program, direct, b"o_1", b"o_1").await;
+        let error = opened
+            .err()
+            .context("Go opens a direct blob with an encryption context")?;
+        ensure!(
+            format!("{error:#}").contains("InvalidCiphertext"),
+            "{error:#}"
+        );
+        Ok(())
+    };
+    table.enter(
+        AWS,
+        none,
+        "direct with aad can't cross: Go refuses it",
+        refused.await,
+    );
+    let refused = async {
+        let blob = gos(program, other, b"")?;
+        let database = Database::new(Dialect::Sqlite)?;
+        let go = Go::start(program, &database, &root.go)?;
+        let opened = go.ask(&json!({"op": "unwrap", "blob": Bytes(blob.clone())}))?;
+        ensure!(opened.plaintext.0 == SECRET);
+        let blob = Blob::decode(&blob)?;
+        ensure!(root.wrapper.owns(&blob) == Ownership::No);
+        let error = root.wrapper.decrypt(&blob, b"").await.err();
+        let error = error.context("the key that the blob names was used")?;
+        ensure!(error.kind() == ErrorKind::AuthenticationFailed, "{error}");
+        Ok(())
+    };
+    table.enter(
+        AWS,
+        none,
+        "a blob of another key is refused (by Go it is not)",
+        refused.await,
+    );
+}
+
+async fn transit_blobs(table: &mut Table, name: &str, program: &Path, root: &Root) {
+    let none = Dialect::Sqlite;
+    let crossing = crosses(program, root, b"", b"").await;
+    table.enter(name, none, "without aad, both ways", crossing);
+    let ignored = async {
+        let blob = Blob::decode(&gos(program, root, b"o_1")?)?;
+        let plaintext = root.wrapper.decrypt(&blob, b"").await?;
+        ensure!(plaintext.expose() == SECRET);
+        let error = root.wrapper.decrypt(&blob, b"o_1").await.err();
+        let error = error.context("a blob opens under an aad that is not in it")?;
+        ensure!(error.kind() == ErrorKind::AuthenticationFailed, "{error}");
+        Ok(())
+    };
+    table.enter(
+        name,
+        none,
+        "Go drops the aad: its blob opens without one only",
+        ignored.await,
+    );
+    let refused = async {
+        let opened = to_go(program, root, b"o_1", b"o_1").await;
+        opened.err().context("Go opens a blob that has an aad")?;
+        Ok(())
+    };
+    table.enter(
+        name,
+        none,
+        "with aad can't cross: Go refuses ours",
+        refused.await,
+    );
+}
+
+const SECRET: &[u8] = b"thirty-two bytes of key material";
+
+/// A blob of Go's wrapper.
+fn gos(program: &Path, root: &Root, aad: &[u8]) -> Result<Vec<u8>> {
+    let database = Database::new(Dialect::Sqlite)?;
+    let go = Go::start(program, &database, &root.go)?;
+    let request = json!({"op": "wrap", "plaintext": Bytes::from(SECRET), "aad": Bytes::from(aad)});
+    Ok(go.ask(&request)?.blob.0)
+}
+
+/// A blob of ours, opened by Go.
+async fn to_go(program: &Path, root: &Root, made_with: &[u8], opened_with: &[u8]) -> Result<()> {
+    let database = Database::new(Dialect::Sqlite)?;
+    let go = Go::start(program, &database, &root.go)?;
+    let blob = root.wrapper.encrypt(SECRET, made_with).await?.encode();
+    let request = json!({"op": "unwrap", "blob": Bytes(blob), "aad": Bytes::from(opened_with)});
+    ensure!(go.ask(&request)?.plaintext.0 == SECRET);
+    Ok(())
+}
+
+async fn crosses(program: &Path, root: &Root, made_with: &[u8], opened_with: &[u8]) -> Result<()> {
+    let blob = Blob::decode(&gos(program, root, made_with)?)?;
+    ensure!(
+        root.wrapper.owns(&blob) != Ownership::No,
+        "a blob of the same key is taken for another's: {}",
+        blob.key_id()
+    );
+    let plaintext = root.wrapper.decrypt(&blob, opened_with).await?;
+    ensure!(plaintext.expose() == SECRET);
+    to_go(program, root, made_with, opened_with).await
+}
+
+async fn refuses_another_aad(program: &Path, root: &Root) -> Result<()> {
+    let blob = Blob::decode(&gos(program, root, b"o_1")?)?;
+    for aad in [&b""[..], b"o_2"] {
+        let error = root.wrapper.decrypt(&blob, aad).await.err();
+        let error = error.context("it opens under another aad")?;
+        ensure!(error.kind() == ErrorKind::AuthenticationFailed, "{error}");
+        let opened = to_go(program, root, b"o_1", aad).await;
+        ensure!(opened.is_err(), "Go opens it under another aad");
+    }
+    Ok(())
+}
+
+/// Two keys, and the first once more in direct mode.
+async fn aws_roots(endpoint: &str) -> Result<(Root, Root, Root)> {
+    let config = aws_sdk_kms::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::from_static("us-east-1"))
+        .endpoint_url(endpoint)
+        .credentials_provider(Credentials::new("test", "test", None, None, "test"));
+    let client = aws_sdk_kms::Client::from_conf(config.build());
+    let mut keys = Vec::new();
+    for _ in 0..2 {
+        let made = client.create_key().send().await?;
+        keys.push(
+            made.key_metadata
+                .and_then(|key| key.arn)
+                .context("an ARN")?,
+        );
+    }
+    let root = |key: &str, mode: AwsKmsMode| -> Result<Root> {
+        let builder = kms_kit::aws::builder(key)
+            .credentials("test", "test")
+            .endpoint(endpoint)
+            .mode(mode);
+        Ok(Root {
+            go: format!("awskms:{key}"),
+            wrapper: Arc::new(builder.build()?),
+        })
+    };
+    Ok((
+        root(&keys[0], AwsKmsMode::Envelope)?,
+        root(&keys[1], AwsKmsMode::Envelope)?,
+        root(&keys[0], AwsKmsMode::Direct)?,
+    ))
+}
+
+async fn vault_root(vault: &Vault, prefix: &str) -> Result<Root> {
+    let mount = vault.transit().await;
+    vault.create_key(&mount, "root").await;
+    let builder = TransitWrapper::builder()
+        .address(vault.url())
+        .auth(Auth::token(vault.token()))
+        .mount_path(&mount)
+        .key_name("root")
+        .key_id_prefix(prefix);
+    Ok(Root {
+        go: format!("transit:{mount}/root,{prefix}"),
+        wrapper: Arc::new(builder.build()?),
+    })
+}
