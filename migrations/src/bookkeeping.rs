@@ -9,6 +9,7 @@ use diesel::connection::BoxableConnection;
 use diesel::migration::{Migration, MigrationMetadata, MigrationSource};
 use diesel_migrations::MigrationHarness;
 
+use crate::catalogue::Catalogue;
 use crate::error::{Error, ErrorKind, Result};
 use crate::report::{Adoption, MigrationName, Status};
 
@@ -53,6 +54,19 @@ pub(crate) fn adopt_shared<DB: Backend, C: MigrationHarness<DB>>(
         }
     }
     Ok(adoption)
+}
+
+/// The triggers, each under its table, that a database doesn't have.
+pub(crate) fn missing_triggers(found: &Catalogue, triggers: &[(&str, &[&str])]) -> Vec<String> {
+    triggers
+        .iter()
+        .flat_map(|(table, names)| {
+            names
+                .iter()
+                .map(move |name| format!("trigger {table}.{name}"))
+        })
+        .filter(|object| found.definition(object).is_none())
+        .collect()
 }
 
 /// Where adoption finds diesel's bookkeeping.

@@ -14,6 +14,48 @@ use crate::report::Adoption;
 /// its version.
 const REPLACING: [&str; 2] = ["_shared_trigger_functions", "_shared_key_triggers"];
 
+/// The triggers that Go's migrations make. A database without one of them has
+/// rows that nothing numbered or dated, or that somebody changed: whoever took
+/// it away has to say why before anything is built on it.
+const TRIGGERS: [(&str, &[&str]); 6] = [
+    (
+        "kms_schema_version",
+        &[
+            "kms_default_create_time_column",
+            "kms_immutable_columns",
+            "kms_update_time_column",
+        ],
+    ),
+    (
+        "kms_root_key",
+        &["kms_default_create_time_column", "kms_immutable_columns"],
+    ),
+    (
+        "kms_root_key_version",
+        &[
+            "kms_default_create_time_column",
+            "kms_immutable_columns",
+            "kms_version_column",
+        ],
+    ),
+    (
+        "kms_data_key",
+        &["kms_default_create_time_column", "kms_immutable_columns"],
+    ),
+    (
+        "kms_data_key_version",
+        &[
+            "kms_default_create_time_column",
+            "kms_immutable_columns",
+            "kms_version_column",
+        ],
+    ),
+    (
+        "kms_collection_version",
+        &["kms_immutable_columns", "kms_update_time_column"],
+    ),
+];
+
 /// Takes over a database whose tables Go kms made, at the version
 /// [`SCHEMA_VERSION`](crate::SCHEMA_VERSION): marks the shared migrations as
 /// applied, replaces Go's trigger functions by ours, which work whatever the
@@ -48,7 +90,7 @@ pub fn adopt(conn: &mut PgConnection) -> Result<Adoption> {
         check_schema(conn)?;
         bookkeeping::check_candidate(&candidate(conn)?)?;
         let before = catalogue(conn)?;
-        check_columns(&before)?;
+        check_objects(&before)?;
 
         let mut adoption = bookkeeping::adopt_shared(conn, &MIGRATIONS, &REPLACING)?;
         adoption
@@ -103,10 +145,10 @@ fn candidate(conn: &mut PgConnection) -> Result<Candidate> {
     })
 }
 
-/// The shared tables' columns must be there with the types that ours have, and
-/// our own objects must not.
-fn check_columns(found: &Catalogue) -> Result<()> {
-    let mut missing = Vec::new();
+/// The shared tables' triggers must be there, and their columns with the types
+/// that ours have; our own objects must not.
+fn check_objects(found: &Catalogue) -> Result<()> {
+    let mut missing = bookkeeping::missing_triggers(found, &TRIGGERS);
     let mut reasons = Vec::new();
     for (name, definition) in expected().iter() {
         let Some((table, _)) = name

@@ -15,6 +15,56 @@ use crate::report::Adoption;
 /// its version.
 const REPLACING: [&str; 1] = ["_shared_triggers"];
 
+/// The triggers that Go's migrations make. A database without one of them has
+/// rows that nothing numbered or dated, or that somebody changed: whoever took
+/// it away has to say why before anything is built on it.
+const TRIGGERS: [(&str, &[&str]); 6] = [
+    (
+        "kms_schema_version",
+        &[
+            "kms_immutable_columns_kms_schema_version",
+            "update_time_column_kms_version",
+        ],
+    ),
+    (
+        "kms_root_key",
+        &[
+            "kms_default_create_time_column_kms_root_key",
+            "kms_immutable_columns_kms_root_key",
+        ],
+    ),
+    (
+        "kms_root_key_version",
+        &[
+            "kms_default_create_time_column_kms_root_key_version",
+            "kms_immutable_columns_kms_root_key_version",
+            "version_column_kms_root_key_version",
+        ],
+    ),
+    (
+        "kms_data_key",
+        &[
+            "kms_default_create_time_column_kms_data_key",
+            "kms_immutable_columns_kms_data_key",
+        ],
+    ),
+    (
+        "kms_data_key_version",
+        &[
+            "kms_default_create_time_column_kms_data_key_version",
+            "kms_immutable_columns_kms_data_key_version",
+            "version_column_kms_data_key_version",
+        ],
+    ),
+    (
+        "kms_collection_version",
+        &[
+            "kms_immutable_columns_kms_collection_version",
+            "update_time_column_kms_collection_version",
+        ],
+    ),
+];
+
 /// Takes over a database whose tables Go kms made, at the version
 /// [`SCHEMA_VERSION`](crate::SCHEMA_VERSION): marks the shared migrations as
 /// applied, replaces Go's triggers by ours of the same names, and runs our own
@@ -47,7 +97,7 @@ pub fn adopt(conn: &mut SqliteConnection) -> Result<Adoption> {
         }
         bookkeeping::check_candidate(&candidate(conn)?)?;
         let before = catalogue(conn)?;
-        check_columns(&before)?;
+        check_objects(&before)?;
 
         let mut adoption = bookkeeping::adopt_shared(conn, &MIGRATIONS, &REPLACING)?;
         adoption
@@ -83,9 +133,10 @@ fn candidate(conn: &mut SqliteConnection) -> Result<Candidate> {
     })
 }
 
-/// The shared tables' columns must be there, and our own objects must not.
-fn check_columns(found: &Catalogue) -> Result<()> {
-    let mut missing = Vec::new();
+/// The shared tables' triggers and columns must be there, and our own objects
+/// must not.
+fn check_objects(found: &Catalogue) -> Result<()> {
+    let mut missing = bookkeeping::missing_triggers(found, &TRIGGERS);
     let mut reasons = Vec::new();
     for (name, _) in expected().iter() {
         let Some((table, _)) = name
