@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use crate::ahead::Ahead;
 use crate::libpq::Libpq;
 use crate::workspace::Workspace;
-use crate::{apt, command, features, service, test};
+use crate::{apt, command, features, interop, service, test};
 
 /// The steps, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -24,6 +24,8 @@ pub(crate) enum Step {
     Docs,
     /// What `cargo xtask features` does
     Features,
+    /// What `cargo xtask interop` does
+    Interop,
     /// What `cargo xtask test` does
     Test,
 }
@@ -45,13 +47,16 @@ pub(crate) fn run(workspace: &Workspace, steps: &[Step]) -> Result<bool> {
         let name = name.get_name();
         println!("\n=== {name}");
         // After the first step, which installs; alone, the tests get what they need themselves.
-        if step > Step::Tools && step < Step::Test && steps.contains(&Step::Test) {
+        let on_services = steps.iter().any(|step| *step >= Step::Interop);
+        if step > Step::Tools && step < Step::Interop && on_services {
             ahead.get_or_insert_with(|| Ahead::start(workspace, service::ALL));
+        }
+        if step >= Step::Interop {
+            print_all(&ahead.take().map(Ahead::finish).unwrap_or_default());
         }
         // The last line of the tests stays the last line.
         if step == Step::Test {
             print_all(&summary);
-            print_all(&ahead.take().map(Ahead::finish).unwrap_or_default());
         }
         let start = Instant::now();
         let passed = step.run(workspace)?;
@@ -82,6 +87,8 @@ impl Step {
         match self {
             Self::Tools => return tools(),
             Self::Features => return features::check(workspace),
+            // Built as the tests are, so that nothing is compiled twice.
+            Self::Interop => return interop::run(workspace, interop::Build::WithAllTests, &[]),
             Self::Test => return test::run(workspace, &[], &[]),
             Self::Format => cargo.args(["fmt", "--all", "--check"]),
             Self::Clippy => cargo

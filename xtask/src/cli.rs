@@ -5,7 +5,7 @@ use clap::{Parser, Subcommand};
 
 use crate::ci::{self, Step};
 use crate::workspace::Workspace;
-use crate::{features, migrations, test, up};
+use crate::{features, interop, migrations, test, up};
 
 /// Services, tests and checks of this workspace.
 #[derive(Debug, Parser)]
@@ -20,7 +20,7 @@ Services (postgres, aws, gcp, vault): each is taken from its variable (KMS_TEST_
 KMS_TEST_AWS_ENDPOINT, KMS_TEST_GCP_ENDPOINT, KMS_TEST_VAULT_ADDR and KMS_TEST_VAULT_TOKEN), else
 from a binary on this machine, else from docker if it answers, else from a package registry. What
 can't be had is skipped, loudly; it is a failure when named in KMS_TEST_REQUIRE (comma-separated;
-gcp-client, too, Google's client that checks the fake Cloud KMS).";
+gcp-client, too, Google's client that checks the fake Cloud KMS, and go, for `interop`).";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -53,6 +53,16 @@ enum Command {
     Migrations(Migrations),
     /// Check that each facade feature builds alone and in pairs, and pulls in only what it may
     Features,
+    /// Hold this system against Go's on shared databases; the last line is `N passed, N failed`
+    ///
+    /// Needs Go 1.25 or newer, and Postgres, LocalStack and Vault for all of it. Without Go it says so and
+    /// does nothing; that is a failure when `KMS_TEST_REQUIRE` names `go`.
+    Interop {
+        /// What the checks get: `--seconds 60`, `--seed 7`, or names of groups (directions, adoption,
+        /// refusals, binding, roots, concurrent)
+        #[arg(last = true, value_name = "ARGS")]
+        args: Vec<String>,
+    },
     /// Run what the CI runs: every step, or those named, in the order of the list
     Ci {
         /// The steps to run; all of them when none is named
@@ -78,6 +88,7 @@ impl Cli {
             Command::Status => up::status(&workspace),
             Command::Migrations(Migrations::Check) => migrations::check(&workspace),
             Command::Features => features::check(&workspace),
+            Command::Interop { args } => interop::run(&workspace, interop::Build::Alone, &args),
             Command::Ci { steps } => ci::run(&workspace, &steps),
         }
     }

@@ -28,6 +28,7 @@ mod cli;
 mod command;
 mod features;
 mod go;
+mod interop;
 mod interrupt;
 mod libpq;
 mod libtest;

@@ -81,6 +81,12 @@ pub(crate) const ALL: &[Suite] = &[
         needs: &[&Postgres, &Aws, &Gcp, &Vault],
     },
     Suite {
+        name: "interop",
+        about: "the program that `cargo xtask interop` runs",
+        tests: Tests::Programs(&["kms-interop"]),
+        needs: &[],
+    },
+    Suite {
         name: "web",
         about: "the example of a web service",
         tests: Tests::Programs(&["kms-example-web"]),

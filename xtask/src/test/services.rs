@@ -9,20 +9,20 @@ use crate::workspace::Workspace;
 
 /// The services of all suites that run.
 #[derive(Default)]
-pub(super) struct Services {
-    pub(super) running: Vec<(&'static dyn Service, Running)>,
-    pub(super) missing: Vec<(&'static dyn Service, Missing)>,
+pub(crate) struct Services {
+    pub(crate) running: Vec<(&'static dyn Service, Running)>,
+    pub(crate) missing: Vec<(&'static dyn Service, Missing)>,
 }
 
 /// Those of one suite.
-pub(super) struct Needed<'a> {
-    pub(super) running: Vec<&'a (&'static dyn Service, Running)>,
-    pub(super) missing: Vec<&'a (&'static dyn Service, Missing)>,
+pub(crate) struct Needed<'a> {
+    pub(crate) running: Vec<&'a (&'static dyn Service, Running)>,
+    pub(crate) missing: Vec<&'a (&'static dyn Service, Missing)>,
 }
 
 impl Services {
     /// Gets what these suites need.
-    pub(super) fn obtain(workspace: &Workspace, suites: &[&Suite]) -> Result<Self> {
+    pub(crate) fn obtain(workspace: &Workspace, suites: &[&Suite]) -> Result<Self> {
         let mut services = Self::default();
         for &service in service::ALL {
             if !suites.iter().any(|suite| needs(suite, service)) {
@@ -41,7 +41,7 @@ impl Services {
     }
 
     /// Those that this suite needs.
-    pub(super) fn needed(&self, suite: &Suite) -> Needed<'_> {
+    pub(crate) fn needed(&self, suite: &Suite) -> Needed<'_> {
         let running = self.running.iter();
         let missing = self.missing.iter();
         Needed {
@@ -53,14 +53,14 @@ impl Services {
 
 impl Needed<'_> {
     /// What tells tests where the services are.
-    pub(super) fn variables(&self) -> impl Iterator<Item = (&'static str, &str)> {
+    pub(crate) fn variables(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let running = self.running.iter();
         let variables = running.flat_map(|(_, running)| &running.variables);
         variables.map(|(name, value)| (*name, value.as_str()))
     }
 
     /// The value of one of these variables.
-    pub(super) fn value_of(&self, variable: &str) -> Result<&str> {
+    pub(crate) fn value_of(&self, variable: &str) -> Result<&str> {
         let found = self.variables().find(|(name, _)| *name == variable);
         let (_, value) = found.with_context(|| format!("no service gives {variable}"))?;
         Ok(value)
