@@ -1,0 +1,4 @@
+//! The cases, by what they measure. Each group gives its measurements; `cargo xtask bench` puts them beside Go's.
+
+pub mod blobs;
+pub mod cached;
