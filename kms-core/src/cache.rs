@@ -16,19 +16,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use quick_cache::{DefaultHashBuilder, Lifecycle, UnitWeighter};
-
 use crate::clock::Clock;
 use crate::key_ring::KeyRing;
 use crate::rows::CollectionVersion;
 use crate::scope::ScopeId;
 
 mod flight;
-mod lanes;
 mod view;
 
 pub(crate) use flight::{Flight, FlightGuard, Joined};
-use lanes::Lanes;
 pub(crate) use view::View;
 
 /// A moment at which a query was sent, or a receipt handed over: where in the order, and when.
@@ -74,10 +70,7 @@ pub(crate) struct Entry {
 }
 
 pub(crate) struct Cache {
-    /// What is known, for all threads. Changed through [`put`](Self::put) and [`take`](Self::take) only.
-    entries: Entries,
-    /// Copies of it, for the hot path.
-    lanes: Lanes,
+    entries: quick_cache::sync::Cache<ScopeId, Entry>,
     flights: Mutex<HashMap<ScopeId, Flight>>,
     pub(crate) view: View,
     order: AtomicU64,
@@ -85,32 +78,10 @@ pub(crate) struct Cache {
     start: Instant,
 }
 
-type Entries =
-    quick_cache::sync::Cache<ScopeId, Entry, UnitWeighter, DefaultHashBuilder, KeepEvicted>;
-
-/// Hands over what had to go, so that the lanes can be told.
-#[derive(Clone, Copy)]
-struct KeepEvicted;
-
-impl Lifecycle<ScopeId, Entry> for KeepEvicted {
-    type RequestState = Vec<(ScopeId, Entry)>;
-
-    fn on_evict(&self, evicted: &mut Self::RequestState, scope: ScopeId, entry: Entry) {
-        evicted.push((scope, entry));
-    }
-}
-
 impl Cache {
     pub(crate) fn new(capacity: usize, clock: Arc<dyn Clock>) -> Self {
         Self {
-            entries: Entries::with(
-                capacity,
-                capacity.try_into().unwrap_or(u64::MAX),
-                UnitWeighter,
-                DefaultHashBuilder::default(),
-                KeepEvicted,
-            ),
-            lanes: Lanes::new(capacity),
+            entries: quick_cache::sync::Cache::new(capacity),
             flights: Mutex::default(),
             view: View::default(),
             order: AtomicU64::new(1),
@@ -140,14 +111,12 @@ impl Cache {
 
     /// The hot path: the ring, if it can be used without asking anybody.
     pub(crate) fn fresh(&self, scope: &ScopeId, within: Duration) -> Option<KeyRing> {
-        let shared = || self.entries.get(scope);
-        self.lanes.get(scope, shared, |entry| {
-            let now = self.now();
-            let bound = Bound::At(now.saturating_sub(within));
-            let usable =
-                now < entry.recheck && !self.is_overtaken(entry) && self.is_confirmed(entry, bound);
-            usable.then(|| entry.ring.clone())
-        })
+        let entry = self.entries.get(scope)?;
+        let now = self.now();
+        let bound = Bound::At(now.saturating_sub(within));
+        let usable =
+            now < entry.recheck && !self.is_overtaken(&entry) && self.is_confirmed(&entry, bound);
+        usable.then_some(entry.ring)
     }
 
     /// Whether the entry's rows, or that its collection version did not move, were read recently enough.
@@ -183,7 +152,7 @@ impl Cache {
     pub(crate) fn insert(&self, scope: &ScopeId, entry: Entry) {
         let mut flights = self.flights();
         if self.raise_floor(&mut flights, scope, entry.sent) {
-            self.put(scope, entry);
+            self.entries.insert(scope.clone(), entry);
         }
     }
 
@@ -191,7 +160,7 @@ impl Cache {
     pub(crate) fn insert_absence(&self, scope: &ScopeId, sent: Sent) {
         let mut flights = self.flights();
         if self.raise_floor(&mut flights, scope, sent) {
-            self.take(scope);
+            self.entries.remove(scope);
         }
     }
 
@@ -206,7 +175,7 @@ impl Cache {
                 overtaken: true,
                 ..entry
             };
-            self.put(scope, overtaken);
+            self.entries.insert(scope.clone(), overtaken);
         }
     }
 
@@ -216,7 +185,7 @@ impl Cache {
         let mut flights = self.flights();
         let sent = self.stamp();
         self.raise_floor(&mut flights, scope, sent);
-        self.take(scope);
+        self.entries.remove(scope);
     }
 
     /// The database was restored: of no scope anything that was sent until now may be used.
@@ -252,21 +221,6 @@ impl Cache {
     /// The generation of a collection version that came with a query sent then.
     pub(crate) fn observe(&self, collection: CollectionVersion, sent: Sent) -> u64 {
         self.view.observe(collection, sent)
-    }
-
-    fn put(&self, scope: &ScopeId, entry: Entry) {
-        let mut evicted = Vec::new();
-        self.entries
-            .insert_with_lifecycle(scope.clone(), entry, &mut evicted);
-        self.lanes.remove(scope);
-        for (scope, _) in &evicted {
-            self.lanes.remove(scope);
-        }
-    }
-
-    fn take(&self, scope: &ScopeId) {
-        self.entries.remove(scope);
-        self.lanes.remove(scope);
     }
 
     /// Whether this knowledge is the newest about the scope; if so, older loads under way are void.
