@@ -16,15 +16,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use quick_cache::{DefaultHashBuilder, Lifecycle, UnitWeighter};
+
 use crate::clock::Clock;
 use crate::key_ring::KeyRing;
 use crate::rows::CollectionVersion;
 use crate::scope::ScopeId;
 
 mod flight;
+mod lanes;
 mod view;
 
 pub(crate) use flight::{Flight, FlightGuard, Joined};
+use lanes::Lanes;
 pub(crate) use view::View;
 
 /// A moment at which a query was sent, or a receipt handed over: where in the order, and when.
@@ -70,7 +74,10 @@ pub(crate) struct Entry {
 }
 
 pub(crate) struct Cache {
-    entries: quick_cache::sync::Cache<ScopeId, Entry>,
+    /// What is known, for all threads. Changed through [`put`](Self::put) and [`take`](Self::take) only.
+    entries: Entries,
+    /// Copies of it, for the hot path.
+    lanes: Lanes,
     flights: Mutex<HashMap<ScopeId, Flight>>,
     pub(crate) view: View,
     order: AtomicU64,
@@ -78,10 +85,32 @@ pub(crate) struct Cache {
     start: Instant,
 }
 
+type Entries =
+    quick_cache::sync::Cache<ScopeId, Entry, UnitWeighter, DefaultHashBuilder, KeepEvicted>;
+
+/// Hands over what had to go, so that the lanes can be told.
+#[derive(Clone, Copy)]
+struct KeepEvicted;
+
+impl Lifecycle<ScopeId, Entry> for KeepEvicted {
+    type RequestState = Vec<(ScopeId, Entry)>;
+
+    fn on_evict(&self, evicted: &mut Self::RequestState, scope: ScopeId, entry: Entry) {
+        evicted.push((scope, entry));
+    }
+}
+
 impl Cache {
     pub(crate) fn new(capacity: usize, clock: Arc<dyn Clock>) -> Self {
         Self {
-            entries: quick_cache::sync::Cache::new(capacity),
+            entries: Entries::with(
+                capacity,
+                capacity.try_into().unwrap_or(u64::MAX),
+                UnitWeighter,
+                DefaultHashBuilder::default(),
+                KeepEvicted,
+            ),
+            lanes: Lanes::new(capacity),
             flights: Mutex::default(),
             view: View::default(),
             order: AtomicU64::new(1),
@@ -111,12 +140,14 @@ impl Cache {
 
     /// The hot path: the ring, if it can be used without asking anybody.
     pub(crate) fn fresh(&self, scope: &ScopeId, within: Duration) -> Option<KeyRing> {
-        let entry = self.entries.get(scope)?;
-        let now = self.now();
-        let bound = Bound::At(now.saturating_sub(within));
-        let usable =
-            now < entry.recheck && !self.is_overtaken(&entry) && self.is_confirmed(&entry, bound);
-        usable.then_some(entry.ring)
+        let shared = || self.entries.get(scope);
+        self.lanes.get(scope, shared, |entry| {
+            let now = self.now();
+            let bound = Bound::At(now.saturating_sub(within));
+            let usable =
+                now < entry.recheck && !self.is_overtaken(entry) && self.is_confirmed(entry, bound);
+            usable.then(|| entry.ring.clone())
+        })
     }
 
     /// Whether the entry's rows, or that its collection version did not move, were read recently enough.
@@ -152,7 +183,7 @@ impl Cache {
     pub(crate) fn insert(&self, scope: &ScopeId, entry: Entry) {
         let mut flights = self.flights();
         if self.raise_floor(&mut flights, scope, entry.sent) {
-            self.entries.insert(scope.clone(), entry);
+            self.put(scope, entry);
         }
     }
 
@@ -160,7 +191,7 @@ impl Cache {
     pub(crate) fn insert_absence(&self, scope: &ScopeId, sent: Sent) {
         let mut flights = self.flights();
         if self.raise_floor(&mut flights, scope, sent) {
-            self.entries.remove(scope);
+            self.take(scope);
         }
     }
 
@@ -175,7 +206,7 @@ impl Cache {
                 overtaken: true,
                 ..entry
             };
-            self.entries.insert(scope.clone(), overtaken);
+            self.put(scope, overtaken);
         }
     }
 
@@ -185,7 +216,7 @@ impl Cache {
         let mut flights = self.flights();
         let sent = self.stamp();
         self.raise_floor(&mut flights, scope, sent);
-        self.entries.remove(scope);
+        self.take(scope);
     }
 
     /// The database was restored: of no scope anything that was sent until now may be used.
@@ -198,18 +229,25 @@ impl Cache {
         self.view.reset(sent);
     }
 
-    /// Joins a load of the scope that is under way and recent enough, or registers a new one.
+    /// Joins a load of the scope that is under way and recent enough, or registers a new one. A load that ended
+    /// since the caller looked for an entry counts as under way.
     pub(crate) fn join<F>(self: &Arc<Self>, scope: &ScopeId, bound: Bound, start: F) -> Joined
     where
         F: FnOnce(Sent, FlightGuard) -> flight::LoadFuture,
     {
         let mut flights = self.flights();
-        let flight = flights.entry(scope.clone()).or_default();
-        if let Some(joined) = flight.join(bound) {
+        if let Some(joined) = flights.get(scope).and_then(|flight| flight.join(bound)) {
             return joined;
+        }
+        // What a load has found is here before the load is off the list, and both under this lock.
+        if let Some(entry) = self.entries.peek(scope).filter(|entry| {
+            bound.admits(entry.sent) && self.now() < entry.recheck && !self.is_overtaken(entry)
+        }) {
+            return flight::ended(entry.ring);
         }
         let sent = self.stamp();
         let guard = FlightGuard::new(Arc::clone(self), scope.clone());
+        let flight = flights.entry(scope.clone()).or_default();
         flight.begin(sent, start(sent, guard))
     }
 
@@ -221,6 +259,21 @@ impl Cache {
     /// The generation of a collection version that came with a query sent then.
     pub(crate) fn observe(&self, collection: CollectionVersion, sent: Sent) -> u64 {
         self.view.observe(collection, sent)
+    }
+
+    fn put(&self, scope: &ScopeId, entry: Entry) {
+        let mut evicted = Vec::new();
+        self.entries
+            .insert_with_lifecycle(scope.clone(), entry, &mut evicted);
+        self.lanes.remove(scope);
+        for (scope, _) in &evicted {
+            self.lanes.remove(scope);
+        }
+    }
+
+    fn take(&self, scope: &ScopeId) {
+        self.entries.remove(scope);
+        self.lanes.remove(scope);
     }
 
     /// Whether this knowledge is the newest about the scope; if so, older loads under way are void.

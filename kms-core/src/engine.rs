@@ -72,7 +72,7 @@ impl Kms {
     /// with, [`ErrorKind::Stale`] if the cached keys are past their freshness and the database can't be
     /// asked; on a load those of the repository, and of the root wrapper if no version of the key opens.
     pub async fn wrapper(&self, scope: &ScopeId, purpose: &Purpose) -> Result<DataKeyWrapper> {
-        self.ring_with(scope, purpose).await?.wrapper(purpose)
+        self.ring_with(scope, purpose).await?.into_wrapper(purpose)
     }
 
     /// As [`wrapper`](Self::wrapper), and sure to hold this key version: if the cached keys do not have

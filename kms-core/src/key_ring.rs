@@ -18,7 +18,10 @@ pub use wrappers::{DataKeyWrapper, RootKeyWrapper};
 /// inside a database transaction and so must not wait for a second connection. Keys are wiped when the
 /// last clone is gone.
 #[derive(Clone)]
-pub struct KeyRing(Arc<Ring>);
+pub struct KeyRing(Arc<Shared>);
+
+/// Counts the users of a ring, for those who would disturb each other by counting in one place.
+struct Shared(Arc<Ring>);
 
 pub(crate) struct Ring {
     pub(crate) scope: ScopeId,
@@ -64,17 +67,43 @@ pub(crate) enum Opened {
 
 impl KeyRing {
     pub(crate) fn new(ring: Ring) -> Self {
-        Self(Arc::new(ring))
+        Self(Arc::new(Shared(Arc::new(ring))))
     }
 
     pub(crate) fn ring(&self) -> &Ring {
-        &self.0
+        &self.0.0
+    }
+
+    /// Tells whether the keys are still in memory.
+    #[cfg(test)]
+    pub(crate) fn watch(&self) -> std::sync::Weak<Ring> {
+        Arc::downgrade(&self.0.0)
+    }
+
+    /// The same keys, but clones of it are counted apart from those of this one.
+    pub(crate) fn counted_apart(&self) -> Self {
+        Self(Arc::new(Shared(Arc::clone(&self.0.0))))
+    }
+
+    /// What [`counted_apart`](Self::counted_apart) would give of `other`, in this one's allocation if nobody
+    /// else uses it.
+    pub(crate) fn turned_into(mut self, other: &Self) -> Self {
+        if Arc::ptr_eq(&self.0.0, &other.0.0) {
+            return self;
+        }
+        match Arc::get_mut(&mut self.0) {
+            Some(shared) => {
+                shared.0 = Arc::clone(&other.0.0);
+                self
+            }
+            None => other.counted_apart(),
+        }
     }
 
     /// Whose keys these are.
     #[must_use]
     pub fn scope(&self) -> &ScopeId {
-        &self.0.scope
+        &self.ring().scope
     }
 
     /// The data key of this purpose, ready to encrypt with its newest version and decrypt with any.
@@ -84,19 +113,24 @@ impl KeyRing {
     /// [`ErrorKind::UnknownPurpose`] if the scope had none. If not one version of the key opened: the
     /// failure of the newest.
     pub fn wrapper(&self, purpose: &Purpose) -> Result<DataKeyWrapper> {
-        DataKeyWrapper::new(self.clone(), purpose)
+        self.clone().into_wrapper(purpose)
+    }
+
+    /// The same for the last one who needs the ring.
+    pub(crate) fn into_wrapper(self, purpose: &Purpose) -> Result<DataKeyWrapper> {
+        DataKeyWrapper::new(self, purpose)
     }
 
     /// The key versions that did not open, and why. Those that open work all the same.
     pub fn failures(&self) -> impl Iterator<Item = (KeyVersionId, &Error)> {
-        let root = self.0.root_key_versions.iter().filter_map(|version| {
+        let root = self.ring().root_key_versions.iter().filter_map(|version| {
             let Opened::Failed(error) = &version.key else {
                 return None;
             };
             Some((KeyVersionId::Root(version.id.clone()), error))
         });
         let data = self
-            .0
+            .ring()
             .data_keys
             .iter()
             .flat_map(|key| &key.versions)
@@ -109,7 +143,7 @@ impl KeyRing {
 
     /// Whether this data key has this version, opened or not.
     pub(crate) fn holds(&self, purpose: &Purpose, id: &str) -> bool {
-        self.0
+        self.ring()
             .data_key(purpose)
             .is_some_and(|key| key.versions.iter().any(|version| version.id.as_str() == id))
     }
@@ -130,9 +164,9 @@ impl Ring {
 impl fmt::Debug for KeyRing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeyRing")
-            .field("scope", &self.0.scope)
-            .field("root_key_versions", &self.0.root_key_versions.len())
-            .field("data_keys", &self.0.data_keys.len())
+            .field("scope", &self.ring().scope)
+            .field("root_key_versions", &self.ring().root_key_versions.len())
+            .field("data_keys", &self.ring().data_keys.len())
             .finish_non_exhaustive()
     }
 }

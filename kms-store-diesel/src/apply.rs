@@ -132,8 +132,9 @@ impl<'a> Batch<'a> {
         if changes.len() > 1 && self.write_together(connection, &positions, &changes)? {
             return Ok(());
         }
+        let alone = self.changes.len() == 1;
         for (position, change) in positions.into_iter().zip(changes) {
-            self.write_one(connection, position, change)?;
+            self.write_one(connection, position, change, alone)?;
         }
         Ok(())
     }
@@ -169,9 +170,17 @@ impl<'a> Batch<'a> {
         connection: &mut C,
         position: usize,
         change: &ChangeSet,
+        alone: bool,
     ) -> Result<(), Failure> {
         let started = Instant::now();
-        match connection.transaction(|connection| write(connection, &[change])) {
+        let written = if alone {
+            // What is around all of it is rolled back if this one is refused, so it needs no savepoint. That
+            // is two messages to the server.
+            write(connection, &[change])
+        } else {
+            connection.transaction(|connection| write(connection, &[change]))
+        };
+        match written {
             Ok(taken) if taken.is_empty() => self.verdicts[position] = Some(Ok(change.receipt())),
             Ok(_) => self.refuse(position, ErrorKind::AlreadyExists),
             Err(WriteFailure::Unexpected) => {

@@ -31,8 +31,6 @@ pub(crate) struct SchemaVersions {
 pub(crate) trait KeyTables: Connection<TransactionManager = AnsiTransactionManager> {
     fn owner(&mut self, id: &KeyVersionId) -> QueryResult<Option<String>>;
 
-    fn insert_data_keys(&mut self, rows: &[NewDataKeyRecord<'_>]) -> QueryResult<()>;
-
     /// Deletes a root key with all below it, or one version. Gives the number of rows named.
     fn delete_target(
         &mut self,
@@ -134,6 +132,8 @@ pub(crate) trait Writing {
         &mut self,
         rows: &[NewRootKeyVersionRecord<'_>],
     ) -> QueryResult<Vec<(String, i64)>>;
+
+    fn insert_data_keys(&mut self, rows: &[NewDataKeyRecord<'_>]) -> QueryResult<()>;
 
     /// Gives the ids with the numbers that the database assigned.
     fn insert_data_key_versions(

@@ -15,7 +15,6 @@ use super::schema::{
     kms_root_key_version,
 };
 use crate::dialect::KeyTables;
-use crate::writes::NewDataKeyRecord;
 
 /// Rows per statement, well below the 65,535 (Postgres) and 32,766 (SQLite) parameters of one.
 const CHUNK: usize = 5_000;
@@ -35,25 +34,6 @@ impl KeyTables for Conn {
                 .first(self),
         }
         .optional()
-    }
-
-    fn insert_data_keys(&mut self, rows: &[NewDataKeyRecord<'_>]) -> QueryResult<()> {
-        for rows in rows.chunks(CHUNK) {
-            let values: Vec<_> = rows
-                .iter()
-                .map(|row| {
-                    (
-                        kms_data_key::private_id.eq(row.id),
-                        kms_data_key::root_key_id.eq(row.root_key),
-                        kms_data_key::purpose.eq(row.purpose),
-                    )
-                })
-                .collect();
-            diesel::insert_into(kms_data_key::table)
-                .values(&values)
-                .execute(self)?;
-        }
-        Ok(())
     }
 
     fn delete_target(

@@ -63,6 +63,7 @@ mod failure;
 mod postgres;
 mod records;
 mod repository;
+mod snapshot_row;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod stored_time;

@@ -7,6 +7,7 @@ mod deleting;
 mod key_tables;
 mod reading;
 pub(crate) mod schema;
+mod set_wise;
 mod snapshot;
 mod writing;
 

@@ -6,7 +6,9 @@ mod deleting;
 mod key_tables;
 mod location;
 mod reading;
+mod rows;
 pub(crate) mod schema;
+mod snapshot;
 mod writing;
 
 pub use self::builder::{SqliteBuilder, SqliteRepository};

@@ -17,6 +17,11 @@ pub(crate) type LoadFuture = BoxFuture<'static, Result<Option<KeyRing>>>;
 /// with the last of them.
 pub(crate) type Joined = Shared<LoadFuture>;
 
+/// A load that has ended with this.
+pub(super) fn ended(ring: KeyRing) -> Joined {
+    std::future::ready(Ok(Some(ring))).boxed().shared()
+}
+
 /// The loads of one scope that are under way.
 #[derive(Default)]
 pub(crate) struct Flight {

@@ -267,3 +267,26 @@ fn callers_share_a_load_that_is_recent_enough_and_no_other() {
     drop((own, after));
     assert!(bench.cache.flights().is_empty());
 }
+
+#[test]
+fn a_load_that_has_just_ended_is_not_begun_again() {
+    let bench = Bench::new();
+    let sent = bench.cache.stamp();
+    let ring = bench.loaded(sent, 1);
+    let join = |bound| {
+        let begin = |_, guard: FlightGuard| {
+            async move {
+                drop(guard);
+                Ok(None)
+            }
+            .boxed()
+        };
+        let found = bench.cache.join(&bench.scope, bound, begin).now_or_never();
+        found.unwrap().unwrap().and_then(|ring| id(&ring))
+    };
+    assert_eq!(join(Bound::At(sent.at)), id(&ring));
+    // Unless it is too old for the caller, or due to be looked at again.
+    assert_eq!(join(Bound::After(bench.cache.stamp().order)), None);
+    bench.clock.pass(RECHECK);
+    assert_eq!(join(Bound::At(sent.at)), None);
+}

@@ -36,12 +36,17 @@ const NONE: u64 = 0;
 impl View {
     /// Whether rows of this generation are known to be current by a query that the bound admits.
     pub(crate) fn confirms(&self, generation: u64, bound: Bound) -> bool {
-        let sent = Sent {
+        let recent = self.is_recent(bound);
+        let current = self.generation.load(Ordering::Acquire);
+        generation != NONE && generation == current && recent
+    }
+
+    /// Whether the collection version was read by a query that the bound admits, whatever it was.
+    pub(crate) fn is_recent(&self, bound: Bound) -> bool {
+        bound.admits(Sent {
             order: self.sent_order.load(Ordering::Acquire),
             at: Duration::from_nanos(self.sent_nanos.load(Ordering::Acquire)),
-        };
-        let current = self.generation.load(Ordering::Acquire);
-        generation != NONE && generation == current && bound.admits(sent)
+        })
     }
 
     /// When this generation was last confirmed, if it is the present one.

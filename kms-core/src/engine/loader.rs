@@ -136,7 +136,10 @@ impl Loader {
         if self.cache.is_confirmed(entry, bound) {
             return Ok(true);
         }
-        self.ask(bound).await?;
+        // Somebody may have asked already, and found that the collection version is not the entry's.
+        if !self.cache.view.is_recent(bound) {
+            self.ask(bound).await?;
+        }
         Ok(self.cache.view.confirms(entry.generation, bound))
     }
 

@@ -7,50 +7,84 @@ use diesel::connection::{AnsiTransactionManager, TransactionManager as _};
 use diesel::dsl::sql;
 use diesel::pg::Pg;
 use diesel::prelude::*;
+use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::result::Error as QueryError;
-use diesel::sql_types::{Array, BigInt, Binary, Bool, Text};
+use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text};
 use kms_core::{Error, ErrorKind};
 
 use super::deleting;
-use super::schema::{
-    kms_collection_version, kms_data_key_version, kms_root_key, kms_root_key_version,
+use super::schema::kms_collection_version;
+use super::set_wise::{
+    InsertDataKeyVersions, InsertDataKeys, InsertRootKeyVersions, InsertRootKeys, OverRows,
+    RewrapDataKeyVersions, RewrapRootKeyVersions,
 };
 use crate::dialect::{DeletionFailure, DeletionPlan, Writing};
 use crate::failure::Failure;
 use crate::writes::{
-    NewDataKeyVersionRecord, NewRootKeyRecord, NewRootKeyVersionRecord, RewrappedDataKeyRecord,
-    RewrappedRootKeyRecord,
+    NewDataKeyRecord, NewDataKeyVersionRecord, NewRootKeyRecord, NewRootKeyVersionRecord,
+    RewrappedDataKeyRecord, RewrappedRootKeyRecord,
 };
 
-/// Rows per `insert`, well below the 65,535 parameters that one statement may have.
-const CHUNK: usize = 5_000;
-
-/// The timeout holds for this transaction, and for the second column already.
-const LOCK_WAITING_AT_MOST: &str = "\
-select set_config('lock_timeout', $3, true) as waits, kms_lock_for_change($1, $2) as answer";
-
-const LOCK: &str = "select null as waits, kms_lock_for_change($1, $2) as answer";
-
-/// Names no other column: to name `version`, even unchanged, would wait for every transaction of the
-/// application that references the row.
-const REWRAP_ROOT_KEY_VERSIONS: &str = "\
-update kms_root_key_version as v set key = n.key
-  from unnest($1, $2) as n (id, key)
- where v.private_id = n.id";
-
-const REWRAP_DATA_KEY_VERSIONS: &str = "\
-update kms_data_key_version as v set key = n.key, root_key_version_id = n.root_key_version_id
-  from unnest($1, $2, $3) as n (id, root_key_version_id, key)
- where v.private_id = n.id";
-
-/// What the locking functions of the schema answer. (Diesel tells neither a deadlock nor a lock that was
-/// not granted from other errors.)
-#[derive(QueryableByName)]
-#[diesel(check_for_backend(Pg))]
-pub(super) struct LockAnswer {
-    #[diesel(sql_type = Text)]
-    pub(super) answer: String,
+/// Takes the locks of a change. What the locking functions of the schema answer is text: diesel tells neither a
+/// deadlock nor a lock that was not granted from other errors.
+struct Lock<'a> {
+    bump: bool,
+    root_keys: &'a [&'a str],
 }
+
+/// The same, waiting no longer than this. The timeout holds for this transaction, and for the second column
+/// already.
+struct PatientLock<'a> {
+    lock: Lock<'a>,
+    wait: String,
+}
+
+// Each has a constant text, so that its type stands for it: prepared once in a connection.
+impl Query for Lock<'_> {
+    type SqlType = (Nullable<Text>, Text);
+}
+
+impl Query for PatientLock<'_> {
+    type SqlType = (Nullable<Text>, Text);
+}
+
+impl QueryId for Lock<'_> {
+    type QueryId = Lock<'static>;
+}
+
+impl QueryId for PatientLock<'_> {
+    type QueryId = PatientLock<'static>;
+}
+
+impl QueryFragment<Pg> for Lock<'_> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql("select null::text, ");
+        self.call(&mut out)
+    }
+}
+
+impl QueryFragment<Pg> for PatientLock<'_> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql("select set_config('lock_timeout', ");
+        out.push_bind_param::<Text, _>(&self.wait)?;
+        out.push_sql(", true), ");
+        self.lock.call(&mut out)
+    }
+}
+
+impl Lock<'_> {
+    fn call<'b>(&'b self, out: &mut AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql("kms_lock_for_change(");
+        out.push_bind_param::<Bool, _>(&self.bump)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<Text>, _>(&self.root_keys)?;
+        out.push_sql(")");
+        Ok(())
+    }
+}
+
+impl RunQueryDsl<PgConnection> for Lock<'_> {}
+impl RunQueryDsl<PgConnection> for PatientLock<'_> {}
 
 impl Writing for PgConnection {
     fn begin_writing(&mut self) -> QueryResult<()> {
@@ -79,16 +113,13 @@ impl Writing for PgConnection {
         root_keys: &[&str],
         wait: Option<Duration>,
     ) -> Result<(), Failure> {
-        let query = |text| {
-            diesel::sql_query(text)
-                .bind::<Bool, _>(bump)
-                .bind::<Array<Text>, _>(root_keys)
-        };
-        let LockAnswer { answer } = match wait {
-            Some(wait) => query(LOCK_WAITING_AT_MOST)
-                .bind::<Text, _>(format!("{}ms", wait.as_millis().max(1)))
-                .get_result(self)?,
-            None => query(LOCK).get_result(self)?,
+        let lock = Lock { bump, root_keys };
+        let (_, answer): (Option<String>, String) = match wait {
+            Some(wait) => {
+                let wait = format!("{}ms", wait.as_millis().max(1));
+                PatientLock { lock, wait }.get_result(self)?
+            }
+            None => lock.get_result(self)?,
         };
         match answer.as_str() {
             "ok" => Ok(()),
@@ -101,93 +132,50 @@ impl Writing for PgConnection {
     }
 
     fn insert_root_keys(&mut self, rows: &[NewRootKeyRecord<'_>]) -> QueryResult<HashSet<String>> {
-        let mut inserted = HashSet::with_capacity(rows.len());
-        for rows in rows.chunks(CHUNK) {
-            let values: Vec<_> = rows
-                .iter()
-                .map(|row| {
-                    (
-                        kms_root_key::private_id.eq(row.id),
-                        kms_root_key::scope_id.eq(row.scope),
-                    )
-                })
-                .collect();
-            let ids: Vec<String> = diesel::insert_into(kms_root_key::table)
-                .values(&values)
-                .on_conflict(kms_root_key::scope_id)
-                .do_nothing()
-                .returning(kms_root_key::private_id)
-                .get_results(self)?;
-            inserted.extend(ids);
-        }
-        Ok(inserted)
+        let ids = rows.iter().map(|row| row.id).collect();
+        let scopes = rows.iter().map(|row| row.scope).collect();
+        let inserted: Vec<String> = OverRows::<InsertRootKeys>::texts([ids, scopes]).load(self)?;
+        Ok(inserted.into_iter().collect())
     }
 
     fn insert_root_key_versions(
         &mut self,
         rows: &[NewRootKeyVersionRecord<'_>],
     ) -> QueryResult<Vec<(String, i64)>> {
-        let mut assigned = Vec::with_capacity(rows.len());
-        for rows in rows.chunks(CHUNK) {
-            let values: Vec<_> = rows
-                .iter()
-                .map(|row| {
-                    (
-                        kms_root_key_version::private_id.eq(row.id),
-                        kms_root_key_version::root_key_id.eq(row.root_key),
-                        kms_root_key_version::key.eq(row.key),
-                    )
-                })
-                .collect();
-            let numbers: Vec<(String, i64)> = diesel::insert_into(kms_root_key_version::table)
-                .values(&values)
-                .returning((
-                    kms_root_key_version::private_id,
-                    kms_root_key_version::version,
-                ))
-                .get_results(self)?;
-            assigned.extend(numbers);
-        }
-        Ok(assigned)
+        let ids = rows.iter().map(|row| row.id).collect();
+        let root_keys = rows.iter().map(|row| row.root_key).collect();
+        OverRows::<InsertRootKeyVersions>::texts([ids, root_keys])
+            .and_keys(rows.iter().map(|row| row.key).collect())
+            .load(self)
+    }
+
+    fn insert_data_keys(&mut self, rows: &[NewDataKeyRecord<'_>]) -> QueryResult<()> {
+        let ids = rows.iter().map(|row| row.id).collect();
+        let root_keys = rows.iter().map(|row| row.root_key).collect();
+        let purposes = rows.iter().map(|row| row.purpose).collect();
+        OverRows::<InsertDataKeys>::texts([ids, root_keys, purposes])
+            .execute(self)
+            .map(drop)
     }
 
     fn insert_data_key_versions(
         &mut self,
         rows: &[NewDataKeyVersionRecord<'_>],
     ) -> QueryResult<Vec<(String, i64)>> {
-        let mut assigned = Vec::with_capacity(rows.len());
-        for rows in rows.chunks(CHUNK) {
-            let values: Vec<_> = rows
-                .iter()
-                .map(|row| {
-                    (
-                        kms_data_key_version::private_id.eq(row.id),
-                        kms_data_key_version::data_key_id.eq(row.data_key),
-                        kms_data_key_version::root_key_version_id.eq(row.root_key_version),
-                        kms_data_key_version::key.eq(row.key),
-                    )
-                })
-                .collect();
-            let numbers: Vec<(String, i64)> = diesel::insert_into(kms_data_key_version::table)
-                .values(&values)
-                .returning((
-                    kms_data_key_version::private_id,
-                    kms_data_key_version::version,
-                ))
-                .get_results(self)?;
-            assigned.extend(numbers);
-        }
-        Ok(assigned)
+        let ids = rows.iter().map(|row| row.id).collect();
+        let data_keys = rows.iter().map(|row| row.data_key).collect();
+        let wrappers = rows.iter().map(|row| row.root_key_version).collect();
+        OverRows::<InsertDataKeyVersions>::texts([ids, data_keys, wrappers])
+            .and_keys(rows.iter().map(|row| row.key).collect())
+            .load(self)
     }
 
     fn rewrap_root_key_versions(
         &mut self,
         rows: &[RewrappedRootKeyRecord<'_>],
     ) -> QueryResult<usize> {
-        let (ids, keys): (Vec<_>, Vec<_>) = rows.iter().map(|row| (row.id, row.key)).unzip();
-        diesel::sql_query(REWRAP_ROOT_KEY_VERSIONS)
-            .bind::<Array<Text>, _>(ids)
-            .bind::<Array<Binary>, _>(keys)
+        OverRows::<RewrapRootKeyVersions>::texts([rows.iter().map(|row| row.id).collect()])
+            .and_keys(rows.iter().map(|row| row.key).collect())
             .execute(self)
     }
 
@@ -195,13 +183,10 @@ impl Writing for PgConnection {
         &mut self,
         rows: &[RewrappedDataKeyRecord<'_>],
     ) -> QueryResult<usize> {
-        let ids: Vec<_> = rows.iter().map(|row| row.id).collect();
-        let wrappers: Vec<_> = rows.iter().map(|row| row.root_key_version).collect();
-        let keys: Vec<_> = rows.iter().map(|row| row.key).collect();
-        diesel::sql_query(REWRAP_DATA_KEY_VERSIONS)
-            .bind::<Array<Text>, _>(ids)
-            .bind::<Array<Text>, _>(wrappers)
-            .bind::<Array<Binary>, _>(keys)
+        let ids = rows.iter().map(|row| row.id).collect();
+        let wrappers = rows.iter().map(|row| row.root_key_version).collect();
+        OverRows::<RewrapDataKeyVersions>::texts([ids, wrappers])
+            .and_keys(rows.iter().map(|row| row.key).collect())
             .execute(self)
     }
 

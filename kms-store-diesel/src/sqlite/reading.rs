@@ -13,11 +13,9 @@ use super::schema::{
     kms_collection_version, kms_data_key, kms_data_key_version, kms_extension_version,
     kms_root_key, kms_root_key_version, kms_schema_version,
 };
+use super::snapshot;
 use crate::dialect::{Reading, SchemaVersions};
-use crate::records::{CollectionRecord, KeyRecords, missing_keys};
-
-/// Scopes per query, well below the 32,766 parameters that one may have.
-const CHUNK: usize = 10_000;
+use crate::records::{CollectionRecord, missing_keys};
 
 /// A list is handed over as JSON: SQLite has no arrays, and a number of parameters would be limited.
 const MISSING: &str = "\
@@ -88,18 +86,7 @@ impl Reading for SqliteConnection {
     }
 
     fn snapshot(&mut self, scopes: &[&str]) -> QueryResult<Snapshot> {
-        // One read transaction is one snapshot; inside the caller's own it is a savepoint.
-        self.transaction(|connection| {
-            let collection = connection.collection()?;
-            let mut records = KeyRecords::default();
-            for scopes in scopes.chunks(CHUNK) {
-                load(connection, scopes, &mut records)?;
-            }
-            Ok(Snapshot {
-                collection,
-                scopes: records.into_scopes(),
-            })
-        })
+        snapshot::load(self, scopes)
     }
 
     fn scopes(
@@ -212,64 +199,6 @@ impl Reading for SqliteConnection {
     }
 }
 
-fn load(
-    connection: &mut SqliteConnection,
-    scopes: &[&str],
-    records: &mut KeyRecords,
-) -> QueryResult<()> {
-    let wanted = || kms_root_key::scope_id.eq_any(scopes);
-    records.root_keys.extend(
-        kms_root_key::table
-            .filter(wanted())
-            .select((
-                kms_root_key::private_id,
-                kms_root_key::scope_id,
-                kms_root_key::create_time.nullable(),
-            ))
-            .load::<crate::records::RootKeyRecord>(connection)?,
-    );
-    records.root_key_versions.extend(
-        kms_root_key_version::table
-            .inner_join(kms_root_key::table)
-            .filter(wanted())
-            .select((
-                kms_root_key_version::private_id,
-                kms_root_key_version::root_key_id,
-                sql::<BigInt>("kms_root_key_version.version"),
-                kms_root_key_version::key,
-                kms_root_key_version::create_time.nullable(),
-            ))
-            .load::<crate::records::RootKeyVersionRecord>(connection)?,
-    );
-    records.data_keys.extend(
-        kms_data_key::table
-            .inner_join(kms_root_key::table)
-            .filter(wanted())
-            .select((
-                kms_data_key::private_id,
-                kms_data_key::root_key_id,
-                kms_data_key::purpose,
-                kms_data_key::create_time.nullable(),
-            ))
-            .load::<crate::records::DataKeyRecord>(connection)?,
-    );
-    records.data_key_versions.extend(
-        kms_data_key_version::table
-            .inner_join(kms_data_key::table.inner_join(kms_root_key::table))
-            .filter(wanted())
-            .select((
-                kms_data_key_version::private_id,
-                kms_data_key_version::data_key_id,
-                kms_data_key_version::root_key_version_id,
-                sql::<BigInt>("kms_data_key_version.version"),
-                kms_data_key_version::key,
-                kms_data_key_version::create_time.nullable(),
-            ))
-            .load::<crate::records::DataKeyVersionRecord>(connection)?,
-    );
-    Ok(())
-}
-
 fn has_table(connection: &mut SqliteConnection, name: &str) -> QueryResult<bool> {
     diesel::select(
         sql::<Bool>("exists (select 1 from sqlite_master where type = 'table' and name = ")
@@ -280,7 +209,7 @@ fn has_table(connection: &mut SqliteConnection, name: &str) -> QueryResult<bool>
 }
 
 /// A JSON array of these texts.
-fn json<'a>(texts: impl Iterator<Item = &'a str>) -> String {
+pub(super) fn json<'a>(texts: impl Iterator<Item = &'a str>) -> String {
     let mut array = String::from("[");
     for text in texts {
         if array.len() > 1 {

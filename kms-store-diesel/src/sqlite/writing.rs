@@ -7,17 +7,20 @@ use diesel::connection::AnsiTransactionManager;
 use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::result::Error as QueryError;
-use diesel::sql_types::{BigInt, Bool};
+use diesel::sql_types::Bool;
 
 use super::deleting;
+use super::rows::{
+    DataKeyVersionNumber, RewrapDataKeyVersion, RewrapRootKeyVersion, RootKeyVersionNumber,
+};
 use super::schema::{
-    kms_collection_version, kms_data_key_version, kms_root_key, kms_root_key_version,
+    kms_collection_version, kms_data_key, kms_data_key_version, kms_root_key, kms_root_key_version,
 };
 use crate::dialect::{DeletionFailure, DeletionPlan, Writing};
 use crate::failure::Failure;
 use crate::writes::{
-    NewDataKeyVersionRecord, NewRootKeyRecord, NewRootKeyVersionRecord, RewrappedDataKeyRecord,
-    RewrappedRootKeyRecord,
+    NewDataKeyRecord, NewDataKeyVersionRecord, NewRootKeyRecord, NewRootKeyVersionRecord,
+    RewrappedDataKeyRecord, RewrappedRootKeyRecord,
 };
 
 impl Writing for SqliteConnection {
@@ -94,14 +97,23 @@ impl Writing for SqliteConnection {
                     kms_root_key_version::key.eq(row.key),
                 ))
                 .execute(self)?;
-            // Not by `returning`: that answers before the trigger has set the number.
-            let version = kms_root_key_version::table
-                .find(row.id)
-                .select(sql::<BigInt>("version"))
-                .first(self)?;
+            let version = RootKeyVersionNumber(row.id).get_result(self)?;
             assigned.push((row.id.to_owned(), version));
         }
         Ok(assigned)
+    }
+
+    fn insert_data_keys(&mut self, rows: &[NewDataKeyRecord<'_>]) -> QueryResult<()> {
+        for row in rows {
+            diesel::insert_into(kms_data_key::table)
+                .values((
+                    kms_data_key::private_id.eq(row.id),
+                    kms_data_key::root_key_id.eq(row.root_key),
+                    kms_data_key::purpose.eq(row.purpose),
+                ))
+                .execute(self)?;
+        }
+        Ok(())
     }
 
     fn insert_data_key_versions(
@@ -118,10 +130,7 @@ impl Writing for SqliteConnection {
                     kms_data_key_version::key.eq(row.key),
                 ))
                 .execute(self)?;
-            let version = kms_data_key_version::table
-                .find(row.id)
-                .select(sql::<BigInt>("version"))
-                .first(self)?;
+            let version = DataKeyVersionNumber(row.id).get_result(self)?;
             assigned.push((row.id.to_owned(), version));
         }
         Ok(assigned)
@@ -133,9 +142,7 @@ impl Writing for SqliteConnection {
     ) -> QueryResult<usize> {
         let mut count = 0;
         for row in rows {
-            count += diesel::update(kms_root_key_version::table.find(row.id))
-                .set(kms_root_key_version::key.eq(row.key))
-                .execute(self)?;
+            count += RewrapRootKeyVersion(row).execute(self)?;
         }
         Ok(count)
     }
@@ -146,12 +153,7 @@ impl Writing for SqliteConnection {
     ) -> QueryResult<usize> {
         let mut count = 0;
         for row in rows {
-            count += diesel::update(kms_data_key_version::table.find(row.id))
-                .set((
-                    kms_data_key_version::key.eq(row.key),
-                    kms_data_key_version::root_key_version_id.eq(row.root_key_version),
-                ))
-                .execute(self)?;
+            count += RewrapDataKeyVersion(row).execute(self)?;
         }
         Ok(count)
     }
