@@ -3,6 +3,7 @@
 mod callers;
 mod database;
 mod opening;
+mod reading;
 
 use self::database::SqliteDatabase;
 use crate::application::Application;
