@@ -17,6 +17,10 @@ pub const PURPOSES: [Purpose; 3] = [
 pub const SCOPES: usize = 200;
 
 /// The id of a scope, of the length that ids of tenants have.
+///
+/// # Panics
+///
+/// Never: the id of each number is valid.
 #[must_use]
 pub fn scope(number: usize) -> ScopeId {
     ScopeId::new(format!("o_{number:010}")).expect("a valid id")

@@ -194,7 +194,13 @@ fn go_reads(go: &Go, records: &[Record], readable: impl Fn(&str) -> bool) -> Res
         if readable(scope) {
             checked.with_context(|| format!("Go reads {scope}"))?;
         } else {
-            ensure!(checked.is_err(), "Go still reads {scope}");
+            let error = checked
+                .err()
+                .with_context(|| format!("Go still reads {scope}"))?;
+            ensure!(
+                format!("{error:#}").contains("message authentication failed"),
+                "{error:#}"
+            );
         }
     }
     Ok(())

@@ -210,6 +210,9 @@ impl Operation {
             Self::Reconcile => {
                 let scope = format!("{tag}_lacking");
                 side.create(world, &scope, &[DATABASE]).await?;
+                for rotating in [side, side.other()] {
+                    rotating.rotate(world, &scope, true).await?;
+                }
                 side.reconcile(world, &scope, &PURPOSES).await?;
                 side.other().reconcile(world, &scope, &PURPOSES).await?;
                 world.write(side, &scope, SMALL).await?;
@@ -292,5 +295,8 @@ async fn at_the_end(world: &mut World) -> Result<()> {
     ensure!(census.unreadable == 0, "{census:?}");
     let report = world.database.verify()?;
     ensure!(report.is_ok(), "{report}");
+    let without_purposes = kms_kit::builder(world.database.repository()?);
+    let lists = without_purposes.build().await?;
+    lists.list_keys(&ScopeId::new("old_plain")?).await?;
     Ok(())
 }

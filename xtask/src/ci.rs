@@ -67,6 +67,11 @@ pub(crate) fn run(workspace: &Workspace, steps: &[Step]) -> Result<bool> {
             start.elapsed().as_secs()
         ));
         if step == Step::Test {
+            // Of a long log often only the end is kept: it has to say what else went wrong.
+            if !succeeded {
+                println!();
+                print_all(&summary);
+            }
             return Ok(succeeded);
         }
     }

@@ -93,6 +93,12 @@ pub(crate) const ALL: &[Suite] = &[
         needs: &[],
     },
     Suite {
+        name: "bench",
+        about: "what the benches stand on: memory, plans, poolers",
+        tests: Tests::Programs(&["kms-bench"]),
+        needs: &[&Postgres],
+    },
+    Suite {
         name: "docs",
         about: "the examples in the documentation",
         tests: Tests::Docs(&[

@@ -181,6 +181,10 @@ fn whole(done: u64) -> Result<()> {
 /// # Errors
 ///
 /// Those of the engine and of the database.
+///
+/// # Panics
+///
+/// If one of the callers does.
 pub async fn long_transactions(database: &Database, run: &mut Run) -> Result<()> {
     use std::time::Duration;
 

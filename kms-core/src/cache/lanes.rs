@@ -88,7 +88,7 @@ impl Lanes {
                 read(&copied.entry)
             }
             // Under the lock: what is read here is in the lane before anybody can take it out.
-            _ => read(slots.fill(self.sets, place, shared()?)),
+            _ => read(slots.fill(self.sets, place, &shared()?)),
         }
     }
 
@@ -139,7 +139,7 @@ impl Slots {
 
     /// Keeps a copy, in place of the old one of the same scope, of none, or of another's. Allocates nothing
     /// where what it replaces is used by nobody.
-    fn fill(&mut self, sets: usize, place: Place, entry: Entry) -> &Entry {
+    fn fill(&mut self, sets: usize, place: Place, entry: &Entry) -> &Entry {
         if self.copies.is_empty() {
             self.hashes = vec![[0; WAYS]; sets].into();
             self.copies = (0..sets).map(|_| [const { None }; WAYS]).collect();
@@ -158,7 +158,7 @@ impl Slots {
             None => entry.ring.counted_apart(),
         };
         let copied = copies[way].insert(Copied {
-            entry: Entry { ring, ..entry },
+            entry: Entry { ring, ..*entry },
             uses: 0,
         });
         &copied.entry
