@@ -1,4 +1,23 @@
-//! The key hierarchy of a multi-tenant application.
+//! The key hierarchy of a multi-tenant application: the engine, and what it is put together from.
+//!
+//! Applications take `kms-kit`, which is this crate with a database, root wrappers and an AEAD chosen. Take this one
+//! alone to write a root wrapper, a repository or an AEAD of your own.
+//!
+//! | to … | see |
+//! |---|---|
+//! | use keys, create, rotate, rewrap, revoke them | [`Kms`], made by [`KmsBuilder`] |
+//! | encrypt and decrypt with a scope's key | [`DataKeyWrapper`], [`RootKeyWrapper`], [`KeyRing`] |
+//! | change keys in a transaction of the application | [`Prepared`], [`ChangeSet`], [`Receipt`] |
+//! | do something for all scopes | [`CampaignOptions`], [`CampaignOutcome`], [`Census`] |
+//! | write a root wrapper | [`Wrapper`]; [`Envelope`] and [`CallLimits`] help with those behind a network |
+//! | use several roots, to move from one to another | [`PooledWrapper`] |
+//! | write a repository | [`Repository`], [`ScopeRows`]; [`MemoryRepository`] is the smallest |
+//! | bring another AES-256-GCM | [`Aead`], [`AeadKey`] |
+//! | tell failures apart | [`Error`], [`ErrorKind`] |
+//!
+//! A [`Blob`] is what encrypting gives: an AES-256-GCM ciphertext with its nonce and the id of the key version, in the
+//! protobuf layout of go-kms-wrapping's `BlobInfo`. Keys lie in [`SecretBytes`] and [`KeyBytes`], which show nothing
+//! and are wiped when dropped. Each of these traits has a suite in `kms-testkit` that an implementation is to pass.
 
 mod aead;
 mod binding;

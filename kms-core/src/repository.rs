@@ -208,9 +208,16 @@ pub fn provable(referencers: &[Referencer]) -> Result<()> {
         .find(|known| !known.on_delete.restricts())
     {
         None => Ok(()),
-        Some(loose) => Err(Error::new(ErrorKind::UseNotProven)
-            .with_detail("this foreign key would take its rows along or empty them")
-            .with_context("table", loose)),
+        Some(loose) => {
+            let error = Error::new(ErrorKind::UseNotProven)
+                .with_detail("this foreign key would take its rows along or empty them")
+                .with_context("table", &loose.table)
+                .with_context("column", &loose.column);
+            Err(match &loose.schema {
+                Some(schema) => error.with_context("schema", schema),
+                None => error,
+            })
+        }
     }
 }
 
