@@ -7,10 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kms_kit::prelude::*;
-use kms_testkit::{CountingRepository, CountingWrapper, ManualClock, RepositoryCalls};
+use kms_testkit::{
+    CountingRepository, CountingWrapper, ManualClock, RepositoryCalls, WrapperCalls,
+};
 use support::{OIDC, World};
 
 on_both_databases! {
+    a_process_is_ready_after_one_query_and_no_root_call
     a_cached_scope_is_confirmed_by_one_small_query_per_window
     invariant_07_another_scopes_rotation_costs_no_root_call_and_one_look_at_the_rows
     changes_ask_the_database_as_little_as_they_can
@@ -25,6 +28,12 @@ struct Counted {
 
 impl Counted {
     async fn on(world: &World) -> Self {
+        let counted = Self::just_built(world).await;
+        let _ = counted.queries.take();
+        counted
+    }
+
+    async fn just_built(world: &World) -> Self {
         let queries = Arc::new(CountingRepository::new(world.database.repository()));
         let root = Arc::new(CountingWrapper::new(Arc::clone(&world.root)));
         let clock = Arc::new(ManualClock::new());
@@ -35,7 +44,6 @@ impl Counted {
             .build()
             .await
             .unwrap();
-        let _ = queries.take();
         Self {
             kms,
             clock,
@@ -47,6 +55,20 @@ impl Counted {
 
 fn nothing() -> RepositoryCalls {
     RepositoryCalls::default()
+}
+
+async fn a_process_is_ready_after_one_query_and_no_root_call(world: &World) {
+    let scope = world.scope("o_1").await;
+    let counted = Counted::just_built(world).await;
+    assert_eq!(
+        counted.queries.take(),
+        RepositoryCalls {
+            validate_schema: 1,
+            ..nothing()
+        }
+    );
+    assert_eq!(counted.root.calls(), WrapperCalls::default());
+    counted.kms.wrapper(&scope, &OIDC).await.unwrap();
 }
 
 async fn a_cached_scope_is_confirmed_by_one_small_query_per_window(world: &World) {

@@ -136,7 +136,8 @@ impl KmsBuilder {
         self
     }
 
-    /// Checks the settings and the database's schema version.
+    /// Checks the settings, and with one query the database's schema version: then the engine is ready. The
+    /// root wrapper is not called; [`Wrapper::preflight`] does that.
     ///
     /// # Errors
     ///

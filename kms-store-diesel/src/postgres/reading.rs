@@ -3,6 +3,7 @@
 use diesel::dsl::{exists, not, sql};
 use diesel::pg::Pg;
 use diesel::prelude::*;
+use diesel::result::Error as QueryError;
 use diesel::sql_types::{Array, Binary, Bool, Double, Nullable, Text};
 use kms_core::{
     CollectionVersion, DataKeyVersionId, KeyVersionId, MissingKeys, OnDelete, Purpose, Referencer,
@@ -86,25 +87,21 @@ struct ReferencerRow {
 
 impl Reading for PgConnection {
     fn schema_versions(&mut self) -> QueryResult<SchemaVersions> {
-        let (shared, extension): (bool, bool) = diesel::select((
-            sql::<Bool>("to_regclass('kms_schema_version') is not null"),
-            sql::<Bool>("to_regclass('kms_extension_version') is not null"),
-        ))
-        .get_result(self)?;
-        let mut versions = SchemaVersions::default();
-        if shared {
-            versions.shared = kms_schema_version::table
+        // One statement where both tables are there, as they are at every start but a failing one.
+        let both = diesel::select((
+            kms_schema_version::table
                 .select(kms_schema_version::version)
-                .first(self)
-                .optional()?;
-        }
-        if extension {
-            versions.extension = kms_extension_version::table
+                .single_value(),
+            kms_extension_version::table
                 .select(kms_extension_version::version)
-                .first(self)
-                .optional()?;
+                .single_value(),
+        ))
+        .get_result(self);
+        match both {
+            Ok((shared, extension)) => Ok(SchemaVersions { shared, extension }),
+            Err(QueryError::DatabaseError(..)) => versions_of_tables_that_exist(self),
+            Err(error) => Err(error),
         }
-        Ok(versions)
     }
 
     fn collection(&mut self) -> QueryResult<CollectionVersion> {
@@ -210,4 +207,27 @@ impl Reading for PgConnection {
             })
             .collect())
     }
+}
+
+/// Where one is missing, which fails the one statement.
+fn versions_of_tables_that_exist(connection: &mut PgConnection) -> QueryResult<SchemaVersions> {
+    let (shared, extension): (bool, bool) = diesel::select((
+        sql::<Bool>("to_regclass('kms_schema_version') is not null"),
+        sql::<Bool>("to_regclass('kms_extension_version') is not null"),
+    ))
+    .get_result(connection)?;
+    let mut versions = SchemaVersions::default();
+    if shared {
+        versions.shared = kms_schema_version::table
+            .select(kms_schema_version::version)
+            .first(connection)
+            .optional()?;
+    }
+    if extension {
+        versions.extension = kms_extension_version::table
+            .select(kms_extension_version::version)
+            .first(connection)
+            .optional()?;
+    }
+    Ok(versions)
 }

@@ -2,6 +2,7 @@
 
 use diesel::dsl::{exists, not, sql};
 use diesel::prelude::*;
+use diesel::result::Error as QueryError;
 use diesel::sql_types::{BigInt, Binary, Bool, Double, Nullable, Text};
 use diesel::sqlite::Sqlite;
 use kms_core::{
@@ -58,20 +59,21 @@ struct ReferencerRow {
 
 impl Reading for SqliteConnection {
     fn schema_versions(&mut self) -> QueryResult<SchemaVersions> {
-        let mut versions = SchemaVersions::default();
-        if has_table(self, "kms_schema_version")? {
-            versions.shared = kms_schema_version::table
+        // One statement where both tables are there, as they are at every start but a failing one.
+        let both = diesel::select((
+            kms_schema_version::table
                 .select(kms_schema_version::version)
-                .first(self)
-                .optional()?;
-        }
-        if has_table(self, "kms_extension_version")? {
-            versions.extension = kms_extension_version::table
+                .single_value(),
+            kms_extension_version::table
                 .select(kms_extension_version::version)
-                .first(self)
-                .optional()?;
+                .single_value(),
+        ))
+        .get_result(self);
+        match both {
+            Ok((shared, extension)) => Ok(SchemaVersions { shared, extension }),
+            Err(QueryError::DatabaseError(..)) => versions_of_tables_that_exist(self),
+            Err(error) => Err(error),
         }
-        Ok(versions)
     }
 
     fn collection(&mut self) -> QueryResult<CollectionVersion> {
@@ -197,6 +199,24 @@ impl Reading for SqliteConnection {
             })
             .collect())
     }
+}
+
+/// Where one is missing, which fails the one statement.
+fn versions_of_tables_that_exist(connection: &mut SqliteConnection) -> QueryResult<SchemaVersions> {
+    let mut versions = SchemaVersions::default();
+    if has_table(connection, "kms_schema_version")? {
+        versions.shared = kms_schema_version::table
+            .select(kms_schema_version::version)
+            .first(connection)
+            .optional()?;
+    }
+    if has_table(connection, "kms_extension_version")? {
+        versions.extension = kms_extension_version::table
+            .select(kms_extension_version::version)
+            .first(connection)
+            .optional()?;
+    }
+    Ok(versions)
 }
 
 fn has_table(connection: &mut SqliteConnection, name: &str) -> QueryResult<bool> {

@@ -6,4 +6,5 @@ mod application;
 mod keys;
 mod postgres;
 mod sqlite;
+mod starting;
 mod statements;

@@ -10,6 +10,15 @@ use super::database::PostgresDatabase;
 use super::on_postgres;
 use crate::application::Database as _;
 use crate::keys::{DATABASE, apply, rows, scope};
+use crate::starting::{counted_pool, takes_one_statement};
+
+#[test]
+fn the_schema_is_checked_with_one_statement() {
+    on_postgres(async |application| {
+        let (pool, sent) = counted_pool(application.database.url());
+        takes_one_statement(&PostgresRepository::from_pool(pool), &sent).await;
+    });
+}
 
 #[test]
 fn a_database_without_tables_is_told_by_every_call() {

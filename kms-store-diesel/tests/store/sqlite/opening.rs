@@ -13,6 +13,7 @@ use kms_testkit::change_sets;
 
 use super::on_sqlite;
 use crate::keys::{apply, scope, with_keys};
+use crate::starting::{counted_pool, takes_one_statement};
 
 const SHORT: Duration = Duration::from_millis(400);
 
@@ -29,6 +30,14 @@ fn a_file_that_is_not_there_is_unreachable_and_not_created() {
         assert_eq!(error.kind(), ErrorKind::DatabaseUnreachable, "{error}");
         assert!(error.to_string().contains("none.sqlite3"), "{error}");
         assert!(!path.exists());
+    });
+}
+
+#[test]
+fn the_schema_is_checked_with_one_statement() {
+    on_sqlite(async |application| {
+        let (pool, sent) = counted_pool(application.database.path());
+        takes_one_statement(&SqliteRepository::from_pool(pool), &sent).await;
     });
 }
 
