@@ -2,97 +2,107 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
-	"os"
 	"runtime"
+	"slices"
 	"sort"
 	"strings"
 	"time"
 )
 
-// benchPlan says what is timed. The database must be empty, or made by an earlier run of this.
+// benchPlan says what is timed, in the words of the program of bench/, which does the same work.
 type benchPlan struct {
+	groups      string
 	cases       string
+	server      string
+	budget      int
+	batch       int
 	repetitions int
-	millis      int
 	scopes      int
 }
 
 func (p *benchPlan) register(flags *flag.FlagSet) {
+	flags.StringVar(&p.groups, "groups", "", "cached, blobs, loading or changing, separated by commas; all when empty")
 	flags.StringVar(&p.cases, "cases", "", "parts of the names of the cases to run, separated by commas; all when empty")
-	flags.IntVar(&p.repetitions, "repetitions", 7, "measurements of each case")
-	flags.IntVar(&p.millis, "millis", 100, "how long one measurement of a quick case takes, at least")
+	flags.StringVar(&p.server, "server", "", "a Postgres server on which a database is made for the run, and dropped")
+	flags.IntVar(&p.budget, "budget", 300, "milliseconds for each quick case")
+	flags.IntVar(&p.batch, "batch", 10, "milliseconds that one measurement of a quick case takes")
+	flags.IntVar(&p.repetitions, "repetitions", 5, "measurements of work that is done a given number of times")
 	flags.IntVar(&p.scopes, "scopes", 200, "scopes in the database")
 }
 
-// timing is a case's result. Figures are nanoseconds for one unit of the work: an operation or a scope.
-type timing struct {
-	Case        string    `json:"case"`
-	Unit        string    `json:"unit"`
-	MinNs       float64   `json:"min_ns"`
-	MedianNs    float64   `json:"median_ns"`
-	Repetitions []float64 `json:"repetitions_ns"`
-}
-
-type benchReport struct {
-	Language string   `json:"language"`
-	Version  string   `json:"version"`
-	Dialect  string   `json:"dialect"`
-	Scopes   int      `json:"scopes"`
-	Purposes int      `json:"purposes"`
-	Timings  []timing `json:"timings"`
+// measurement is a case's result: nanoseconds for one unit of the work, an operation or a scope. The fastest
+// batch counts, as on the other side.
+type measurement struct {
+	Case     string  `json:"case"`
+	Ns       float64 `json:"ns"`
+	MedianNs float64 `json:"median_ns"`
+	Go       string  `json:"go"`
 }
 
 // work is one case: it does the unit n times.
 type work func(ctx context.Context, n int) error
 
-// benchmark runs cases and keeps their timings.
+// benchmark runs cases, and prints one line of JSON for each.
 type benchmark struct {
-	sys    *system
-	plan   *benchPlan
-	report benchReport
+	sys  *system
+	plan *benchPlan
+	out  *json.Encoder
 }
 
-func bench(ctx context.Context, s *settings, plan *benchPlan, out io.Writer) error {
+func bench(ctx context.Context, s *settings, plan *benchPlan, out io.Writer) (err error) {
+	if s.root == "" {
+		key := make([]byte, 32)
+		if _, err := rand.Read(key); err != nil {
+			return err
+		}
+		s.root = "aead:" + hex.EncodeToString(key)
+	}
+	onDatabase := plan.groups != "blobs"
+	if onDatabase && s.dsn == "" {
+		remove, err := makeDatabase(ctx, s, plan.server)
+		if err != nil {
+			return err
+		}
+		defer remove()
+	}
 	sys, err := open(ctx, s)
 	if err != nil {
 		return err
 	}
-	b := &benchmark{sys: sys, plan: plan, report: benchReport{
-		Language: "go", Version: runtime.Version(), Dialect: s.dialect,
-		Scopes: plan.scopes, Purposes: len(s.keyPurposes()), Timings: []timing{},
-	}}
-	if err := b.prepare(ctx); err != nil {
-		return err
+	b := &benchmark{sys: sys, plan: plan, out: json.NewEncoder(out)}
+	if onDatabase {
+		if err := b.prepare(ctx); err != nil {
+			return err
+		}
 	}
-	if err := b.runAll(ctx); err != nil {
-		return err
-	}
-	return json.NewEncoder(out).Encode(b.report)
+	return b.runAll(ctx)
 }
 
 func (b *benchmark) wants(name string) bool {
 	if b.plan.cases == "" {
 		return true
 	}
-	for _, part := range strings.Split(b.plan.cases, ",") {
-		if strings.Contains(name, part) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(strings.Split(b.plan.cases, ","), func(part string) bool {
+		return strings.Contains(name, part)
+	})
 }
 
-// quick times work that takes micro- or milliseconds: it finds how many units fill the time of one
-// measurement, then measures that many, several times.
-func (b *benchmark) quick(ctx context.Context, name, unit string, do work) error {
+// on is the name of a case that depends on the database.
+func (b *benchmark) on(name string) string { return name + "_" + b.sys.settings.dialect }
+
+// quick times work that takes less than a batch: it finds how many units fill one, then measures that many, as
+// often as the budget allows.
+func (b *benchmark) quick(ctx context.Context, name string, do work) error {
 	if !b.wants(name) {
 		return nil
 	}
-	least := time.Duration(b.plan.millis) * time.Millisecond
+	batch := time.Duration(b.plan.batch) * time.Millisecond
 	n := 1
 	for {
 		start := time.Now()
@@ -100,32 +110,44 @@ func (b *benchmark) quick(ctx context.Context, name, unit string, do work) error
 			return fmt.Errorf("%s: %w", name, err)
 		}
 		took := time.Since(start)
-		if took >= least {
+		if took >= batch/4 {
+			n = max(1, int(float64(n)*float64(batch)/float64(took)))
 			break
 		}
-		n = max(n*2, int(float64(n)*float64(least)/float64(max(took, time.Microsecond))))
+		n *= 4
 	}
-	return b.counted(ctx, name, unit, n, do)
-}
-
-// counted times work of a given number of units.
-func (b *benchmark) counted(ctx context.Context, name, unit string, n int, do work) error {
-	if !b.wants(name) {
-		return nil
-	}
-	var each []float64
-	for range b.plan.repetitions {
-		runtime.GC()
+	deadline := time.Now().Add(time.Duration(b.plan.budget) * time.Millisecond)
+	var samples []float64
+	for len(samples) < 5 || time.Now().Before(deadline) {
 		start := time.Now()
 		if err := do(ctx, n); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		each = append(each, float64(time.Since(start).Nanoseconds())/float64(n))
+		samples = append(samples, float64(time.Since(start).Nanoseconds())/float64(n))
 	}
-	sorted := append([]float64(nil), each...)
-	sort.Float64s(sorted)
-	result := timing{Case: name, Unit: unit, MinNs: sorted[0], MedianNs: sorted[len(sorted)/2], Repetitions: each}
-	b.report.Timings = append(b.report.Timings, result)
-	fmt.Fprintf(os.Stderr, "%-32s %12.0f ns per %s\n", name, result.MedianNs, unit)
-	return nil
+	return b.keep(name, samples)
+}
+
+// counted times work of a given number of units. Repetitions are numbered from 0.
+func (b *benchmark) counted(ctx context.Context, name string, units int, do func(repetition int) error) error {
+	if !b.wants(name) {
+		return nil
+	}
+	var samples []float64
+	for repetition := range b.plan.repetitions {
+		runtime.GC()
+		start := time.Now()
+		if err := do(repetition); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		samples = append(samples, float64(time.Since(start).Nanoseconds())/float64(units))
+	}
+	return b.keep(name, samples)
+}
+
+func (b *benchmark) keep(name string, samples []float64) error {
+	sort.Float64s(samples)
+	return b.out.Encode(measurement{
+		Case: name, Ns: samples[0], MedianNs: samples[len(samples)/2], Go: runtime.Version(),
+	})
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -37,17 +39,30 @@ func (b *benchmark) prepare(ctx context.Context) error {
 	return nil
 }
 
-func benchScope(number int) string { return fmt.Sprintf("bench_%06d", number) }
+func benchScope(number int) string { return fmt.Sprintf("o_%010d", number) }
 
 // fresh counts scopes that a case makes, over all runs of this process.
 var fresh atomic.Int64
 
+func freshScope() string { return benchScope(1_000_000_000 + int(fresh.Add(1))) }
+
 func (b *benchmark) runAll(ctx context.Context) error {
-	for _, run := range []func(context.Context) error{
-		b.sealing, b.cached, b.cold, b.creating, b.looking, b.rotating, b.longTransactions,
+	for _, group := range []struct {
+		name  string
+		cases []func(context.Context) error
+	}{
+		{"blobs", []func(context.Context) error{b.sealing}},
+		{"cached", []func(context.Context) error{b.cached}},
+		{"loading", []func(context.Context) error{b.cold, b.looking}},
+		{"changing", []func(context.Context) error{b.creating, b.rotating, b.longTransactions}},
 	} {
-		if err := run(ctx); err != nil {
-			return err
+		if b.plan.groups != "" && !slices.Contains(strings.Split(b.plan.groups, ","), group.name) {
+			continue
+		}
+		for _, run := range group.cases {
+			if err := run(ctx); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -69,7 +84,7 @@ func (b *benchmark) sealing(ctx context.Context) error {
 	aad := []byte("client:7")
 	for _, size := range sizes {
 		plaintext := make([]byte, size)
-		err := b.quick(ctx, fmt.Sprintf("encrypt_%d", size), "op", func(ctx context.Context, n int) error {
+		err := b.quick(ctx, fmt.Sprintf("encrypt_%d", size), func(ctx context.Context, n int) error {
 			for range n {
 				if _, _, err := seal(ctx, wrapper, plaintext, aad); err != nil {
 					return err
@@ -84,7 +99,7 @@ func (b *benchmark) sealing(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		err = b.quick(ctx, fmt.Sprintf("decrypt_%d", size), "op", func(ctx context.Context, n int) error {
+		err = b.quick(ctx, fmt.Sprintf("decrypt_%d", size), func(ctx context.Context, n int) error {
 			for range n {
 				if _, err := unseal(ctx, wrapper, blob, aad); err != nil {
 					return err
@@ -101,28 +116,37 @@ func (b *benchmark) sealing(ctx context.Context) error {
 
 // cached is what a request handler does, the keys being in the cache.
 func (b *benchmark) cached(ctx context.Context) error {
-	engine, purpose := b.sys.engine, b.purpose()
-	get := func(ctx context.Context, n int) error {
+	engine, purpose, scopes := b.sys.engine, b.purpose(), b.scopes()
+	for _, scope := range scopes {
+		if _, err := engine.GetWrapper(ctx, scope, purpose); err != nil {
+			return err
+		}
+	}
+	get := func(ctx context.Context, start, n int) error {
 		for i := range n {
-			if _, err := engine.GetWrapper(ctx, benchScope(i%8), purpose); err != nil {
+			if _, err := engine.GetWrapper(ctx, scopes[(start+i)%len(scopes)], purpose); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
-	if err := b.quick(ctx, "wrapper_cached", "op", get); err != nil {
+	err := b.quick(ctx, b.on("wrapper_cached"), func(ctx context.Context, n int) error { return get(ctx, 0, n) })
+	if err != nil {
 		return err
 	}
-	err := b.quick(ctx, "wrapper_cached_8_callers", "op", func(ctx context.Context, n int) error {
-		return inParallel(8, n, func(_, n int) error { return get(ctx, n) })
+	const callers = 8
+	err = b.quick(ctx, b.on("wrapper_cached_8_callers"), func(ctx context.Context, n int) error {
+		return inParallel(callers, n, func(caller, n int) error {
+			return get(ctx, caller*len(scopes)/callers, n)
+		})
 	})
 	if err != nil {
 		return err
 	}
 	plaintext, aad := make([]byte, 1<<10), []byte("client:7")
-	return b.quick(ctx, "row_1024", "op", func(ctx context.Context, n int) error {
+	return b.quick(ctx, b.on("row_1024"), func(ctx context.Context, n int) error {
 		for i := range n {
-			wrapper, err := engine.GetWrapper(ctx, benchScope(i%8), purpose)
+			wrapper, err := engine.GetWrapper(ctx, scopes[i%len(scopes)], purpose)
 			if err != nil {
 				return err
 			}
@@ -136,14 +160,14 @@ func (b *benchmark) cached(ctx context.Context) error {
 
 // cold is a first use, and the use after a change to some other scope.
 func (b *benchmark) cold(ctx context.Context) error {
-	purpose := b.purpose()
-	err := b.counted(ctx, "wrapper_cold", "scope", b.plan.scopes, func(ctx context.Context, n int) error {
-		engine, err := b.sys.anotherEngine(ctx)
-		if err != nil {
-			return err
-		}
-		for number := range n {
-			if _, err := engine.GetWrapper(ctx, benchScope(number), purpose); err != nil {
+	purpose, scopes := b.purpose(), b.scopes()
+	engines, err := b.engines(ctx)
+	if err != nil {
+		return err
+	}
+	err = b.counted(ctx, b.on("wrapper_cold"), len(scopes), func(repetition int) error {
+		for _, scope := range scopes {
+			if _, err := engines[repetition].GetWrapper(ctx, scope, purpose); err != nil {
 				return err
 			}
 		}
@@ -154,29 +178,22 @@ func (b *benchmark) cold(ctx context.Context) error {
 	}
 	// Of the two engines the second changes one scope, the first has all of them cached. The rotation is
 	// timed with it: one for all scopes, as little as can be.
-	return b.counted(ctx, "wrapper_after_other_rotation", "scope", b.plan.scopes, func(ctx context.Context, n int) error {
-		other, err := b.sys.anotherEngine(ctx)
-		if err != nil {
+	other, err := b.sys.anotherEngine(ctx)
+	if err != nil {
+		return err
+	}
+	for _, scope := range scopes {
+		if _, err := b.sys.engine.GetWrapper(ctx, scope, purpose); err != nil {
 			return err
 		}
-		if err := other.RotateKeys(ctx, benchScope(b.plan.scopes-1)); err != nil {
+	}
+	last := len(scopes) - 1
+	return b.counted(ctx, b.on("wrapper_after_other_rotation"), len(scopes), func(int) error {
+		if err := other.RotateKeys(ctx, scopes[last]); err != nil {
 			return err
 		}
-		for number := range n {
-			if _, err := b.sys.engine.GetWrapper(ctx, benchScope(number), purpose); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-func (b *benchmark) creating(ctx context.Context) error {
-	purposes := b.sys.settings.keyPurposes()
-	return b.counted(ctx, "create_keys", "scope", 50, func(ctx context.Context, n int) error {
-		for range n {
-			scope := fmt.Sprintf("made_%d_%d", processTag, fresh.Add(1))
-			if err := b.sys.engine.CreateKeys(ctx, scope, purposes); err != nil {
+		for _, scope := range scopes[:last] {
+			if _, err := b.sys.engine.GetWrapper(ctx, scope, purpose); err != nil {
 				return err
 			}
 		}
@@ -185,9 +202,10 @@ func (b *benchmark) creating(ctx context.Context) error {
 }
 
 func (b *benchmark) looking(ctx context.Context) error {
-	err := b.counted(ctx, "list_keys", "scope", b.plan.scopes, func(ctx context.Context, n int) error {
-		for number := range n {
-			if _, err := b.sys.engine.ListKeys(ctx, benchScope(number)); err != nil {
+	scopes := b.scopes()
+	err := b.counted(ctx, b.on("list_keys"), len(scopes), func(int) error {
+		for _, scope := range scopes {
+			if _, err := b.sys.engine.ListKeys(ctx, scope); err != nil {
 				return err
 			}
 		}
@@ -196,16 +214,28 @@ func (b *benchmark) looking(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return b.counted(ctx, "reconcile_nothing_missing", "scope", b.plan.scopes, func(ctx context.Context, n int) error {
-		engine, err := b.sys.anotherEngine(ctx)
-		if err != nil {
-			return err
+	// As at the start of a process: that is when it is done, and when nothing is cached.
+	engines, err := b.engines(ctx)
+	if err != nil {
+		return err
+	}
+	return b.counted(ctx, b.on("reconcile_nothing_missing"), len(scopes), func(repetition int) error {
+		return engines[repetition].ReconcileKeys(ctx, scopes, b.sys.settings.keyPurposes())
+	})
+}
+
+// scopesOfACase is how many a case makes or changes, one by one.
+const scopesOfACase = 50
+
+func (b *benchmark) creating(ctx context.Context) error {
+	purposes := b.sys.settings.keyPurposes()
+	return b.counted(ctx, b.on("create_keys"), scopesOfACase, func(int) error {
+		for range scopesOfACase {
+			if err := b.sys.engine.CreateKeys(ctx, freshScope(), purposes); err != nil {
+				return err
+			}
 		}
-		scopes := make([]string, n)
-		for number := range scopes {
-			scopes[number] = benchScope(number)
-		}
-		return engine.ReconcileKeys(ctx, scopes, b.sys.settings.keyPurposes())
+		return nil
 	})
 }
 
@@ -220,25 +250,21 @@ func (b *benchmark) rotating(ctx context.Context) error {
 		{"rotate_keys_rewrap", func(scope string) error { return engine.RotateKeys(ctx, scope, kms.WithRewrap(true)) }},
 		{"rewrap_keys", func(scope string) error { return engine.RewrapKeys(ctx, scope) }},
 	} {
-		if !b.wants(c.name) {
+		if !b.wants(b.on(c.name)) {
 			continue
 		}
-		const scopes = 50
 		rounds := make([][]string, b.plan.repetitions)
 		for round := range rounds {
-			for range scopes {
-				scope := fmt.Sprintf("turned_%d_%d", processTag, fresh.Add(1))
+			for range scopesOfACase {
+				scope := freshScope()
 				if err := engine.CreateKeys(ctx, scope, purposes); err != nil {
 					return err
 				}
 				rounds[round] = append(rounds[round], scope)
 			}
 		}
-		round := 0
-		err := b.counted(ctx, c.name, "scope", scopes, func(ctx context.Context, n int) error {
-			mine := rounds[round]
-			round++
-			for _, scope := range mine {
+		err := b.counted(ctx, b.on(c.name), scopesOfACase, func(repetition int) error {
+			for _, scope := range rounds[repetition] {
 				if err := c.do(scope); err != nil {
 					return err
 				}
@@ -277,3 +303,24 @@ func inParallel(callers, n int, do func(caller, n int) error) error {
 }
 
 func (b *benchmark) purpose() kms.KeyPurpose { return b.sys.settings.keyPurposes()[0] }
+
+func (b *benchmark) scopes() []string {
+	scopes := make([]string, b.plan.scopes)
+	for number := range scopes {
+		scopes[number] = benchScope(number)
+	}
+	return scopes
+}
+
+// engines are new ones, with nothing in their caches, one for each repetition.
+func (b *benchmark) engines(ctx context.Context) ([]*kms.Kms, error) {
+	engines := make([]*kms.Kms, b.plan.repetitions)
+	for number := range engines {
+		engine, err := b.sys.anotherEngine(ctx)
+		if err != nil {
+			return nil, err
+		}
+		engines[number] = engine
+	}
+	return engines, nil
+}

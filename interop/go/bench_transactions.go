@@ -2,21 +2,17 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"os"
 	"time"
 
 	"github.com/hashicorp/go-dbw"
 	kms "github.com/hashicorp/go-kms-wrapping/extras/kms/v2"
 )
 
-// processTag keeps the scopes of several runs on one database apart.
-var processTag = os.Getpid()
-
 // longTransactions has 32 callers, each making a scope in a transaction that stays open for 20 ms more.
 // On Postgres only: SQLite has one writer anyway.
 func (b *benchmark) longTransactions(ctx context.Context) error {
-	const name, callers, open = "create_in_32_long_transactions", 32, 20 * time.Millisecond
+	const callers, open = 32, 20 * time.Millisecond
+	name := b.on("create_in_32_long_transactions")
 	if b.sys.settings.dialect != "postgres" || !b.wants(name) {
 		return nil
 	}
@@ -28,8 +24,8 @@ func (b *benchmark) longTransactions(ctx context.Context) error {
 	pool.SetMaxIdleConns(callers + 1)
 	defer pool.SetMaxOpenConns(b.sys.settings.connections)
 	defer pool.SetMaxIdleConns(b.sys.settings.connections)
-	all := func(ctx context.Context, n int) error {
-		return inParallel(callers, n, func(caller, n int) error {
+	all := func(int) error {
+		return inParallel(callers, callers, func(_, n int) error {
 			for range n {
 				if err := b.createSlowly(ctx, open); err != nil {
 					return err
@@ -39,10 +35,10 @@ func (b *benchmark) longTransactions(ctx context.Context) error {
 		})
 	}
 	// Once before, so that all connections are there.
-	if err := all(ctx, callers); err != nil {
+	if err := all(0); err != nil {
 		return err
 	}
-	return b.counted(ctx, name, "scope", callers, all)
+	return b.counted(ctx, name, callers, all)
 }
 
 func (b *benchmark) createSlowly(ctx context.Context, open time.Duration) error {
@@ -51,8 +47,7 @@ func (b *benchmark) createSlowly(ctx context.Context, open time.Duration) error 
 	if err != nil {
 		return err
 	}
-	scope := fmt.Sprintf("slow_%d_%d", processTag, fresh.Add(1))
-	if err := b.sys.engine.CreateKeys(ctx, scope, b.sys.settings.keyPurposes(), kms.WithTx(tx)); err != nil {
+	if err := b.sys.engine.CreateKeys(ctx, freshScope(), b.sys.settings.keyPurposes(), kms.WithTx(tx)); err != nil {
 		_ = tx.Rollback(ctx)
 		return err
 	}
