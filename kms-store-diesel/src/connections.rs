@@ -1,7 +1,5 @@
 //! Calls on pooled connections, off the async threads, with every wait bounded.
 
-mod at_hand;
-
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,8 +14,6 @@ use tokio::sync::Semaphore;
 
 use crate::dialect::{Dialect, SchemaVersions};
 use crate::failure::{Failure, query_error};
-
-pub(crate) use at_hand::AtHand;
 
 type Pooled<C> = PooledConnection<ConnectionManager<C>>;
 
@@ -49,8 +45,6 @@ pub(crate) struct Connections<C: R2D2Connection + Send + 'static> {
     slots: Arc<Semaphore>,
     pub(crate) limits: Limits,
     last_failure: Arc<LastFailure>,
-    /// Beside the pool; none where a read may wait for something.
-    at_hand: Option<Arc<AtHand<C>>>,
 }
 
 impl<C: R2D2Connection + Send + 'static> Clone for Connections<C> {
@@ -60,7 +54,6 @@ impl<C: R2D2Connection + Send + 'static> Clone for Connections<C> {
             slots: Arc::clone(&self.slots),
             limits: self.limits,
             last_failure: Arc::clone(&self.last_failure),
-            at_hand: self.at_hand.clone(),
         }
     }
 }
@@ -116,37 +109,7 @@ impl<C: Dialect> Connections<C> {
             pool,
             limits,
             last_failure,
-            at_hand: None,
         }
-    }
-
-    /// With connections at hand for quick reads.
-    pub(crate) fn with_at_hand(mut self, at_hand: AtHand<C>) -> Self {
-        self.at_hand = Some(Arc::new(at_hand));
-        self
-    }
-
-    /// Runs a query that is over in no time: at once on a connection at hand, or as [`run`](Self::run) does.
-    pub(crate) async fn read_quickly<T: Send + 'static>(
-        &self,
-        operation: &'static str,
-        query: impl Fn(&mut C) -> diesel::QueryResult<T> + Send + 'static,
-    ) -> Result<T> {
-        let Some(at_hand) = &self.at_hand else {
-            return self
-                .run(operation, move |connection| Ok(query(connection)?))
-                .await;
-        };
-        if let Some(value) = at_hand.try_read(&query) {
-            return Ok(value);
-        }
-        let at_hand = Arc::clone(at_hand);
-        self.run(operation, move |connection| {
-            let value = query(connection)?;
-            at_hand.open_one();
-            Ok(value)
-        })
-        .await
     }
 
     /// Runs the work on a thread where blocking is allowed. It goes on to its end when the caller goes

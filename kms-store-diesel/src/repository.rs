@@ -85,9 +85,7 @@ impl<C: Dialect> Repository for DieselRepository<C> {
     }
 
     async fn collection_version(&self) -> Result<CollectionVersion> {
-        self.connections
-            .read_quickly("collection_version", C::collection)
-            .await
+        self.read("collection_version", C::collection).await
     }
 
     async fn scramble_collection_version(&self) -> Result<()> {
@@ -101,15 +99,6 @@ impl<C: Dialect> Repository for DieselRepository<C> {
     }
 
     async fn load(&self, scopes: &[ScopeId]) -> Result<Snapshot> {
-        if let [scope] = scopes {
-            let scope = scope.clone();
-            return self
-                .connections
-                .read_quickly("load", move |connection| {
-                    connection.snapshot(&[scope.as_str()])
-                })
-                .await;
-        }
         let scopes = scopes.to_vec();
         self.read("load", move |connection| {
             let scopes: Vec<_> = scopes.iter().map(ScopeId::as_str).collect();

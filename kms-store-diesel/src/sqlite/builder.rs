@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use diesel::SqliteConnection;
-use diesel::connection::{Connection as _, SimpleConnection as _};
+use diesel::connection::SimpleConnection as _;
 use diesel::r2d2::{ConnectionManager, CustomizeConnection, Error as ManagerError, Pool};
 use kms_core::{Error, ErrorKind, Result};
 
 use super::location::uri;
-use crate::connections::{AtHand, Connections, Limits, PoolSettings};
+use crate::connections::{Connections, Limits, PoolSettings};
 use crate::repository::DieselRepository;
 
 /// Keys in a SQLite file.
@@ -56,9 +56,7 @@ pub struct SqliteBuilder {
 }
 
 impl SqliteBuilder {
-    /// Connections at most; 4 if not set. One writes at a time, whatever their number. Up to as many more are
-    /// opened for reads of single scopes, which are done on the calling thread: they take less time than handing
-    /// them to another one, and wait for nothing.
+    /// Connections at most; 4 if not set. One writes at a time, whatever their number.
     pub fn pool_size(mut self, connections: u32) -> Self {
         self.size = connections;
         self
@@ -94,33 +92,20 @@ impl SqliteBuilder {
                 .with_detail("the pool size and the timeouts must be more than zero"));
         }
         let location = self.location;
-        let url = uri(&location)?;
-        // The timeout first: to switch to the log takes a lock.
-        let settings = |timeout: Duration| {
-            format!(
-                "pragma busy_timeout = {}; pragma journal_mode = wal; \
-                 pragma synchronous = full; pragma foreign_keys = on;",
-                timeout.as_millis().min(i32::MAX as u128)
-            )
-        };
-        let pragmas = settings(lock.max(Duration::from_millis(1)));
-        let (at_hand_url, at_hand_pragmas) = (url.clone(), settings(lock));
-        let at_hand = AtHand::new(self.size, move || {
-            let mut connection = SqliteConnection::establish(&at_hand_url).ok()?;
-            connection.batch_execute(&at_hand_pragmas).ok()?;
-            // From here on it waits for nothing, and writes nothing.
-            let reading = "pragma busy_timeout = 0; pragma query_only = on;";
-            connection.batch_execute(reading).ok()?;
-            Some(connection)
-        });
-        let connections = Connections::new(PoolSettings {
-            url,
+        Ok(SqliteRepository::over(Connections::new(PoolSettings {
+            url: uri(&location)?,
             size: self.size,
             limits: self.limits,
-            customizer: Box::new(Pragmas { settings: pragmas }),
+            customizer: Box::new(Pragmas {
+                // The timeout first: to switch to the log takes a lock.
+                settings: format!(
+                    "pragma busy_timeout = {}; pragma journal_mode = wal; \
+                     pragma synchronous = full; pragma foreign_keys = on;",
+                    lock.as_millis().clamp(1, i32::MAX as u128)
+                ),
+            }),
             redact: Box::new(move |message| format!("{message}: {location}")),
-        });
-        Ok(SqliteRepository::over(connections.with_at_hand(at_hand)))
+        })))
     }
 }
 
