@@ -4,7 +4,9 @@
 //! same machine and the same databases, and prints one table. This crate is the half that measures ours and the
 //! floor: what the primitive or one query takes alone.
 
+pub mod allocations;
 pub mod cases;
 pub mod database;
 pub mod measure;
+pub mod statements;
 pub mod world;

@@ -8,6 +8,10 @@ use clap::{Parser, ValueEnum};
 use kms_bench::cases::{blobs, cached, changing, loading};
 use kms_bench::database::Database;
 use kms_bench::measure::Run;
+use kms_bench::{allocations, statements};
+
+#[global_allocator]
+static ALLOCATOR: allocations::Counting = allocations::Counting;
 
 #[derive(Debug, Parser)]
 struct Arguments {
@@ -20,6 +24,9 @@ struct Arguments {
     /// Milliseconds for each case
     #[arg(long, default_value_t = 300)]
     budget: u64,
+    /// Milliseconds that one measurement of a quick case takes
+    #[arg(long, default_value_t = 10)]
+    batch: u64,
     /// Repetitions of work that is done a given number of times
     #[arg(long, default_value_t = 5)]
     repetitions: usize,
@@ -40,13 +47,25 @@ enum Group {
     Changing,
 }
 
+impl Arguments {
+    /// Whether the cases on Postgres can be measured, which is said if not.
+    fn has_postgres(&self) -> bool {
+        if self.postgres.is_none() {
+            eprintln!("kms-bench: nothing on Postgres: --postgres URL says where there is one");
+        }
+        self.postgres.is_some()
+    }
+}
+
 #[tokio::main]
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
+    statements::count()?;
     let mut run = Run {
         budget: Duration::from_millis(arguments.budget),
+        batch: Duration::from_millis(arguments.batch),
         repetitions: arguments.repetitions,
-        only: arguments.only,
+        only: arguments.only.clone(),
         measurements: Vec::new(),
     };
     let postgres = || {
@@ -58,16 +77,22 @@ async fn main() -> Result<()> {
             Group::Blobs => blobs::run(&mut run).await?,
             Group::Loading => {
                 loading::in_memory(&mut run).await?;
-                loading::run(&postgres()?, &mut run).await?;
+                if arguments.has_postgres() {
+                    loading::run(&postgres()?, &mut run).await?;
+                }
                 loading::run(&Database::sqlite()?, &mut run).await?;
             }
             Group::Changing => {
-                changing::run(postgres, &mut run).await?;
-                changing::long_transactions(&postgres()?, &mut run).await?;
+                if arguments.has_postgres() {
+                    changing::run(postgres, &mut run).await?;
+                    changing::long_transactions(&postgres()?, &mut run).await?;
+                }
                 changing::run(Database::sqlite, &mut run).await?;
             }
             Group::Cached => {
-                cached::run(&postgres()?, &mut run).await?;
+                if arguments.has_postgres() {
+                    cached::run(&postgres()?, &mut run).await?;
+                }
                 cached::run(&Database::sqlite()?, &mut run).await?;
             }
         }

@@ -1,7 +1,8 @@
-//! Timing: many short batches, of which the fastest counts.
+//! Timing: many batches, of which the fastest counts.
 //!
 //! What else runs on the machine only ever makes a batch slower, so the fastest one comes closest to what
-//! the work itself takes; the median tells how far to trust it.
+//! the work itself takes; the median tells how far to trust it. Held against Go a batch is long enough for what
+//! Go's allocations cost it: a short one may end before the garbage is collected.
 
 use std::time::{Duration, Instant};
 
@@ -9,8 +10,8 @@ use anyhow::Result;
 use nix::sys::resource::{UsageWho, getrusage};
 use serde_json::{Value, json};
 
-/// How long a batch should take: long enough for the clock, short enough to run between two interruptions.
-const BATCH: Duration = Duration::from_millis(1);
+/// How long a batch takes at least: long enough for the clock, short enough to run between two interruptions.
+pub const BATCH: Duration = Duration::from_millis(1);
 
 /// What a case took.
 #[derive(Clone, Debug)]
@@ -69,6 +70,8 @@ impl Measurement {
 pub struct Run {
     /// For each case, at least.
     pub budget: Duration,
+    /// How long one measurement of a quick case takes.
+    pub batch: Duration,
     /// Of work that is done a given number of times.
     pub repetitions: usize,
     /// Parts of the names of the cases to measure; all if there are none.
@@ -119,22 +122,43 @@ impl Run {
     /// Times work that is too short to be timed alone, if it is wanted: `work(n)` does it `n` times.
     pub fn quick(&mut self, case: &str, work: impl FnMut(u64)) {
         if self.wants(case) {
-            let measurement = batches(case, self.budget, work);
+            let measurement = batches_of(self.batch, case, self.budget, work);
             self.keep(measurement);
+        }
+    }
+
+    /// Adds something worth knowing to a case, if it was measured.
+    pub fn note(&mut self, case: &str, name: &'static str, value: impl FnOnce() -> Value) {
+        let measured = self
+            .measurements
+            .iter_mut()
+            .rfind(|measured| measured.case == case);
+        if let Some(measured) = measured {
+            measured.notes.push((name, value()));
         }
     }
 }
 
-fn batches(case: &str, budget: Duration, mut work: impl FnMut(u64)) -> Measurement {
+/// Times work that is too short to be timed alone, for so long: `work(n)` does it `n` times.
+pub fn batches(case: &str, budget: Duration, work: impl FnMut(u64)) -> Measurement {
+    batches_of(BATCH, case, budget, work)
+}
+
+fn batches_of(
+    batch: Duration,
+    case: &str,
+    budget: Duration,
+    mut work: impl FnMut(u64),
+) -> Measurement {
     let mut count = 1;
     let elapsed = loop {
         let elapsed = time(|| work(count));
-        if elapsed >= BATCH / 4 {
+        if elapsed >= batch / 4 {
             break elapsed;
         }
         count *= 4;
     };
-    let scale = BATCH.as_secs_f64() / elapsed.as_secs_f64();
+    let scale = batch.as_secs_f64() / elapsed.as_secs_f64();
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -143,7 +167,7 @@ fn batches(case: &str, budget: Duration, mut work: impl FnMut(u64)) -> Measureme
     let count = ((count as f64 * scale) as u64).max(1);
     let deadline = Instant::now() + budget;
     let mut samples = Vec::new();
-    while samples.len() < 10 || Instant::now() < deadline {
+    while samples.len() < 5 || Instant::now() < deadline {
         samples.push(time(|| work(count)).as_secs_f64() * 1e9 / count as f64);
     }
     Measurement::of(case, samples)

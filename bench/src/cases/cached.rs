@@ -8,8 +8,10 @@ use anyhow::Result;
 use kms_kit::{Freshness, Kms, ScopeId};
 use tokio::runtime::Handle;
 
+use crate::allocations;
 use crate::database::Database;
 use crate::measure::{Measurement, Run, processor_time};
+use crate::statements;
 use crate::world::{PURPOSES, SCOPES, builder, create, local_root};
 
 /// Callers at once, on however many processors there are.
@@ -37,6 +39,7 @@ pub async fn run(database: &Database, run: &mut Run) -> Result<()> {
     if kind == "postgres" {
         row(run, &kms, &scopes);
         callers(run, "wrapper_cached_8_callers", &kms, &scopes);
+        machine(run);
         callers(
             run,
             "wrapper_cached_8_callers_one_scope",
@@ -57,6 +60,17 @@ fn one_caller(run: &mut Run, case: &str, kms: &Kms, scopes: &[ScopeId]) {
     let handle = Handle::current();
     tokio::task::block_in_place(|| {
         run.quick(case, |count| handle.block_on(take(kms, scopes, count)));
+        let calls = scopes.len() as u64;
+        let each = |all: u64| (all as f64 / calls as f64).into();
+        run.note(case, "allocations", || {
+            let round = || handle.block_on(take(kms, scopes, calls));
+            each(allocations::of(round))
+        });
+        run.note(case, "queries", || {
+            let before = statements::sent();
+            handle.block_on(take(kms, scopes, calls));
+            each(statements::sent() - before)
+        });
     });
 }
 
@@ -94,6 +108,27 @@ fn row(run: &mut Run, kms: &Kms, scopes: &[ScopeId]) {
                     );
                 }
             });
+        });
+    });
+}
+
+/// What the machine gives to two threads that share nothing, beside one: without other work on it, half the time.
+fn machine(run: &mut Run) {
+    /// Arithmetic in registers: about a hundred microseconds.
+    fn work() {
+        let mut state = black_box(1_u64);
+        for _ in 0..100_000 {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+        }
+        black_box(state);
+    }
+    run.quick("machine_1_thread", |count| (0..count).for_each(|_| work()));
+    run.quick("machine_2_threads", |count| {
+        std::thread::scope(|threads| {
+            threads.spawn(|| (0..count / 2).for_each(|_| work()));
+            (0..count - count / 2).for_each(|_| work());
         });
     });
 }

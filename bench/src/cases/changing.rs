@@ -1,10 +1,15 @@
 //! Making keys and changing them: one scope after the other, and many at once.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use diesel::connection::SimpleConnection as _;
+use diesel::{Connection as _, PgConnection};
 use kms_kit::{
-    CampaignOptions, Kms, PooledWrapper, Repository, Rewrap, RewrapKeys, ScopeId, Wrapper,
+    CampaignOptions, ErrorKind, KeyConnection as _, Kms, PooledWrapper, Repository, Rewrap,
+    RewrapKeys, Wrapper,
 };
 
 use crate::database::Database;
@@ -186,12 +191,6 @@ fn whole(done: u64) -> Result<()> {
 ///
 /// If one of the callers does.
 pub async fn long_transactions(database: &Database, run: &mut Run) -> Result<()> {
-    use std::time::Duration;
-
-    use diesel::{Connection as _, PgConnection};
-    use kms_kit::KeyConnection as _;
-
-    const CALLERS: usize = 32;
     const OPEN: Duration = Duration::from_millis(20);
     let case = "create_in_32_long_transactions_postgres";
     let Database::Postgres { url, .. } = database else {
@@ -207,40 +206,71 @@ pub async fn long_transactions(database: &Database, run: &mut Run) -> Result<()>
         connections.push(PgConnection::establish(url)?);
     }
     let mut next = 5_000_000;
-    run.counted(case, CALLERS, async |_| {
-        let handle = tokio::runtime::Handle::current();
+    let mut together = |while_open: &(dyn Fn(bool) + Sync)| -> Result<()> {
         let first = next;
         next += CALLERS;
-        let results: Vec<Result<()>> = tokio::task::block_in_place(|| {
-            std::thread::scope(|spawner| {
-                let callers: Vec<_> = connections
-                    .iter_mut()
-                    .enumerate()
-                    .map(|(number, connection)| {
-                        let (kms, handle) = (kms.clone(), handle.clone());
-                        spawner.spawn(move || -> Result<()> {
-                            let scope: ScopeId = scope(first + number);
-                            let prepared =
-                                handle.block_on(kms.prepare_create_keys(&scope, &PURPOSES))?;
-                            let receipts = connection.transaction(|connection| {
-                                let receipts =
-                                    connection.apply_changes(&[prepared.change_set()])?;
-                                std::thread::sleep(OPEN);
-                                anyhow::Ok(receipts)
-                            })?;
-                            kms.accept(&receipts);
-                            Ok(())
-                        })
-                    })
-                    .collect();
-                callers
-                    .into_iter()
-                    .map(|caller| caller.join().expect("it does not panic"))
-                    .collect()
-            })
-        });
-        results.into_iter().collect::<Result<()>>()?;
-        Ok(Vec::new())
+        create_at_once(&kms, &mut connections, first, while_open)
+    };
+    // All stay open until each has written its keys, or has given up waiting for another.
+    let (arrived, waiting) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let patience = Instant::now() + Duration::from_secs(30);
+    together(&|wrote| {
+        waiting.fetch_add(usize::from(!wrote), Ordering::SeqCst);
+        arrived.fetch_add(1, Ordering::SeqCst);
+        while arrived.load(Ordering::SeqCst) < CALLERS && Instant::now() < patience {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    })?;
+    let waiting = waiting.into_inner();
+    run.counted(case, CALLERS, async |_| {
+        together(&|_| std::thread::sleep(OPEN))?;
+        Ok(vec![("waiting", waiting.into())])
     })
     .await
+}
+
+/// Callers at once.
+const CALLERS: usize = 32;
+
+/// Each caller creates a scope in a transaction of its own, does `while_open`, which is told whether it could
+/// write the keys without waiting for long, and commits.
+fn create_at_once(
+    kms: &Kms,
+    connections: &mut [PgConnection],
+    first: usize,
+    while_open: &(dyn Fn(bool) + Sync),
+) -> Result<()> {
+    let handle = tokio::runtime::Handle::current();
+    let create = |connection: &mut PgConnection, number: usize| -> Result<()> {
+        let scope = scope(first + number);
+        let prepared = handle.block_on(kms.prepare_create_keys(&scope, &PURPOSES))?;
+        let receipts = connection.transaction(|connection| {
+            connection.batch_execute("set local lock_timeout = '3s'")?;
+            let receipts = connection.apply_changes(&[prepared.change_set()]);
+            let wrote = match &receipts {
+                Ok(_) => true,
+                Err(error) if error.kind() == ErrorKind::DatabaseBusy => false,
+                Err(_) => return anyhow::Ok(receipts?),
+            };
+            while_open(wrote);
+            Ok(receipts.unwrap_or_default())
+        })?;
+        kms.accept(&receipts);
+        Ok(())
+    };
+    let create = &create;
+    let results: Vec<Result<()>> = tokio::task::block_in_place(|| {
+        std::thread::scope(|spawner| {
+            let callers: Vec<_> = connections
+                .iter_mut()
+                .enumerate()
+                .map(|(number, connection)| spawner.spawn(move || create(connection, number)))
+                .collect();
+            callers
+                .into_iter()
+                .map(|caller| caller.join().expect("it does not panic"))
+                .collect()
+        })
+    });
+    results.into_iter().collect()
 }

@@ -11,6 +11,7 @@ use kms_testkit::{CountingRepository, CountingWrapper, ManualClock};
 
 use crate::database::Database;
 use crate::measure::{Measurement, Run};
+use crate::statements;
 use crate::world::{PURPOSES, SCOPES, builder, create, local_root};
 
 /// Measures on this database.
@@ -106,18 +107,29 @@ async fn cold(
         return Ok(());
     }
     let mut samples = Vec::new();
-    let mut calls = (0, 0);
-    for _ in 0..run.repetitions {
+    let count = scopes.len() as f64;
+    let mut calls = (0, 0, 0);
+    // Once before: connections are opened, and statements prepared, only once in the life of a process.
+    for repetition in 0..=run.repetitions {
         let engine = Counted::new(Arc::clone(&repository), root).await?;
+        let sent = statements::sent();
         let start = Instant::now();
         engine.use_each(scopes).await?;
-        samples.push(start.elapsed().as_secs_f64() * 1e9 / scopes.len() as f64);
-        calls = (engine.queries.calls().load, engine.root.calls().decrypt);
+        if repetition > 0 {
+            samples.push(start.elapsed().as_secs_f64() * 1e9 / count);
+        }
+        let sent = statements::sent() - sent;
+        calls = (
+            engine.queries.calls().load,
+            sent,
+            engine.root.calls().decrypt,
+        );
     }
     run.keep(
         Measurement::of(case, samples)
-            .with("queries", calls.0)
-            .with("root_calls", calls.1),
+            .with("loads", calls.0 as f64 / count)
+            .with("round_trips", calls.1 as f64 / count)
+            .with("root_calls", calls.2 as f64 / count),
     );
     Ok(())
 }
@@ -143,7 +155,10 @@ async fn after_other_rotation(
         let (queries, root) = (engine.queries.calls(), engine.root.calls());
         Ok(vec![
             ("collection_queries", queries.collection_version.into()),
-            ("row_queries", queries.load.into()),
+            (
+                "row_queries_per_scope",
+                (queries.load as f64 / others.len() as f64).into(),
+            ),
             ("root_calls", root.decrypt.into()),
         ])
     })
@@ -169,9 +184,10 @@ async fn reconcile(
 ) -> Result<()> {
     let case = format!("reconcile_nothing_missing_{}", database.kind());
     run.counted(&case, scopes.len(), async |_| {
+        let sent = statements::sent();
         kms.reconcile_keys(kms_kit::Scopes::Only(scopes), &PURPOSES)
             .await?;
-        Ok(Vec::new())
+        Ok(vec![("queries", (statements::sent() - sent).into())])
     })
     .await
 }
