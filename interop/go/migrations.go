@@ -26,13 +26,28 @@ func (s *system) runMigrations(ctx context.Context, withMigrate bool, upTo uint)
 	if err != nil {
 		return err
 	}
-	files, folder := fs.FS(migrations.SqliteFS), "sqlite"
-	if s.settings.dialect == "postgres" {
-		files, folder = migrations.PostgresFS, "postgres"
-	}
 	if withMigrate {
+		files, folder := s.migrationFiles()
 		return s.golangMigrate(pool, files, folder, upTo)
 	}
+	return s.eachMigration(upTo, func(name, text string) error {
+		if _, err := pool.ExecContext(ctx, s.prefixed(text)); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		return nil
+	})
+}
+
+func (s *system) migrationFiles() (files fs.FS, folder string) {
+	if s.settings.dialect == "postgres" {
+		return migrations.PostgresFS, "postgres"
+	}
+	return migrations.SqliteFS, "sqlite"
+}
+
+// eachMigration goes through the migrations in their order, up to a number (0: all).
+func (s *system) eachMigration(upTo uint, do func(name, text string) error) error {
+	files, folder := s.migrationFiles()
 	entries, err := fs.ReadDir(files, folder)
 	if err != nil {
 		return err
@@ -49,11 +64,69 @@ func (s *system) runMigrations(ctx context.Context, withMigrate bool, upTo uint)
 		if err != nil {
 			return err
 		}
-		if _, err := pool.ExecContext(ctx, s.prefixed(string(text))); err != nil {
-			return fmt.Errorf("%s: %w", entry.Name(), err)
+		if err := do(entry.Name(), string(text)); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// statements are those of the migrations one by one, each under a line with the name of its file.
+func (s *system) statements() ([]string, error) {
+	var all []string
+	err := s.eachMigration(0, func(name, text string) error {
+		for _, statement := range split(text) {
+			all = append(all, name+"\n"+statement)
+		}
+		return nil
+	})
+	return all, err
+}
+
+// split cuts at semicolons that are in no string, comment or body. It knows no more of SQL than the
+// migrations need; the transactions that they begin and commit are left out.
+func split(text string) []string {
+	var statements []string
+	var statement strings.Builder
+	end := func() {
+		found := strings.TrimSpace(statement.String())
+		statement.Reset()
+		if found != "" && found != "begin" && found != "commit" {
+			statements = append(statements, found)
+		}
+	}
+	for at := 0; at < len(text); at++ {
+		rest := text[at:]
+		quoted := 0
+		switch {
+		case strings.HasPrefix(rest, "--"):
+			if at += strings.IndexByte(rest, '\n'); !strings.Contains(rest, "\n") {
+				at = len(text)
+			}
+			statement.WriteByte('\n')
+			continue
+		case strings.HasPrefix(rest, "$$"):
+			quoted = 2 + strings.Index(rest[2:], "$$") + 2
+		case rest[0] == '\'':
+			quoted = 1 + strings.IndexByte(rest[1:], '\'') + 1
+		case rest[0] == ';':
+			// The body of one of SQLite's triggers goes on to its end.
+			lower := strings.ToLower(strings.TrimSpace(statement.String()))
+			if body := strings.HasPrefix(lower, "create trigger") && strings.Contains(lower, "begin"); body && !strings.HasSuffix(lower, "end") {
+				break
+			}
+			end()
+			continue
+		}
+		if quoted > 0 {
+			statement.WriteString(rest[:quoted])
+			at += quoted - 1
+			continue
+		}
+		statement.WriteByte(rest[0])
+	}
+	end()
+	return statements
 }
 
 // prefixed gives the tables, and with them everything else of those names, the prefix of the settings,

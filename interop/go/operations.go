@@ -14,9 +14,9 @@ func (s *system) obey(ctx context.Context, asked *request) (*answer, error) {
 	switch asked.Op {
 	case "migrate":
 		return &answer{}, s.runMigrations(ctx, asked.Migrate, asked.UpTo)
-	case "sql":
-		_, err := s.rw.Exec(ctx, asked.ID, nil)
-		return &answer{}, err
+	case "statements":
+		statements, err := s.statements()
+		return &answer{Names: statements}, err
 	case "wrap":
 		blob, id, err := seal(ctx, s.root, asked.Plaintext, asked.Aad)
 		return &answer{Blob: blob, KeyVersion: id}, err
@@ -41,6 +41,9 @@ func (s *system) obey(ctx context.Context, asked *request) (*answer, error) {
 	case "decrypt":
 		plaintext, err := s.decrypt(ctx, asked.Scope, purpose, asked.Blob, asked.Aad)
 		return &answer{Plaintext: plaintext}, err
+	case "derive":
+		blob, id, err := s.encryptDerived(ctx, asked.Scope, purpose, asked.Plaintext, asked.ID)
+		return &answer{Blob: blob, KeyVersion: id}, err
 	case "records":
 		records, err := s.makeRecords(ctx, asked.Scope, purpose, asked.Sizes)
 		return &answer{Records: records}, err

@@ -7,6 +7,7 @@ import (
 	"github.com/hashicorp/go-dbw"
 	kms "github.com/hashicorp/go-kms-wrapping/extras/kms/v2"
 	wrapping "github.com/hashicorp/go-kms-wrapping/v2"
+	"github.com/hashicorp/go-kms-wrapping/v2/aead"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -88,6 +89,36 @@ func (s *system) encrypt(ctx context.Context, scope string, purpose kms.KeyPurpo
 		return nil, "", err
 	}
 	return seal(ctx, wrapper, plaintext, aad)
+}
+
+// encryptDerived encrypts under a key that is derived from the data key's newest version, and that has an
+// id of its own, or none.
+func (s *system) encryptDerived(ctx context.Context, scope string, purpose kms.KeyPurpose, plaintext []byte, id string) (blob []byte, keyVersion string, err error) {
+	engine, err := s.kms(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+	pooled, err := engine.GetWrapper(ctx, scope, purpose)
+	if err != nil {
+		return nil, "", err
+	}
+	newest, err := pooled.KeyId(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+	wrapper, err := engine.GetWrapper(ctx, scope, purpose, kms.WithKeyVersionId(newest))
+	if err != nil {
+		return nil, "", err
+	}
+	parent, ok := wrapper.(*aead.Wrapper)
+	if !ok {
+		return nil, "", fmt.Errorf("a data key version is a %T", wrapper)
+	}
+	derived, err := parent.NewDerivedWrapper(wrapping.WithKeyId(id))
+	if err != nil {
+		return nil, "", err
+	}
+	return seal(ctx, derived, plaintext, nil)
 }
 
 func (s *system) decrypt(ctx context.Context, scope string, purpose kms.KeyPurpose, blob, aad []byte) ([]byte, error) {

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::adoption;
 use crate::database::{Database, Dialect};
+use crate::dump::Dump;
 use crate::engine::{self, LocalRoot, OIDC};
 use crate::go::Go;
 use crate::record::{Record, SMALL};
@@ -95,7 +96,7 @@ async fn unbound_at_first(world: &World, root: &LocalRoot) -> Result<()> {
         census.unbound > 0 && census.unbound == census.root_key_versions + census.data_key_versions,
         "{census:?}"
     );
-    let before = world.database.contents()?;
+    let before = Dump::of(&world.database)?;
     let required = in_mode(world, root, Binding::Required).await?;
     for scope in SCOPES {
         let scope = ScopeId::new(scope)?;
@@ -103,7 +104,7 @@ async fn unbound_at_first(world: &World, root: &LocalRoot) -> Result<()> {
         let kind = error.map(|error| error.kind());
         ensure!(kind == Some(ErrorKind::UnboundKey), "{kind:?}");
     }
-    ensure!(world.database.contents()? == before);
+    Dump::of(&world.database)?.same_as(&before)?;
     Ok(())
 }
 

@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Context as _, Result};
 use diesel::connection::SimpleConnection as _;
 use diesel::prelude::{Connection as _, *};
-use diesel::sql_types::{BigInt, Text};
-use kms_kit::migrations::{self, Adoption, Catalogue};
+use kms_kit::migrations::{self, Adoption};
 use kms_kit::{PostgresRepository, Repository, SqliteRepository};
+
+use crate::connection::Connection;
 
 /// The server on which databases are made.
 const SERVER: &str = "KMS_TEST_POSTGRES_URL";
@@ -36,12 +37,6 @@ enum Made {
         server: String,
         name: String,
     },
-}
-
-/// A connection of ours, beside the engine.
-pub(crate) enum Connection {
-    Postgres(PgConnection),
-    Sqlite(SqliteConnection),
 }
 
 impl Dialect {
@@ -114,14 +109,9 @@ impl Database {
         database
             .connect()?
             .execute(&format!("create schema {schema}"))?;
-        let separator = if database.address.contains('?') {
-            '&'
-        } else {
-            '?'
-        };
-        let address = format!(
-            "{}{separator}options=-c%20search_path%3D{schema}",
-            database.address
+        let address = with_parameter(
+            &database.address,
+            &format!("options=-c%20search_path%3D{schema}"),
         );
         database.go_address.clone_from(&address);
         database.address = address;
@@ -132,12 +122,19 @@ impl Database {
         self.dialect
     }
 
-    pub(crate) fn address(&self) -> &str {
-        &self.address
-    }
-
     pub(crate) fn go_address(&self) -> &str {
         &self.go_address
+    }
+
+    /// With a name for the sessions, by which they can be found on the server.
+    pub(crate) fn address_named(&self, name: &str) -> String {
+        with_parameter(&self.address, &format!("application_name={name}"))
+    }
+
+    /// How many the server has ended here.
+    pub(crate) fn deadlocks(&self) -> Result<i64> {
+        self.connect()?
+            .count("select deadlocks as n from pg_stat_database where datname = current_database()")
     }
 
     pub(crate) fn connect(&self) -> Result<Connection> {
@@ -149,12 +146,13 @@ impl Database {
     }
 
     /// Runs our migrations.
-    pub(crate) fn migrate(&self) -> Result<()> {
-        match self.connect()? {
-            Connection::Postgres(mut connection) => migrations::postgres::run(&mut connection)?,
-            Connection::Sqlite(mut connection) => migrations::sqlite::run(&mut connection)?,
-        };
-        Ok(())
+    pub(crate) fn run(&self) -> migrations::Result<()> {
+        match self.connect() {
+            Ok(Connection::Postgres(mut connection)) => migrations::postgres::run(&mut connection),
+            Ok(Connection::Sqlite(mut connection)) => migrations::sqlite::run(&mut connection),
+            Err(_) => Err(migrations::ErrorKind::Database.into()),
+        }
+        .map(drop)
     }
 
     /// Takes over what Go's migrations made.
@@ -175,25 +173,6 @@ impl Database {
             Connection::Sqlite(mut connection) => migrations::sqlite::verify(&mut connection)?,
         })
     }
-
-    /// Everything in it: the definitions of the kms tables, and all rows of the keys.
-    pub(crate) fn contents(&self) -> Result<(Catalogue, Vec<String>)> {
-        let mut connection = self.connect()?;
-        let catalogue = match &mut connection {
-            Connection::Postgres(connection) => migrations::postgres::catalogue(connection)?,
-            Connection::Sqlite(connection) => migrations::sqlite::catalogue(connection)?,
-        };
-        let mut rows = Vec::new();
-        for table in connection.texts(match self.dialect {
-            Dialect::Postgres => {
-                "select tablename::text as t from pg_tables where schemaname = current_schema() order by 1"
-            }
-            Dialect::Sqlite => "select name as t from sqlite_master where type = 'table' order by 1",
-        })? {
-            rows.extend(connection.rows_of(&table)?);
-        }
-        Ok((catalogue, rows))
-    }
 }
 
 /// A repository at this address.
@@ -202,86 +181,6 @@ pub(crate) fn repository(dialect: Dialect, address: &str) -> Result<Arc<dyn Repo
         Dialect::Postgres => Arc::new(PostgresRepository::builder(address).pool_size(4).build()?),
         Dialect::Sqlite => Arc::new(SqliteRepository::builder(address).pool_size(4).build()?),
     })
-}
-
-#[derive(QueryableByName)]
-struct Counted {
-    #[diesel(sql_type = BigInt)]
-    n: i64,
-}
-
-#[derive(QueryableByName)]
-struct Named {
-    #[diesel(sql_type = Text)]
-    t: String,
-}
-
-impl Connection {
-    pub(crate) fn to(dialect: Dialect, address: &str) -> Result<Self> {
-        Ok(match dialect {
-            Dialect::Postgres => Self::Postgres(PgConnection::establish(address)?),
-            Dialect::Sqlite => {
-                let mut connection = SqliteConnection::establish(address)?;
-                connection
-                    .batch_execute("pragma busy_timeout = 10000; pragma foreign_keys = on")?;
-                Self::Sqlite(connection)
-            }
-        })
-    }
-
-    pub(crate) fn execute(&mut self, sql: &str) -> Result<()> {
-        match self {
-            Self::Postgres(connection) => connection.batch_execute(sql),
-            Self::Sqlite(connection) => connection.batch_execute(sql),
-        }
-        .with_context(|| sql.to_owned())
-    }
-
-    /// A number in a column named `n`.
-    pub(crate) fn count(&mut self, sql: &str) -> Result<i64> {
-        let query = diesel::sql_query(sql);
-        let found: Counted = match self {
-            Self::Postgres(connection) => query.get_result(connection),
-            Self::Sqlite(connection) => query.get_result(connection),
-        }
-        .with_context(|| sql.to_owned())?;
-        Ok(found.n)
-    }
-
-    /// Texts in a column named `t`.
-    pub(crate) fn texts(&mut self, sql: &str) -> Result<Vec<String>> {
-        let query = diesel::sql_query(sql);
-        let found: Vec<Named> = match self {
-            Self::Postgres(connection) => query.get_results(connection),
-            Self::Sqlite(connection) => query.get_results(connection),
-        }
-        .with_context(|| sql.to_owned())?;
-        Ok(found.into_iter().map(|row| row.t).collect())
-    }
-
-    /// Every row of a table as text, in an order.
-    fn rows_of(&mut self, table: &str) -> Result<Vec<String>> {
-        let query = match self {
-            Self::Postgres(_) => {
-                format!("select \"{table}\"::text as t from \"{table}\" order by 1")
-            }
-            Self::Sqlite(_) => {
-                let columns = self.texts(&format!(
-                    "select group_concat('coalesce(quote(\"' || name || '\"), '''')', ' || '','' || ') as t
-                     from pragma_table_info('{table}')"
-                ))?;
-                format!(
-                    "select {} as t from \"{table}\" order by 1",
-                    columns.concat()
-                )
-            }
-        };
-        let rows = self.texts(&query)?;
-        Ok(rows
-            .into_iter()
-            .map(|row| format!("{table}: {row}"))
-            .collect())
-    }
 }
 
 impl Drop for Database {
@@ -293,6 +192,11 @@ impl Drop for Database {
             let _ = connection.batch_execute(&format!("drop database {name} with (force)"));
         }
     }
+}
+
+fn with_parameter(url: &str, parameter: &str) -> String {
+    let separator = if url.contains('?') { '&' } else { '?' };
+    format!("{url}{separator}{parameter}")
 }
 
 /// The same server, another database.

@@ -8,10 +8,12 @@
 //! | what the Go program can be told | [`go`] |
 //! | one side and the other, doing the same | [`side`] |
 //! | both directions, operation by operation | [`directions`] |
-//! | databases of Go's migrations taken over | [`adoption`], [`refusals`] |
+//! | databases of Go's migrations taken over | [`adoption`], [`prefix`], [`options`] |
+//! | what is refused, and changes nothing | [`refusals`], [`damage`] |
 //! | until Go can't read any more, and back | [`binding`] |
 //! | blobs of cloud wrappers | [`roots`] |
 //! | four processes at once | [`concurrent`], [`stress`] |
+//! | the one order of locks that does not do | [`lock_order`] |
 #![allow(
     clippy::print_stdout,
     reason = "a command-line program: what it prints is what it is for"
@@ -20,10 +22,15 @@
 mod adoption;
 mod binding;
 mod concurrent;
+mod connection;
+mod damage;
 mod database;
 mod directions;
+mod dump;
 mod engine;
 mod go;
+mod lock_order;
+mod options;
 mod prefix;
 mod record;
 mod refusals;
@@ -100,10 +107,14 @@ async fn run(command: Command) -> Result<bool> {
         }
         if wanted("adoption") {
             adoption::run(&mut table, dialect, &go).await;
+        }
+        if wanted("options") {
             prefix::run(&mut table, dialect, &go).await;
+            options::run(&mut table, dialect, &go).await;
         }
         if wanted("refusals") {
             refusals::run(&mut table, dialect, &go).await;
+            damage::run(&mut table, dialect, &go).await;
         }
         if wanted("binding") {
             binding::run(&mut table, dialect, &go).await;
@@ -113,6 +124,7 @@ async fn run(command: Command) -> Result<bool> {
         }
         if wanted("concurrent") && dialect == Dialect::Postgres {
             concurrent::run(&mut table, &go, seconds, seed).await;
+            lock_order::run(&mut table, &go).await;
         }
     }
     println!("{table}");

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::adoption;
 use crate::database::{Database, Dialect};
+use crate::dump::Dump;
 use crate::engine::LocalRoot;
 use crate::go::Go;
 use crate::record::SMALL;
@@ -45,16 +46,13 @@ async fn stays(dialect: Dialect, program: &Path) -> Result<()> {
     let records = json!({"op": "records", "scope": "of_app", "purpose": "oidc", "sizes": SMALL});
     let records = prefixed.ask(&records)?.records;
 
-    let before = database.contents()?;
+    let before = Dump::of(&database)?;
     let error = database
         .adopt()
         .err()
         .context("tables of another prefix were adopted")?;
     ensure!(*error.kind() == ErrorKind::NotMigrated, "{error}");
-    ensure!(
-        database.contents()? == before,
-        "a refused adoption changed something"
-    );
+    Dump::of(&database)?.same_as(&before)?;
 
     let go = Go::start(program, &database, &root.go())?;
     go.migrate()?;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// Sizes that are written after each operation.
 pub(crate) const SMALL: &[usize] = &[1, 15, 16, 1000];
 /// Sizes that are written once by each side on each database.
-pub(crate) const ALL: &[usize] = &[1, 2, 15, 16, 17, 1 << 10, 16 << 10, 1 << 20];
+pub(crate) const ALL: &[usize] = &[0, 1, 2, 15, 16, 17, 1 << 10, 16 << 10, 1 << 20];
 
 /// A blob and what it must decrypt to.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]

@@ -1,6 +1,8 @@
 //! Root keys in services: what Go's awskms and transit wrappers wrap opens in ours, and the reverse; what can't
 //! cross says so.
 
+mod blobs;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,14 +11,14 @@ use aws_sdk_kms::config::{BehaviorVersion, Credentials, Region};
 use kms_kit::aws::AwsKmsMode;
 use kms_kit::prelude::*;
 use kms_kit::vault::{Auth, TransitWrapper};
-use kms_kit::{Binding, CampaignOptions, ErrorKind, Ownership, RewrapKeys};
+use kms_kit::{Binding, CampaignOptions, RewrapKeys};
 use kms_testkit::service::{Vault, variable};
 use serde_json::json;
 
 use crate::database::{Database, Dialect};
 use crate::engine::{self, PURPOSES};
 use crate::go::Go;
-use crate::record::{Bytes, SMALL};
+use crate::record::SMALL;
 use crate::side::Side;
 use crate::table::Table;
 use crate::world::World;
@@ -38,7 +40,7 @@ pub(crate) async fn run(table: &mut Table, dialect: Dialect, program: &Path) {
                 in_the_database(table, AWS, dialect, program, &root).await;
                 // The rest has nothing to do with the database.
                 if dialect == Dialect::Sqlite {
-                    aws_blobs(table, program, &root, &other, &direct).await;
+                    blobs::aws(table, program, &root, &other, &direct).await;
                 }
             }
             Err(error) => table.enter(AWS, dialect, "a key in LocalStack", Err(error)),
@@ -55,7 +57,7 @@ pub(crate) async fn run(table: &mut Table, dialect: Dialect, program: &Path) {
                 Ok(root) => {
                     in_the_database(table, name, dialect, program, &root).await;
                     if dialect == Dialect::Sqlite {
-                        transit_blobs(table, name, program, &root).await;
+                        blobs::transit(table, name, program, &root).await;
                     }
                 }
                 Err(error) => table.enter(name, dialect, "a key in Vault", Err(error)),
@@ -93,7 +95,7 @@ async fn root_keys(dialect: Dialect, program: &Path, root: &Root, side: Side) ->
             go.migrate()?;
             database.adopt()?;
         }
-        Side::Rust => database.migrate()?,
+        Side::Rust => database.run()?,
     }
     let mut world = World::with(database, go, Arc::clone(&root.wrapper)).await?;
     side.create(&world, "o_1", &PURPOSES).await?;
@@ -133,136 +135,6 @@ async fn root_keys(dialect: Dialect, program: &Path, root: &Root, side: Side) ->
         let read = fresh.ask(&json!({"op": "check", "records": world.records}));
         ensure!(read.is_ok() == unbound, "{mode:?}: Go reads: {read:?}");
         Side::Rust.read(&world, &world.records).await?;
-    }
-    Ok(())
-}
-
-/// Blobs of the wrappers themselves.
-async fn aws_blobs(table: &mut Table, program: &Path, root: &Root, other: &Root, direct: &Root) {
-    let none = Dialect::Sqlite;
-    let crossing = crosses(program, root, b"", b"").await;
-    table.enter(AWS, none, "envelope without aad, both ways", crossing);
-    let crossing = crosses(program, root, b"o_1", b"o_1").await;
-    table.enter(AWS, none, "envelope with aad, both ways", crossing);
-    let refused = refuses_another_aad(program, root).await;
-    table.enter(
-        AWS,
-        none,
-        "envelope with another aad is refused, both ways",
-        refused,
-    );
-    let opened = to_go(program, direct, b"", b"").await;
-    table.enter(AWS, none, "direct without aad, Rust → Go", opened);
-    let refused = async {
-        let opened = to_go(program, direct, b"o_1", b"o_1").await;
-        let error = opened
-            .err()
-            .context("Go opens a direct blob with an encryption context")?;
-        ensure!(
-            format!("{error:#}").contains("InvalidCiphertext"),
-            "{error:#}"
-        );
-        Ok(())
-    };
-    table.enter(
-        AWS,
-        none,
-        "direct with aad can't cross: Go refuses it",
-        refused.await,
-    );
-    let refused = async {
-        let blob = gos(program, other, b"")?;
-        let database = Database::new(Dialect::Sqlite)?;
-        let go = Go::start(program, &database, &root.go)?;
-        let opened = go.ask(&json!({"op": "unwrap", "blob": Bytes(blob.clone())}))?;
-        ensure!(opened.plaintext.0 == SECRET);
-        let blob = Blob::decode(&blob)?;
-        ensure!(root.wrapper.owns(&blob) == Ownership::No);
-        let error = root.wrapper.decrypt(&blob, b"").await.err();
-        let error = error.context("the key that the blob names was used")?;
-        ensure!(error.kind() == ErrorKind::AuthenticationFailed, "{error}");
-        Ok(())
-    };
-    table.enter(
-        AWS,
-        none,
-        "a blob of another key is refused (by Go it is not)",
-        refused.await,
-    );
-}
-
-async fn transit_blobs(table: &mut Table, name: &str, program: &Path, root: &Root) {
-    let none = Dialect::Sqlite;
-    let crossing = crosses(program, root, b"", b"").await;
-    table.enter(name, none, "without aad, both ways", crossing);
-    let ignored = async {
-        let blob = Blob::decode(&gos(program, root, b"o_1")?)?;
-        let plaintext = root.wrapper.decrypt(&blob, b"").await?;
-        ensure!(plaintext.expose() == SECRET);
-        let error = root.wrapper.decrypt(&blob, b"o_1").await.err();
-        let error = error.context("a blob opens under an aad that is not in it")?;
-        ensure!(error.kind() == ErrorKind::AuthenticationFailed, "{error}");
-        Ok(())
-    };
-    table.enter(
-        name,
-        none,
-        "Go drops the aad: its blob opens without one only",
-        ignored.await,
-    );
-    let refused = async {
-        let opened = to_go(program, root, b"o_1", b"o_1").await;
-        opened.err().context("Go opens a blob that has an aad")?;
-        Ok(())
-    };
-    table.enter(
-        name,
-        none,
-        "with aad can't cross: Go refuses ours",
-        refused.await,
-    );
-}
-
-const SECRET: &[u8] = b"thirty-two bytes of key material";
-
-/// A blob of Go's wrapper.
-fn gos(program: &Path, root: &Root, aad: &[u8]) -> Result<Vec<u8>> {
-    let database = Database::new(Dialect::Sqlite)?;
-    let go = Go::start(program, &database, &root.go)?;
-    let request = json!({"op": "wrap", "plaintext": Bytes::from(SECRET), "aad": Bytes::from(aad)});
-    Ok(go.ask(&request)?.blob.0)
-}
-
-/// A blob of ours, opened by Go.
-async fn to_go(program: &Path, root: &Root, made_with: &[u8], opened_with: &[u8]) -> Result<()> {
-    let database = Database::new(Dialect::Sqlite)?;
-    let go = Go::start(program, &database, &root.go)?;
-    let blob = root.wrapper.encrypt(SECRET, made_with).await?.encode();
-    let request = json!({"op": "unwrap", "blob": Bytes(blob), "aad": Bytes::from(opened_with)});
-    ensure!(go.ask(&request)?.plaintext.0 == SECRET);
-    Ok(())
-}
-
-async fn crosses(program: &Path, root: &Root, made_with: &[u8], opened_with: &[u8]) -> Result<()> {
-    let blob = Blob::decode(&gos(program, root, made_with)?)?;
-    ensure!(
-        root.wrapper.owns(&blob) != Ownership::No,
-        "a blob of the same key is taken for another's: {}",
-        blob.key_id()
-    );
-    let plaintext = root.wrapper.decrypt(&blob, opened_with).await?;
-    ensure!(plaintext.expose() == SECRET);
-    to_go(program, root, made_with, opened_with).await
-}
-
-async fn refuses_another_aad(program: &Path, root: &Root) -> Result<()> {
-    let blob = Blob::decode(&gos(program, root, b"o_1")?)?;
-    for aad in [&b""[..], b"o_2"] {
-        let error = root.wrapper.decrypt(&blob, aad).await.err();
-        let error = error.context("it opens under another aad")?;
-        ensure!(error.kind() == ErrorKind::AuthenticationFailed, "{error}");
-        let opened = to_go(program, root, b"o_1", aad).await;
-        ensure!(opened.is_err(), "Go opens it under another aad");
     }
     Ok(())
 }

@@ -14,11 +14,16 @@ use crate::concurrent::Report;
 use crate::engine::{LocalRoot, PURPOSES};
 use worker::Worker;
 
+pub(crate) use freshness::{SAW_GO_ROTATE, WATCHED};
+
 /// What this process promises: a change that another one made is seen at most this much later.
 const FRESHNESS: Duration = Duration::from_millis(250);
 
-/// What it works on. Scopes named `stable_N` are only ever rotated and rewrapped; those named `volatile_N` are
-/// also deleted and made anew.
+/// The scope that this side doesn't change, so that what changes there was changed by Go.
+pub(crate) const OF_GO_ALONE: &str = "stable_0";
+
+/// What it works on. Scopes named `stable_N` are only ever rotated and rewrapped, the first one by Go alone; those
+/// named `volatile_N` are also deleted and made anew.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Plan {
     #[arg(long)]
@@ -104,6 +109,11 @@ impl Shared {
 
     pub(crate) fn failed(&self, operation: &str, scope: &str, why: impl std::fmt::Display) {
         self.take_down(|report| report.failures.push(format!("{operation} {scope}: {why}")));
+    }
+
+    /// The promise of freshness was broken.
+    pub(crate) fn stale(&self, scope: &str, why: impl std::fmt::Display) {
+        self.take_down(|report| report.stale.push(format!("{scope}: {why}")));
     }
 
     fn take_down(&self, what: impl FnOnce(&mut Report)) {

@@ -73,7 +73,7 @@ impl fmt::Display for Table {
         for row in &self.rows {
             let verdict = match &row.failure {
                 None => "passed".to_owned(),
-                Some(failure) => format!("FAILED {failure}"),
+                Some(failure) => format!("FAILED {}", failure.replace('\n', " ")),
             };
             writeln!(
                 f,
@@ -99,11 +99,11 @@ mod tests {
         table.enter("Go → Rust", Dialect::Sqlite, "rotate", Ok(()));
         assert!(table.is_success());
         assert!(table.to_string().ends_with("\n1 passed, 0 failed"));
-        let failure = Err(anyhow::anyhow!("no").context("rewrap"));
+        let failure = Err(anyhow::anyhow!("no\nand no").context("rewrap"));
         table.enter("Rust → Go", Dialect::Postgres, "rewrap", failure);
         assert!(!table.is_success());
         let printed = table.to_string();
-        assert!(printed.contains("FAILED rewrap: no"), "{printed}");
+        assert!(printed.contains("FAILED rewrap: no and no\n"), "{printed}");
         assert!(printed.ends_with("\n1 passed, 1 failed"), "{printed}");
     }
 }

@@ -59,7 +59,7 @@ enum Command {
     /// does nothing; that is a failure when `KMS_TEST_REQUIRE` names `go`.
     Interop {
         /// What the checks get: `--seconds 60`, `--seed 7`, or names of groups (directions, adoption,
-        /// refusals, binding, roots, concurrent)
+        /// options, refusals, binding, roots, concurrent)
         #[arg(last = true, value_name = "ARGS")]
         args: Vec<String>,
     },

@@ -12,7 +12,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::task::block_in_place;
 
-use super::Shared;
+use super::{OF_GO_ALONE, Shared};
 use crate::engine::PURPOSES;
 
 /// How often an operation that lost against others is tried.
@@ -84,6 +84,7 @@ impl Worker {
         match self.random.random_range(0..100) {
             0..35 => self.encrypt(&target).await,
             35..75 => self.decrypt(&target).await,
+            _ if target.name == OF_GO_ALONE => Ok(()),
             75..82 => self.rotate(&target, Rewrap::No).await,
             82..88 => self.rotate(&target, Rewrap::Yes).await,
             88..94 => self.rewrap(&target).await,
