@@ -240,15 +240,51 @@ impl Cache {
             return joined;
         }
         // What a load has found is here before the load is off the list, and both under this lock.
-        if let Some(entry) = self.entries.peek(scope).filter(|entry| {
-            bound.admits(entry.sent) && self.now() < entry.recheck && !self.is_overtaken(entry)
-        }) {
+        if let Some(entry) = self.found(scope, bound) {
             return flight::ended(entry.ring);
         }
         let sent = self.stamp();
         let guard = FlightGuard::new(Arc::clone(self), scope.clone());
         let flight = flights.entry(scope.clone()).or_default();
         flight.begin(sent, start(sent, guard))
+    }
+
+    /// As [`join`](Self::join) for several scopes with one query: registers a load for each of which neither a
+    /// load under way nor an entry is recent enough, all sent at one moment. `start` is told which scopes these
+    /// are, and gives what makes the load of each. Those of which a load is under way that began too early are
+    /// not among them.
+    pub(crate) fn join_together<F>(
+        self: &Arc<Self>,
+        scopes: &[ScopeId],
+        bound: Bound,
+        start: impl FnOnce(Sent, &[ScopeId]) -> F,
+    ) -> Vec<(ScopeId, Joined)>
+    where
+        F: Fn(&ScopeId, FlightGuard) -> flight::LoadFuture,
+    {
+        let mut flights = self.flights();
+        let free: Vec<_> = scopes
+            .iter()
+            .filter(|scope| {
+                let under_way = flights
+                    .get(*scope)
+                    .and_then(|flight| flight.join(bound).or_else(|| flight.too_early(bound)));
+                under_way.is_none() && self.found(scope, bound).is_none()
+            })
+            .cloned()
+            .collect();
+        // One moment for all, before the query, and under this lock: whatever changes one of these scopes from
+        // now on finds the load and raises its floor.
+        let sent = self.stamp();
+        let load = start(sent, &free);
+        free.into_iter()
+            .map(|scope| {
+                let guard = FlightGuard::new(Arc::clone(self), scope.clone());
+                let flight = flights.entry(scope.clone()).or_default();
+                let joined = flight.begin(sent, load(&scope, guard));
+                (scope, joined)
+            })
+            .collect()
     }
 
     /// The load of the scope that is under way and began too early for this bound, to be waited for.
@@ -259,6 +295,19 @@ impl Cache {
     /// The generation of a collection version that came with a query sent then.
     pub(crate) fn observe(&self, collection: CollectionVersion, sent: Sent) -> u64 {
         self.view.observe(collection, sent)
+    }
+
+    /// Scopes that there is room for, beside those that are here.
+    pub(crate) fn room(&self) -> usize {
+        let capacity = usize::try_from(self.entries.capacity()).unwrap_or(usize::MAX);
+        capacity.saturating_sub(self.entries.len())
+    }
+
+    /// What a load has found that the bound admits, unless something newer is known.
+    fn found(&self, scope: &ScopeId, bound: Bound) -> Option<Entry> {
+        self.entries.peek(scope).filter(|entry| {
+            bound.admits(entry.sent) && self.now() < entry.recheck && !self.is_overtaken(entry)
+        })
     }
 
     fn put(&self, scope: &ScopeId, entry: Entry) {

@@ -25,6 +25,7 @@ mod listing;
 mod loader;
 mod prepare;
 mod reconcile;
+mod warm_up;
 
 pub use builder::KmsBuilder;
 pub use campaign::{CampaignOptions, CampaignOutcome, CampaignProgress};
@@ -34,7 +35,9 @@ pub use dangerous::Dangerous;
 pub use freshness::Freshness;
 pub use listing::{Key, KeyId, KeyKind, KeyVersion};
 pub use reconcile::{Reconciliation, Scopes};
+pub use warm_up::{WarmUp, WarmUpOptions};
 
+use builder::PARALLEL_ROOT_CALLS;
 use loader::Loader;
 
 /// The engine: the keys of all scopes of one database.
@@ -157,7 +160,10 @@ impl Kms {
     /// Key versions that do not open fail alone, when they are asked for.
     pub async fn open(&self, rows: &ScopeRows) -> KeyRing {
         let known = self.0.cache.entry(&rows.scope).map(|entry| entry.ring);
-        self.0.opener.open(rows, known.as_ref()).await
+        self.0
+            .opener
+            .open(rows, known.as_ref(), PARALLEL_ROOT_CALLS)
+            .await
     }
 
     /// Takes receipts, after the commit of the transaction that gave them: from now on this process uses

@@ -56,7 +56,7 @@ pub use change::{
 pub use clock::{Clock, SystemClock};
 pub use engine::{
     CampaignOptions, CampaignOutcome, CampaignProgress, Census, Dangerous, Freshness, Key, KeyId,
-    KeyKind, KeyVersion, Kms, KmsBuilder, Reconciliation, Rewrap, Scopes,
+    KeyKind, KeyVersion, Kms, KmsBuilder, Reconciliation, Rewrap, Scopes, WarmUp, WarmUpOptions,
 };
 pub use envelope::{ENVELOPE_MECHANISM, Envelope, Sealed};
 pub use error::{Error, ErrorKind, Result};

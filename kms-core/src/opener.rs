@@ -18,9 +18,6 @@ use crate::scope::ScopeId;
 use crate::secret::{KeyBytes, SecretBytes};
 use crate::wrapper::{Ownership, Wrapper};
 
-/// Root key versions of one scope that are unwrapped at once.
-const CONCURRENT_UNWRAPS: usize = 8;
-
 /// Opens wrapped keys with the root wrapper, in one binding mode.
 #[derive(Debug)]
 pub(crate) struct Opener {
@@ -33,12 +30,17 @@ pub(crate) struct Opener {
 impl Opener {
     /// Opens the keys of a scope: the newest root key version, those that wrap a data key version, and
     /// all data key versions. What does not open fails alone. Keys whose wrapped form and bound fields
-    /// are those of `known` are taken from there.
-    pub(crate) async fn open(&self, rows: &ScopeRows, known: Option<&KeyRing>) -> KeyRing {
+    /// are those of `known` are taken from there. The root wrapper gets `parallel` calls at once.
+    pub(crate) async fn open(
+        &self,
+        rows: &ScopeRows,
+        known: Option<&KeyRing>,
+        parallel: usize,
+    ) -> KeyRing {
         let known = known
             .map(KeyRing::ring)
             .filter(|ring| ring.scope == rows.scope && ring.root_key == rows.root_key);
-        let root_keys = self.open_root_keys(rows, known).await;
+        let root_keys = self.open_root_keys(rows, known, parallel).await;
         let root_key_versions = rows
             .root_key_versions
             .iter()
@@ -206,6 +208,7 @@ impl Opener {
         &self,
         rows: &ScopeRows,
         known: Option<&Ring>,
+        parallel: usize,
     ) -> HashMap<RootKeyVersionId, Result<Arc<LocalKey>>> {
         let newest = rows.root_key_versions.last().map(|row| &row.id);
         // The newest first: it is what most callers wait for.
@@ -223,7 +226,7 @@ impl Opener {
             })
             .collect();
         stream::iter(unwraps)
-            .buffer_unordered(CONCURRENT_UNWRAPS)
+            .buffer_unordered(parallel)
             .collect()
             .await
     }

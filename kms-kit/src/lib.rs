@@ -70,6 +70,10 @@
 //!
 //! `cargo run -p kms-kit --example quickstart` tells the whole story on a real database.
 //!
+//! The engine is ready after one query. Where a process is to serve many tenants at full speed from its start,
+//! [`Kms::warm_up`] loads them first, with one query for many of them and as many calls to the root wrapper at once as
+//! you allow.
+//!
 //! # The two foreign keys
 //!
 //! They make the database itself see to it that no key is orphaned and no key in use is destroyed. On
@@ -147,7 +151,8 @@ pub use kms_core::{
     Binding, Blob, Census, Clock, DataKeyVersionId, DataKeyWrapper, Error, ErrorKind, Freshness,
     Key, KeyId, KeyKind, KeyRing, KeyVersion, KeyVersionId, Kms, KmsBuilder, Ownership,
     PendingDataKeyWrapper, PooledWrapper, Prepared, Purpose, Receipt, Reconciliation, Repository,
-    Result, Rewrap, RewrapKeys, RootKeyWrapper, ScopeId, Scopes, SecretBytes, SystemClock, Wrapper,
+    Result, Rewrap, RewrapKeys, RootKeyWrapper, ScopeId, Scopes, SecretBytes, SystemClock, WarmUp,
+    WarmUpOptions, Wrapper,
 };
 /// Work over all scopes.
 pub use kms_core::{CampaignOptions, CampaignOutcome, CampaignProgress};

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kms_kit::prelude::*;
+use kms_kit::{Scopes, WarmUpOptions};
 use kms_testkit::{
     CountingRepository, CountingWrapper, ManualClock, RepositoryCalls, WrapperCalls,
 };
@@ -14,6 +15,7 @@ use support::{OIDC, World};
 
 on_both_databases! {
     a_process_is_ready_after_one_query_and_no_root_call
+    a_warm_up_takes_one_query_for_each_batch_and_one_root_call_for_each_version_in_use
     a_cached_scope_is_confirmed_by_one_small_query_per_window
     invariant_07_another_scopes_rotation_costs_no_root_call_and_one_look_at_the_rows
     changes_ask_the_database_as_little_as_they_can
@@ -69,6 +71,48 @@ async fn a_process_is_ready_after_one_query_and_no_root_call(world: &World) {
     );
     assert_eq!(counted.root.calls(), WrapperCalls::default());
     counted.kms.wrapper(&scope, &OIDC).await.unwrap();
+}
+
+async fn a_warm_up_takes_one_query_for_each_batch_and_one_root_call_for_each_version_in_use(
+    world: &World,
+) {
+    let mut scopes = Vec::new();
+    for n in 0..12 {
+        scopes.push(world.scope(&format!("o_{n:02}")).await);
+    }
+    world.kms.rotate_keys(&scopes[3], Rewrap::No).await.unwrap();
+    world
+        .kms
+        .rotate_keys(&scopes[7], Rewrap::Yes)
+        .await
+        .unwrap();
+    let counted = Counted::on(world).await;
+    let options = WarmUpOptions::new().batch_size(5).concurrency(3);
+    let warm_up = counted
+        .kms
+        .warm_up(Scopes::Only(&scopes), &options)
+        .await
+        .unwrap();
+    assert_eq!((warm_up.loaded, warm_up.failed.len()), (12, 0));
+    let three_batches = RepositoryCalls {
+        load: 3,
+        ..nothing()
+    };
+    assert_eq!(counted.queries.take(), three_batches);
+    let root = counted.root.take();
+    assert_eq!(root.decrypt, 13, "two versions of one, one of each other");
+    assert!(root.most_at_once <= 3, "{root:?}");
+    for scope in &scopes {
+        counted.kms.wrapper(scope, &OIDC).await.unwrap();
+    }
+    assert_eq!(counted.queries.take(), nothing());
+
+    // It is kept as fresh as if each had been asked for alone.
+    world.kms.rotate_keys(&scopes[0], Rewrap::No).await.unwrap();
+    counted.clock.advance(Duration::from_secs(2));
+    let newest = world.kms.wrapper(&scopes[0], &OIDC).await.unwrap();
+    let seen = counted.kms.wrapper(&scopes[0], &OIDC).await.unwrap();
+    assert_eq!(seen.key_version_id(), newest.key_version_id());
 }
 
 async fn a_cached_scope_is_confirmed_by_one_small_query_per_window(world: &World) {
@@ -142,7 +186,7 @@ async fn changes_ask_the_database_as_little_as_they_can(world: &World) {
     );
     counted
         .kms
-        .reconcile_keys(kms_kit::Scopes::All, &[OIDC])
+        .reconcile_keys(Scopes::All, &[OIDC])
         .await
         .unwrap();
     assert_eq!(

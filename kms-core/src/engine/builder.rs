@@ -16,7 +16,7 @@ use crate::scope::Purpose;
 use crate::wrapper::Wrapper;
 
 /// Calls to the root wrapper that one operation on one scope has under way at once.
-const PARALLEL_ROOT_CALLS: usize = 8;
+pub(super) const PARALLEL_ROOT_CALLS: usize = 8;
 
 /// Settings of a [`Kms`]. The facade's `kms_kit::builder` fills in the AEAD provider.
 ///

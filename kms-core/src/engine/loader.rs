@@ -6,13 +6,18 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, WeakShared};
 
-use super::Freshness;
+use super::{Freshness, PARALLEL_ROOT_CALLS};
 use crate::cache::{Bound, Cache, Entry, Sent};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key_ring::KeyRing;
 use crate::opener::Opener;
 use crate::repository::Repository;
+use crate::rows::ScopeRows;
 use crate::scope::ScopeId;
+
+mod together;
+
+pub(super) use together::Together;
 
 /// When a version that did not open is tried again: soon after a passing failure, a little later after another.
 /// Somebody may be about to mend it, and the root wrapper's service may charge for each call.
@@ -68,16 +73,20 @@ impl Loader {
 
     /// The keys of a scope, as fresh as promised.
     pub(super) async fn ring(self: &Arc<Self>, scope: &ScopeId) -> Result<KeyRing> {
-        let bound = match self.settings.freshness {
-            Freshness::Within(within) => {
-                if let Some(ring) = self.cache.fresh(scope, within) {
-                    return Ok(ring);
-                }
-                Bound::At(self.cache.now().saturating_sub(within))
-            }
+        if let Freshness::Within(within) = self.settings.freshness
+            && let Some(ring) = self.cache.fresh(scope, within)
+        {
+            return Ok(ring);
+        }
+        self.confirm_or_load(scope, self.promised()).await
+    }
+
+    /// How recent the knowledge must be that a call uses which begins now.
+    fn promised(&self) -> Bound {
+        match self.settings.freshness {
+            Freshness::Within(within) => Bound::At(self.cache.now().saturating_sub(within)),
             Freshness::Always => Bound::After(self.cache.stamp().order),
-        };
-        self.confirm_or_load(scope, bound).await
+        }
     }
 
     /// The keys of a scope by a query that is sent after this call began.
@@ -216,17 +225,30 @@ impl Loader {
 
     async fn run(&self, scope: &ScopeId, sent: Sent) -> Result<Option<KeyRing>> {
         let snapshot = self.repository.load(std::slice::from_ref(scope)).await?;
-        let generation = self.cache.observe(snapshot.collection, sent);
-        let Some(rows) = snapshot
-            .scopes
-            .into_iter()
-            .find(|rows| rows.scope == *scope)
-        else {
+        let found = Found {
+            sent,
+            generation: self.cache.observe(snapshot.collection, sent),
+            rows: snapshot
+                .scopes
+                .into_iter()
+                .find(|rows| rows.scope == *scope),
+        };
+        Ok(self.take_in(scope, found, PARALLEL_ROOT_CALLS).await)
+    }
+
+    /// Opens what a query found, and puts it into the cache unless something newer is known.
+    async fn take_in(&self, scope: &ScopeId, found: Found, parallel: usize) -> Option<KeyRing> {
+        let Found {
+            sent,
+            generation,
+            rows,
+        } = found;
+        let Some(rows) = rows else {
             self.cache.insert_absence(scope, sent);
-            return Ok(None);
+            return None;
         };
         let known = self.cache.entry(scope).map(|entry| entry.ring);
-        let ring = self.opener.open(&rows, known.as_ref()).await;
+        let ring = self.opener.open(&rows, known.as_ref(), parallel).await;
         let entry = Entry {
             recheck: sent.at.saturating_add(self.recheck_after(&ring)),
             ring: ring.clone(),
@@ -235,7 +257,7 @@ impl Loader {
             overtaken: false,
         };
         self.cache.insert(scope, entry);
-        Ok(Some(ring))
+        Some(ring)
     }
 
     fn recheck_after(&self, ring: &KeyRing) -> Duration {
@@ -249,6 +271,15 @@ impl Loader {
             })
             .fold(self.settings.recheck, Duration::min)
     }
+}
+
+/// What a query found of one scope.
+struct Found {
+    /// When the query was sent.
+    sent: Sent,
+    /// The view's generation that the rows belong to.
+    generation: u64,
+    rows: Option<ScopeRows>,
 }
 
 /// Whether the failure says that the database can't be asked, rather than that it answered.
