@@ -4,3 +4,4 @@ pub mod blobs;
 pub mod cached;
 pub mod changing;
 pub mod loading;
+pub mod scale;

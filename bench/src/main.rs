@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
-use kms_bench::cases::{blobs, cached, changing, loading};
+use kms_bench::cases::{blobs, cached, changing, loading, scale};
 use kms_bench::database::Database;
 use kms_bench::measure::Run;
 use kms_bench::{allocations, statements};
@@ -33,6 +33,12 @@ struct Arguments {
     /// Only cases whose name holds one of these
     #[arg(long, value_name = "PART")]
     only: Vec<String>,
+    /// The numbers of scopes of the group `scale`
+    #[arg(long, value_name = "N,N", value_delimiter = ',', default_values_t = [100, 1_000, 10_000])]
+    scopes: Vec<usize>,
+    /// Fail if a time for one scope grows with the number of scopes
+    #[arg(long)]
+    check: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -45,6 +51,8 @@ enum Group {
     Loading,
     /// Making and changing keys
     Changing,
+    /// The same among few scopes and among many, on Postgres
+    Scale,
 }
 
 impl Arguments {
@@ -72,6 +80,7 @@ async fn main() -> Result<()> {
         let server = arguments.postgres.as_deref();
         Database::postgres(server.context("it takes a Postgres server: --postgres URL")?)
     };
+    let mut grown = Vec::new();
     for group in &arguments.groups {
         match group {
             Group::Blobs => blobs::run(&mut run).await?,
@@ -89,6 +98,7 @@ async fn main() -> Result<()> {
                 }
                 changing::run(Database::sqlite, &mut run).await?;
             }
+            Group::Scale => scale::run(postgres, &arguments.scopes, &mut run).await?,
             Group::Cached => {
                 if arguments.has_postgres() {
                     cached::run(&postgres()?, &mut run).await?;
@@ -96,9 +106,15 @@ async fn main() -> Result<()> {
                 cached::run(&Database::sqlite()?, &mut run).await?;
             }
         }
+        grown.extend(scale::grown(&run.measurements));
         for measurement in run.measurements.drain(..) {
             println!("{}", measurement.to_json());
         }
     }
+    ensure!(
+        !arguments.check || grown.is_empty(),
+        "not flat: {}",
+        grown.join(", ")
+    );
     Ok(())
 }
