@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"os"
 	"runtime"
 	"slices"
 	"sort"
@@ -29,7 +30,7 @@ type benchPlan struct {
 func (p *benchPlan) register(flags *flag.FlagSet) {
 	flags.StringVar(&p.groups, "groups", "", "cached, blobs, loading or changing, separated by commas; all when empty")
 	flags.StringVar(&p.cases, "cases", "", "parts of the names of the cases to run, separated by commas; all when empty")
-	flags.StringVar(&p.server, "server", "", "a Postgres server on which a database is made for the run, and dropped")
+	flags.StringVar(&p.server, "server", "", "the Postgres server on which a database is made for the run, and dropped; KMS_TEST_POSTGRES_URL when empty")
 	flags.IntVar(&p.budget, "budget", 300, "milliseconds for each quick case")
 	flags.IntVar(&p.batch, "batch", 10, "milliseconds that one measurement of a quick case takes")
 	flags.IntVar(&p.repetitions, "repetitions", 5, "measurements of work that is done a given number of times")
@@ -65,7 +66,11 @@ func bench(ctx context.Context, s *settings, plan *benchPlan, out io.Writer) (er
 	}
 	onDatabase := plan.groups != "blobs"
 	if onDatabase && s.dsn == "" {
-		remove, err := makeDatabase(ctx, s, plan.server)
+		server := plan.server
+		if server == "" {
+			server = os.Getenv("KMS_TEST_POSTGRES_URL")
+		}
+		remove, err := makeDatabase(ctx, s, server)
 		if err != nil {
 			return err
 		}

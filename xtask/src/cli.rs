@@ -5,7 +5,7 @@ use clap::{Parser, Subcommand};
 
 use crate::ci::{self, Step};
 use crate::workspace::Workspace;
-use crate::{features, interop, migrations, test, up};
+use crate::{bench, features, interop, migrations, test, up};
 
 /// Services, tests and checks of this workspace.
 #[derive(Debug, Parser)]
@@ -63,6 +63,11 @@ enum Command {
         #[arg(last = true, value_name = "ARGS")]
         args: Vec<String>,
     },
+    /// Measure beside Go kms and beside the floor, and hold the ratios against their targets
+    ///
+    /// Runs our program and Go's in turns, on the same Postgres and SQLite, and prints one table. Needs Postgres
+    /// and Go 1.25 or newer; columns of what is missing stay empty. No part of the CI.
+    Bench(bench::Options),
     /// Run what the CI runs: every step, or those named, in the order of the list
     Ci {
         /// The steps to run; all of them when none is named
@@ -89,6 +94,7 @@ impl Cli {
             Command::Migrations(Migrations::Check) => migrations::check(&workspace),
             Command::Features => features::check(&workspace),
             Command::Interop { args } => interop::run(&workspace, interop::Build::Alone, &args),
+            Command::Bench(options) => bench::run(&workspace, &options),
             Command::Ci { steps } => ci::run(&workspace, &steps),
         }
     }

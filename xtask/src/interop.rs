@@ -25,7 +25,8 @@ use crate::{command, go};
 /// Its name in `KMS_TEST_REQUIRE`.
 pub(crate) const GO: &str = "go";
 
-const PACKAGE: &str = "kms-interop";
+/// The package of our program; the Go program is in its folder `go`.
+pub(crate) const PACKAGE: &str = "kms-interop";
 
 /// Two minutes on two idle cores, once: it brings SQLite, which is C.
 const PATIENCE: Duration = Duration::from_secs(20 * 60);
@@ -87,7 +88,7 @@ pub(crate) fn run(workspace: &Workspace, build: Build, args: &[String]) -> Resul
 }
 
 /// Builds the Go program. Go's own cache knows what is to be done.
-fn go_program(workspace: &Workspace, go: &Path, module: &Path) -> Result<PathBuf> {
+pub(crate) fn go_program(workspace: &Workspace, go: &Path, module: &Path) -> Result<PathBuf> {
     let program = workspace.kept("interop")?.join("kms-interop-go");
     let mut build = Command::new("nice");
     build
@@ -112,16 +113,16 @@ fn our_program(workspace: &Workspace, build: Build) -> Result<PathBuf> {
     build.args(["--message-format", "json-render-diagnostics"]);
     let mut program = None;
     let status = command::tee(&mut build, &mut io::sink(), |line| {
-        program = built(line).or(program.take());
+        program = built(PACKAGE, line).or(program.take());
     })?;
     ensure!(status.success(), "{PACKAGE} does not compile");
     program.with_context(|| format!("cargo built no program {PACKAGE}"))
 }
 
-/// The program in a message of cargo, if it is about that.
-fn built(message: &str) -> Option<PathBuf> {
+/// The program of this name in a message of cargo, if it is about that.
+pub(crate) fn built(name: &str, message: &str) -> Option<PathBuf> {
     let message: Value = serde_json::from_str(message).ok()?;
-    let is_ours = message["target"]["name"] == PACKAGE
+    let is_ours = message["target"]["name"] == name
         && message["target"]["kind"][0] == "bin"
         && message["profile"]["test"] == false;
     let path = message["executable"].as_str().filter(|_| is_ours)?;
@@ -132,7 +133,11 @@ fn built(message: &str) -> Option<PathBuf> {
 mod tests {
     use std::path::PathBuf;
 
-    use super::built;
+    use super::PACKAGE;
+
+    fn built(message: &str) -> Option<PathBuf> {
+        super::built(PACKAGE, message)
+    }
 
     #[test]
     fn the_program_is_told_from_its_tests_and_other_programs() {

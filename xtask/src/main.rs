@@ -9,6 +9,7 @@
 //! | which suites there are, and what they run | the table in [`suite`] |
 //! | which services there are, and how each is had | [`service`], one module per service |
 //! | what each feature may pull in | the table in [`features`] |
+//! | what is measured, and what it has to reach | the table in [`bench::rows`] |
 //! | what the CI does | [`ci`], called by `.ci/run` |
 //!
 //! Unix only: servers are kept on a lifeline (see [`service::server`]) that needs pipes and process
@@ -22,6 +23,7 @@
 mod account;
 mod ahead;
 mod apt;
+mod bench;
 mod cache;
 mod ci;
 mod cli;

@@ -1,0 +1,106 @@
+//! `cargo xtask bench`: our benches and Go's, in alternation, as one table.
+//!
+//! Builds the program of `bench/` as applications are built and the Go program of `interop/go`, gets Postgres, and
+//! lets one and then the other measure a group of cases, several times over. Of the rounds the fastest counts: what
+//! else runs on the machine only ever makes one slower.
+//!
+//! Both do the same work on the same Postgres server and in the same folder for temporary files: 200 scopes with
+//! three purposes, four connections, a local root key, SQLite with `journal_mode = wal` and `synchronous = full`.
+
+mod measuring;
+mod results;
+mod rows;
+mod show;
+mod verdict;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+use serde_json::Value;
+
+use crate::workspace::Workspace;
+use results::Results;
+use verdict::Judged;
+
+/// What `cargo xtask bench` takes.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Options {
+    /// Only rows with one of these in their name or in that of their case
+    #[arg(value_name = "FILTER")]
+    filters: Vec<String>,
+    /// Fail if a target is missed, or can't be told
+    #[arg(long)]
+    check: bool,
+    /// One short round: rough figures
+    #[arg(long)]
+    quick: bool,
+    /// How often each program measures
+    #[arg(long, default_value_t = 3, conflicts_with = "quick")]
+    rounds: usize,
+    /// Write the figures to this file too
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Take the figures from this file, which `--json` wrote, instead of measuring
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
+    /// Write the rows of common interest to the README
+    #[arg(long)]
+    readme: bool,
+}
+
+/// Measures and prints the table. `false` if something was to be checked and failed.
+pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
+    let chosen = rows::ALL
+        .iter()
+        .filter(|row| row.is_chosen(&options.filters));
+    let chosen: Vec<_> = chosen.copied().collect();
+    ensure!(!chosen.is_empty(), "no row is named so");
+    let results = match &options.from {
+        Some(file) => read(file)?,
+        None => measuring::measure(workspace, options, &chosen)?,
+    };
+    let judged: Vec<_> = chosen.iter().map(|row| row.judge(&results)).collect();
+    print!("{}", show::table(&judged));
+    println!("{}", results.circumstances);
+    for missing in &results.missing {
+        eprintln!("MISSING: {missing}");
+    }
+    if let Some(file) = &options.json {
+        write(file, &results, &judged)?;
+    }
+    if options.readme {
+        ensure!(
+            results.missing.is_empty(),
+            "the README shows whole tables only"
+        );
+        let file = workspace.root.join("README.md");
+        let text = std::fs::read_to_string(&file)?;
+        let table = show::markdown(&judged, &results);
+        std::fs::write(&file, show::in_readme(&text, &table)?)?;
+    }
+    if !options.check {
+        return Ok(true);
+    }
+    if !results.missing.is_empty() {
+        bail!("nothing to hold it against: {}", results.missing.join("; "));
+    }
+    let failures = verdict::failures(&judged);
+    for failure in &failures {
+        eprintln!("FAILED: {failure}");
+    }
+    Ok(failures.is_empty())
+}
+
+fn read(file: &Path) -> Result<Results> {
+    let named = || file.display().to_string();
+    let text = std::fs::read_to_string(file).with_context(named)?;
+    let value: Value = serde_json::from_str(&text).with_context(named)?;
+    Results::from_json(&value).with_context(named)
+}
+
+fn write(file: &Path, results: &Results, judged: &[Judged]) -> Result<()> {
+    let mut value = results.to_json();
+    value["rows"] = judged.iter().map(Judged::to_json).collect();
+    std::fs::write(file, format!("{value:#}\n")).with_context(|| file.display().to_string())
+}

@@ -1,0 +1,225 @@
+//! Rows held against what was measured.
+
+use serde_json::{Value, json};
+
+use super::results::{Results, Samples};
+use super::rows::{Row, Target};
+
+/// A row with its figures.
+#[derive(Clone, Debug)]
+pub(crate) struct Judged {
+    pub(crate) row: Row,
+    /// Nanoseconds.
+    pub(crate) ours: Option<f64>,
+    pub(crate) go: Option<f64>,
+    pub(crate) floor: Option<f64>,
+    /// By what part the slowest round took longer than the fastest.
+    pub(crate) spread: Option<f64>,
+    pub(crate) go_spread: Option<f64>,
+    /// Each target with what there is instead.
+    pub(crate) targets: Vec<Held>,
+}
+
+/// A target and what was measured.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Held {
+    pub(crate) target: Target,
+    /// In the unit of the target; nothing if it was not measured.
+    pub(crate) actual: Option<f64>,
+}
+
+impl Row {
+    pub(crate) fn judge(&self, results: &Results) -> Judged {
+        let samples = results.ours.get(self.ours.name);
+        let best = |case: &str| results.ours.get(case)?.best();
+        let go = self.go.and_then(|case| results.go.get(case));
+        let mut judged = Judged {
+            row: *self,
+            ours: best(self.ours.name),
+            go: go.and_then(Samples::best),
+            floor: self.floor.and_then(|case| best(case.name)),
+            spread: samples.and_then(Samples::spread),
+            go_spread: go.and_then(Samples::spread),
+            targets: Vec::new(),
+        };
+        let actual = |target: &Target| match target {
+            Target::TimesGo(_) => judged.times_go(),
+            Target::TimesFloor(_) => judged.times_floor(),
+            Target::TimesOurs(other, _) => Some(best(other.name)? / judged.ours?),
+            Target::AtMost(count, _) => samples?.counts.get(*count).copied(),
+        };
+        let held = |target: &Target| Held {
+            target: *target,
+            actual: actual(target),
+        };
+        judged.targets = self.targets.iter().map(held).collect();
+        judged
+    }
+}
+
+impl Judged {
+    /// How many times as fast as Go.
+    pub(crate) fn times_go(&self) -> Option<f64> {
+        Some(self.go? / self.ours?)
+    }
+
+    /// How many times the floor.
+    pub(crate) fn times_floor(&self) -> Option<f64> {
+        Some(self.ours? / self.floor?)
+    }
+
+    /// Whether all targets are met; nothing if one of them can't be told and none is missed.
+    pub(crate) fn is_met(&self) -> Option<bool> {
+        let verdicts = || self.targets.iter().map(Held::is_met);
+        if verdicts().any(|met| met == Some(false)) {
+            return Some(false);
+        }
+        verdicts().all(|met| met == Some(true)).then_some(true)
+    }
+
+    pub(crate) fn to_json(&self) -> Value {
+        let held = |held: &Held| json!({ "target": held.target.to_string(), "is": held.actual, "met": held.is_met() });
+        json!({
+            "row": self.row.about,
+            "case": self.row.ours.name,
+            "ours_ns": self.ours,
+            "ours_spread": self.spread,
+            "go_ns": self.go,
+            "go_spread": self.go_spread,
+            "times_go": self.times_go(),
+            "floor_ns": self.floor,
+            "times_floor": self.times_floor(),
+            "targets": self.targets.iter().map(held).collect::<Vec<_>>(),
+        })
+    }
+}
+
+impl Held {
+    /// Whether it is met; nothing if that was not measured.
+    pub(crate) fn is_met(&self) -> Option<bool> {
+        let actual = self.actual?;
+        Some(match self.target {
+            Target::TimesGo(least) | Target::TimesOurs(_, least) => actual >= least,
+            Target::TimesFloor(most) | Target::AtMost(_, most) => actual <= most,
+        })
+    }
+}
+
+/// What of these rows is missed or can't be told, a line each.
+pub(crate) fn failures(rows: &[Judged]) -> Vec<String> {
+    let mut failures = Vec::new();
+    for judged in rows {
+        for held in &judged.targets {
+            let is = match (held.is_met(), held.actual) {
+                (Some(true), _) => continue,
+                (_, Some(actual)) => format!("it is {actual:.3}"),
+                (_, None) => "it was not measured".to_owned(),
+            };
+            let case = judged.row.ours.name;
+            failures.push(format!("{case}: {}, but {is}", held.target));
+        }
+    }
+    failures
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::results::{Results, Samples};
+    use super::super::rows::{self, Row, Target};
+    use super::failures;
+
+    const ROW: &str = "encrypt_ring_1024";
+
+    /// 8 times Go, 1.3 times the floor and 1 allocation are asked for.
+    fn row() -> Row {
+        let row = rows::ALL.iter().find(|row| row.ours.name == ROW);
+        *row.unwrap()
+    }
+
+    fn results(ours: f64, go: Option<f64>, floor: f64, allocations: Option<f64>) -> Results {
+        let samples = |ns: f64| Samples {
+            rounds: vec![ns * 2.0, ns],
+            ..Samples::default()
+        };
+        let mut results = Results::default();
+        let mut mine = samples(ours);
+        let count = allocations.map(|count| ("allocations".to_owned(), count));
+        mine.counts.extend(count);
+        results.ours.insert(ROW.to_owned(), mine);
+        let floor_case = row().floor.unwrap().name.to_owned();
+        results.ours.insert(floor_case, samples(floor));
+        let go_case = row().go.unwrap().to_owned();
+        results.go.extend(go.map(|ns| (go_case, samples(ns))));
+        results
+    }
+
+    #[test]
+    fn ratios_are_those_of_the_fastest_rounds() {
+        let judged = row().judge(&results(200.0, Some(2000.0), 160.0, Some(1.0)));
+        assert_eq!(judged.times_go(), Some(10.0));
+        assert_eq!(judged.times_floor(), Some(1.25));
+        assert_eq!((judged.spread, judged.go_spread), (Some(1.0), Some(1.0)));
+        assert_eq!(judged.is_met(), Some(true));
+        assert!(failures(&[judged]).is_empty());
+    }
+
+    #[test]
+    fn a_target_is_met_when_it_is_just_reached() {
+        let judged = row().judge(&results(130.0, Some(1040.0), 100.0, Some(1.0)));
+        assert_eq!(judged.is_met(), Some(true));
+    }
+
+    #[test]
+    fn each_fall_under_a_target_fails_the_check_by_name() {
+        let fails = |results: &Results| {
+            let judged = row().judge(results);
+            assert_eq!(judged.is_met(), Some(false));
+            failures(&[judged]).join("\n")
+        };
+        let slower = fails(&results(200.0, Some(1590.0), 160.0, Some(1.0)));
+        assert_eq!(slower, "encrypt_ring_1024: ≥ 8× Go, but it is 7.950");
+        let above = fails(&results(200.0, Some(2000.0), 150.0, Some(1.0)));
+        assert_eq!(above, "encrypt_ring_1024: ≤ 1.3× floor, but it is 1.333");
+        let more = fails(&results(200.0, Some(2000.0), 160.0, Some(2.0)));
+        assert_eq!(more, "encrypt_ring_1024: ≤ 1 allocations, but it is 2.000");
+    }
+
+    #[test]
+    fn what_was_not_measured_is_neither_met_nor_missed_and_fails_the_check() {
+        let judged = row().judge(&results(200.0, None, 160.0, Some(1.0)));
+        assert_eq!((judged.times_go(), judged.is_met()), (None, None));
+        let said = failures(&[judged]);
+        assert_eq!(
+            said,
+            ["encrypt_ring_1024: ≥ 8× Go, but it was not measured"]
+        );
+        let judged = row().judge(&results(200.0, Some(2000.0), 160.0, None));
+        assert_eq!(judged.is_met(), None);
+        // A target that is missed all the same is not hidden by it.
+        let judged = row().judge(&results(200.0, None, 100.0, Some(1.0)));
+        assert_eq!(judged.is_met(), Some(false));
+        let nothing = row().judge(&Results::default());
+        assert_eq!(failures(&[nothing]).len(), row().targets.len());
+    }
+
+    #[test]
+    fn throughput_is_held_against_another_case_of_ours() {
+        let held = |row: &&Row| matches!(row.targets, [Target::TimesOurs(..)]);
+        let row = rows::ALL.iter().find(held).unwrap();
+        let Target::TimesOurs(other, least) = row.targets[0] else {
+            panic!("it is one");
+        };
+        let results = |ours: f64| {
+            let samples = |ns: f64| Samples {
+                rounds: vec![ns],
+                ..Samples::default()
+            };
+            let mut results = Results::default();
+            results.ours.insert(row.ours.name.to_owned(), samples(ours));
+            results.ours.insert(other.name.to_owned(), samples(100.0));
+            results
+        };
+        assert_eq!(row.judge(&results(100.0 / least)).is_met(), Some(true));
+        assert_eq!(row.judge(&results(100.0)).is_met(), Some(false));
+    }
+}
