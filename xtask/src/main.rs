@@ -9,7 +9,7 @@
 //! | which suites there are, and what they run | the table in [`suite`] |
 //! | which services there are, and how each is had | [`service`], one module per service |
 //! | what each feature may pull in | the table in [`features`] |
-//! | what is measured, and what it has to reach | the table in [`bench::rows`] |
+//! | what is measured, and what it has to reach | `rows`, the table in [`mod@bench`] |
 //! | what the CI does | [`ci`], called by `.ci/run` |
 //!
 //! Unix only: servers are kept on a lifeline (see [`service::server`]) that needs pipes and process
