@@ -46,6 +46,8 @@ func onServer(ctx context.Context, server, statement string) error {
 		return err
 	}
 	defer func() { _ = db.Close(ctx) }()
+	// It would print statements that it finds slow where the figures go.
+	db.LogLevel(dbw.Silent)
 	_, err = dbw.New(db).Exec(ctx, statement, nil)
 	return err
 }
