@@ -74,6 +74,14 @@ pub(crate) async fn run(table: &mut Table, dialect: Dialect, program: &Path) {
             of_go.without_each_trigger(),
         )
         .await;
+    table
+        .check(
+            REFUSED,
+            dialect,
+            "a constraint is missing, any of them",
+            of_go.without_each_constraint(),
+        )
+        .await;
 }
 
 /// Databases that Go's migrations made.
@@ -141,6 +149,41 @@ impl OfGo<'_> {
             .connect()?
             .execute("update schema_migrations set version = 6, dirty = true")?;
         refused(&database, &["v0.0.1", "v0.0.2"]).await
+    }
+
+    /// Every constraint that Go's migrations make; on SQLite those are part of the tables, but for indexes.
+    async fn without_each_constraint(&self) -> Result<()> {
+        let drops = match self.dialect {
+            Dialect::Postgres => {
+                "select format('%I alter table %I drop constraint %I cascade', conname, relname, conname) as t
+                   from pg_constraint join pg_class on pg_class.oid = conrelid
+                  where contype in ('c', 'f', 'p', 'u') and relname like 'kms\\_%'
+                 union all
+                 select format('%I alter domain %I drop constraint %I', conname, typname, conname)
+                   from pg_constraint join pg_type on pg_type.oid = contypid where typname like 'kms\\_%'
+                 union all
+                 select format('%I drop index %I', indexname, indexname)
+                   from pg_indexes where indexname like 'kms\\_%\\_one\\_row'"
+            }
+            Dialect::Sqlite => {
+                "select name || ' drop index ' || name as t from sqlite_master where type = 'index' and sql is not null"
+            }
+        };
+        let (database, go) = self.empty()?;
+        go.migrate()?;
+        let drops = database.connect()?.texts(drops)?;
+        let all = match self.dialect {
+            Dialect::Postgres => 20,
+            Dialect::Sqlite => 2,
+        };
+        ensure!(drops.len() == all, "Go has these: {drops:?}");
+        for drop in drops {
+            let (name, sql) = drop.split_once(' ').context("a name")?;
+            self.broken(sql, &[name])
+                .await
+                .with_context(|| drop.clone())?;
+        }
+        Ok(())
     }
 
     /// Every trigger that Go's migrations make, one at a time.

@@ -69,6 +69,30 @@ pub(crate) fn missing_triggers(found: &Catalogue, triggers: &[(&str, &[&str])]) 
         .collect()
 }
 
+/// The constraints and unique indexes of the shared part that a database doesn't
+/// have. `own` are those that our own part adds to it.
+pub(crate) fn missing_constraints(
+    found: &Catalogue,
+    expected: &Catalogue,
+    own: &[&str],
+) -> Vec<String> {
+    expected
+        .iter()
+        .map(|(name, _)| name)
+        .filter(|name| is_shared_constraint(name) && !own.contains(name))
+        .filter(|name| found.definition(name).is_none())
+        .map(str::to_owned)
+        .collect()
+}
+
+fn is_shared_constraint(name: &str) -> bool {
+    ["constraint ", "unique ", "foreign key ", "index "]
+        .iter()
+        .find_map(|kind| name.strip_prefix(kind))
+        .and_then(|path| path.split(['.', '(']).next())
+        .is_some_and(|on| SHARED_TABLES.contains(&on) || SHARED_DOMAINS.contains(&on))
+}
+
 /// Where adoption finds diesel's bookkeeping.
 pub(crate) enum Bookkeeping {
     /// No migration of ours is recorded.
@@ -208,6 +232,9 @@ pub(crate) const SHARED_TABLES: [&str; 6] = [
     "kms_data_key",
     "kms_data_key_version",
 ];
+
+/// The domains with constraints that they use on Postgres.
+const SHARED_DOMAINS: [&str; 3] = ["kms_private_id", "kms_scope_id", "kms_version"];
 
 /// What is known of a database before it is adopted.
 pub(crate) struct Candidate {

@@ -52,8 +52,8 @@ pub enum ErrorKind {
         found: String,
     },
 
-    /// Some of the tables, columns, triggers or migrations are there and some are
-    /// not.
+    /// Some of the tables, columns, triggers, constraints or migrations are there
+    /// and some are not.
     #[error(
         "the kms tables are incomplete, there is no {}: finish the migrations that made them",
         missing.join(", ")

@@ -20,6 +20,7 @@ on_databases_of_go! {
     a_missing_column_is_refused_by_name
     a_missing_row_is_refused
     a_missing_trigger_is_refused_by_name
+    a_missing_constraint_is_refused_by_name
     tables_of_ours_without_bookkeeping_are_refused
     unfinished_bookkeeping_is_refused_by_name
 }
@@ -89,6 +90,22 @@ fn a_missing_trigger_is_refused_by_name(_: &TestDatabase, conn: &mut Connection)
         Connection::Sqlite(_) => (
             "drop trigger version_column_kms_data_key_version",
             "trigger kms_data_key_version.version_column_kms_data_key_version",
+        ),
+    };
+    conn.execute(sql);
+    assert_half_migrated(conn, missing);
+}
+
+/// As of a database made by a release of Go's from before it named them. (All of them: `interop`, as above.)
+fn a_missing_constraint_is_refused_by_name(_: &TestDatabase, conn: &mut Connection) {
+    let (sql, missing) = match conn {
+        Connection::Postgres(_) => (
+            "alter table kms_data_key_version rename constraint kms_root_key_version_fkey to some_fkey",
+            "constraint kms_data_key_version.kms_root_key_version_fkey",
+        ),
+        Connection::Sqlite(_) => (
+            "drop index kms_collection_version_one_row",
+            "index kms_collection_version.kms_collection_version_one_row",
         ),
     };
     conn.execute(sql);

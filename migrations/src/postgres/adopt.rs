@@ -56,6 +56,13 @@ const TRIGGERS: [(&str, &[&str]); 6] = [
     ),
 ];
 
+/// What our own part adds to the shared tables.
+const OWN: [&str; 3] = [
+    "constraint kms_collection_version.kms_collection_version_pkey",
+    "constraint kms_schema_version.kms_schema_version_pkey",
+    "index kms_data_key_version.kms_data_key_version_root_key_version_id_ix",
+];
+
 /// Takes over a database whose tables Go kms made, at the version
 /// [`SCHEMA_VERSION`](crate::SCHEMA_VERSION): marks the shared migrations as
 /// applied, replaces Go's trigger functions by ours, which work whatever the
@@ -145,12 +152,13 @@ fn candidate(conn: &mut PgConnection) -> Result<Candidate> {
     })
 }
 
-/// The shared tables' triggers must be there, and their columns with the types
-/// that ours have; our own objects must not.
+/// The shared tables' triggers and constraints must be there, and their columns
+/// with the types that ours have; our own objects must not.
 fn check_objects(found: &Catalogue) -> Result<()> {
+    let expected = expected();
     let mut missing = bookkeeping::missing_triggers(found, &TRIGGERS);
     let mut reasons = Vec::new();
-    for (name, definition) in expected().iter() {
+    for (name, definition) in expected.iter() {
         let Some((table, _)) = name
             .strip_prefix("column ")
             .and_then(|path| path.split_once('.'))
@@ -172,6 +180,10 @@ fn check_objects(found: &Catalogue) -> Result<()> {
             )),
             _ => {}
         }
+    }
+    // A constraint can't outlive its column: that one is the reason then.
+    if missing.is_empty() {
+        missing = bookkeeping::missing_constraints(found, &expected, &OWN);
     }
     if !missing.is_empty() {
         return Err(ErrorKind::HalfMigrated { missing }.into());

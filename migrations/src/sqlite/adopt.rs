@@ -65,6 +65,9 @@ const TRIGGERS: [(&str, &[&str]); 6] = [
     ),
 ];
 
+/// What our own part adds to the shared tables.
+const OWN: [&str; 1] = ["index kms_data_key_version.kms_data_key_version_root_key_version_id_ix"];
+
 /// Takes over a database whose tables Go kms made, at the version
 /// [`SCHEMA_VERSION`](crate::SCHEMA_VERSION): marks the shared migrations as
 /// applied, replaces Go's triggers by ours of the same names, and runs our own
@@ -133,12 +136,13 @@ fn candidate(conn: &mut SqliteConnection) -> Result<Candidate> {
     })
 }
 
-/// The shared tables' triggers and columns must be there, and our own objects
-/// must not.
+/// The shared tables' triggers, constraints and columns must be there, and our
+/// own objects must not.
 fn check_objects(found: &Catalogue) -> Result<()> {
+    let expected = expected();
     let mut missing = bookkeeping::missing_triggers(found, &TRIGGERS);
     let mut reasons = Vec::new();
-    for (name, _) in expected().iter() {
+    for (name, _) in expected.iter() {
         let Some((table, _)) = name
             .strip_prefix("column ")
             .and_then(|path| path.split_once('.'))
@@ -152,6 +156,10 @@ fn check_objects(found: &Catalogue) -> Result<()> {
             )),
             _ => {}
         }
+    }
+    // A constraint can't outlive its column: that one is the reason then.
+    if missing.is_empty() {
+        missing = bookkeeping::missing_constraints(found, &expected, &OWN);
     }
     if !missing.is_empty() {
         return Err(ErrorKind::HalfMigrated { missing }.into());
