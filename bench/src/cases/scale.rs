@@ -10,7 +10,6 @@ use crate::measure::{Measurement, Run};
 
 mod growth;
 mod heap;
-mod many;
 mod world;
 
 pub use growth::FLAT;

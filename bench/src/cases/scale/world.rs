@@ -13,12 +13,14 @@ use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
-use super::many::{self, VERSIONS};
 use super::{Case, heap};
 use crate::database::{CONNECTIONS, Database};
+use crate::many;
 use crate::measure::batches;
 use crate::world::{PURPOSES, builder, local_root, scope};
 
+/// Versions of each key.
+const VERSIONS: usize = 10;
 /// Scopes that are used one by one, spread over the world.
 pub(super) const SAMPLE: usize = 100;
 /// Scopes that are timed together.
@@ -55,7 +57,7 @@ impl World {
             bail!("many scopes are for Postgres");
         };
         let start = Instant::now();
-        many::fill(url, &root, size).await?;
+        many::fill(url, &root, size, VERSIONS).await?;
         let took = start.elapsed();
         eprintln!("scale: {size} scopes of {VERSIONS} versions of each key made in {took:.1?}");
         let sample = (0..SAMPLE).map(|number| scope(number * size / SAMPLE));

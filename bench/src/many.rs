@@ -14,10 +14,7 @@ use kms_kit::core::{MemoryRepository, ScopeRows};
 use kms_kit::{Repository, Rewrap, ScopeId, Wrapper};
 use tokio::sync::mpsc;
 
-use crate::world::{PURPOSES, builder, create_together};
-
-/// Versions of each key.
-pub(super) const VERSIONS: usize = 10;
+use crate::world::{builder, create_together};
 
 /// Scopes that are made and copied at once.
 const BATCH: usize = 250;
@@ -38,14 +35,24 @@ const DATA_KEY_VERSIONS: &str = "\
 insert into kms_data_key_version (private_id, data_key_id, root_key_version_id, version, key)
 select * from unnest($1::text[], $2::text[], $3::text[], $4::int8[], $5::bytea[])";
 
-/// Fills an empty database with so many scopes, of [`VERSIONS`] of each key. The user must be a superuser.
-pub(super) async fn fill(url: &str, root: &Arc<dyn Wrapper>, scopes: usize) -> Result<()> {
+/// Fills an empty Postgres database with scopes of the [`PURPOSES`](crate::world::PURPOSES), so many, of so many versions of each key; and
+/// gathers statistics, as autovacuum would within a minute.
+///
+/// # Errors
+///
+/// Those of the database, as if the user is no superuser.
+pub async fn fill(
+    url: &str,
+    root: &Arc<dyn Wrapper>,
+    scopes: usize,
+    versions: usize,
+) -> Result<()> {
     let (sender, mut made) = mpsc::channel(2);
     let root = Arc::clone(root);
     let maker = tokio::spawn(async move {
         for first in (0..scopes).step_by(BATCH) {
             let last = (first + BATCH).min(scopes) - 1;
-            let rows = make(&root, first..=last).await?;
+            let rows = make(&root, first..=last, versions).await?;
             if sender.send(rows).await.is_err() {
                 break;
             }
@@ -60,7 +67,6 @@ pub(super) async fn fill(url: &str, root: &Arc<dyn Wrapper>, scopes: usize) -> R
         tokio::task::block_in_place(|| copy(&mut connection, &rows))?;
     }
     maker.await??;
-    // As autovacuum would within a minute.
     for table in [
         "kms_root_key",
         "kms_root_key_version",
@@ -75,12 +81,13 @@ pub(super) async fn fill(url: &str, root: &Arc<dyn Wrapper>, scopes: usize) -> R
 async fn make(
     root: &Arc<dyn Wrapper>,
     numbers: std::ops::RangeInclusive<usize>,
+    versions: usize,
 ) -> Result<Vec<ScopeRows>> {
     let repository: Arc<dyn Repository> = Arc::new(MemoryRepository::new());
     let kms = builder(Arc::clone(&repository), root).build().await?;
     let scopes: Vec<ScopeId> = create_together(&kms, &repository, numbers).await?;
     for scope in &scopes {
-        for _ in 1..VERSIONS {
+        for _ in 1..versions {
             kms.rotate_keys(scope, Rewrap::No).await?;
         }
     }
@@ -126,7 +133,6 @@ fn copy(connection: &mut PgConnection, scopes: &[ScopeRows]) -> Result<()> {
         .bind::<Array<BigInt>, _>(of(&versions, |(_, version)| version.version))
         .bind::<Array<Binary>, _>(of(&versions, |(_, version)| version.key.as_slice()))
         .execute(connection)?;
-    debug_assert_eq!(keys.len(), scopes.len() * PURPOSES.len());
     Ok(())
 }
 
