@@ -28,7 +28,7 @@ type benchPlan struct {
 }
 
 func (p *benchPlan) register(flags *flag.FlagSet) {
-	flags.StringVar(&p.groups, "groups", "", "cached, blobs, loading or changing, separated by commas; all when empty")
+	flags.StringVar(&p.groups, "groups", "", "root, cached, blobs, loading or changing, separated by commas; all when empty")
 	flags.StringVar(&p.cases, "cases", "", "parts of the names of the cases to run, separated by commas; all when empty")
 	flags.StringVar(&p.server, "server", "", "the Postgres server on which a database is made for the run, and dropped; KMS_TEST_POSTGRES_URL when empty")
 	flags.IntVar(&p.budget, "budget", 300, "milliseconds for each quick case")
@@ -64,7 +64,7 @@ func bench(ctx context.Context, s *settings, plan *benchPlan, out io.Writer) (er
 		}
 		s.root = "aead:" + hex.EncodeToString(key)
 	}
-	onDatabase := plan.groups != "blobs"
+	onDatabase := plan.groups != "blobs" && plan.groups != "root"
 	if onDatabase && s.dsn == "" {
 		server := plan.server
 		if server == "" {

@@ -51,6 +51,7 @@ func (b *benchmark) runAll(ctx context.Context) error {
 		name  string
 		cases []func(context.Context) error
 	}{
+		{"root", []func(context.Context) error{b.rootWrapper}},
 		{"blobs", []func(context.Context) error{b.sealing}},
 		{"cached", []func(context.Context) error{b.cached}},
 		{"loading", []func(context.Context) error{b.cold, b.looking}},
