@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 
 use crate::dialect::{Dialect, SchemaVersions};
 use crate::failure::{Failure, query_error};
+use crate::transaction::Terms;
 
 type Pooled<C> = PooledConnection<ConnectionManager<C>>;
 
@@ -44,6 +45,8 @@ pub(crate) struct Connections<C: R2D2Connection + Send + 'static> {
     /// One for each connection: who waits, waits here as a task, not as a thread.
     slots: Arc<Semaphore>,
     pub(crate) limits: Limits,
+    /// Settings of each of our transactions.
+    transaction: Option<Arc<str>>,
     last_failure: Arc<LastFailure>,
 }
 
@@ -53,6 +56,7 @@ impl<C: R2D2Connection + Send + 'static> Clone for Connections<C> {
             pool: self.pool.clone(),
             slots: Arc::clone(&self.slots),
             limits: self.limits,
+            transaction: self.transaction.clone(),
             last_failure: Arc::clone(&self.last_failure),
         }
     }
@@ -64,6 +68,8 @@ pub(crate) struct PoolSettings<C: Dialect> {
     pub(crate) size: u32,
     pub(crate) limits: Limits,
     pub(crate) customizer: Box<dyn CustomizeConnection<C, ManagerError>>,
+    /// Statements for the settings of each transaction: where sessions don't keep theirs.
+    pub(crate) transaction: Option<Arc<str>>,
     /// Takes secrets out of a message of the database's client library.
     pub(crate) redact: Box<dyn Fn(&str) -> String + Send + Sync>,
 }
@@ -86,7 +92,10 @@ impl<C: Dialect> Connections<C> {
                 redact: settings.redact,
             }))
             .build_unchecked(ConnectionManager::new(settings.url));
-        Self::over(pool, settings.limits, last_failure)
+        Self {
+            transaction: settings.transaction,
+            ..Self::over(pool, settings.limits, last_failure)
+        }
     }
 
     /// A pool that the application has. Its own settings stay.
@@ -108,7 +117,16 @@ impl<C: Dialect> Connections<C> {
             slots: Arc::new(Semaphore::new(slots.min(Semaphore::MAX_PERMITS))),
             pool,
             limits,
+            transaction: None,
             last_failure,
+        }
+    }
+
+    /// What our transactions go by.
+    pub(crate) fn terms(&self) -> Terms {
+        Terms {
+            lock: self.limits.lock,
+            settings: self.transaction.clone(),
         }
     }
 

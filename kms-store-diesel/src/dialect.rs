@@ -107,8 +107,8 @@ pub(crate) trait Reading {
 
 /// Changes that differ between the databases.
 pub(crate) trait Writing {
-    /// Begins a transaction that is going to write.
-    fn begin_writing(&mut self) -> QueryResult<()>;
+    /// Begins a transaction that is going to write, with these statements for its settings.
+    fn begin_writing(&mut self, settings: Option<&str>) -> QueryResult<()>;
 
     /// Whether the failure of a statement means that a lock was not to be had.
     fn is_busy(error: &QueryError) -> bool;

@@ -17,7 +17,7 @@ use crate::apply::{apply, apply_step};
 use crate::connections::{Connections, check};
 use crate::dialect::Dialect;
 use crate::failure::{Failure, Verdict, ends_transaction};
-use crate::transaction::in_own_transaction;
+use crate::transaction::{Terms, in_own_transaction};
 use crate::writes::NewRootKeyRecord;
 
 /// Pauses before a transaction is run again because somebody held a row for a moment. Nothing is locked
@@ -89,9 +89,10 @@ impl<C: Dialect> Repository for DieselRepository<C> {
     }
 
     async fn scramble_collection_version(&self) -> Result<()> {
+        let terms = self.connections.terms();
         self.connections
-            .run("announce_restore", |connection| {
-                in_own_transaction(connection, |connection| {
+            .run("announce_restore", move |connection| {
+                in_own_transaction(connection, &terms, |connection| {
                     Ok(connection.scramble_collection()?)
                 })
             })
@@ -119,20 +120,20 @@ impl<C: Dialect> Repository for DieselRepository<C> {
         if changes.is_empty() {
             return Ok(Vec::new());
         }
-        let wait = self.connections.limits.lock;
+        let terms = self.connections.terms();
         self.connections
             .run("apply", move |connection| {
-                apply_patiently(connection, &changes, wait)
+                apply_patiently(connection, &changes, &terms)
             })
             .await
             .map(outcomes)
     }
 
     async fn resolve(&self, changes: Arc<[ChangeSet]>) -> Result<Vec<Resolution>> {
-        let wait = self.connections.limits.lock;
+        let terms = self.connections.terms();
         self.connections
             .run("resolve", move |connection| {
-                await_end(connection, &changes, wait)?;
+                await_end(connection, &changes, &terms)?;
                 let scopes: Vec<_> = changes.iter().map(|change| change.scope.as_str()).collect();
                 let found = connection.snapshot(&scopes)?.scopes;
                 Ok(changes
@@ -190,9 +191,10 @@ impl<C: Dialect> Repository for DieselRepository<C> {
 
     async fn start_campaign(&self, new: &NewCampaign) -> Result<CampaignState> {
         let new = new.clone();
+        let terms = self.connections.terms();
         self.connections
             .run("start_campaign", move |connection| {
-                in_own_transaction(connection, |connection| {
+                in_own_transaction(connection, &terms, |connection| {
                     connection.insert_campaign(&new)?;
                     connection
                         .campaign(&new.id)?
@@ -207,14 +209,14 @@ impl<C: Dialect> Repository for DieselRepository<C> {
         changes: Arc<[ChangeSet]>,
         step: CampaignStep,
     ) -> Result<Vec<Outcome>> {
-        let wait = self.connections.limits.lock;
+        let terms = self.connections.terms();
         self.connections
             .run("apply_step", move |connection| {
                 let changes: Vec<_> = changes.iter().collect();
                 retried(
                     || {
-                        in_own_transaction(connection, |connection| {
-                            apply_step(connection, &changes, &step, Some(wait))
+                        in_own_transaction(connection, &terms, |connection| {
+                            apply_step(connection, &changes, &step, Some(terms.lock))
                         })
                     },
                     Failure::is_serialization,
@@ -254,10 +256,10 @@ impl<C: R2D2Connection + Send + 'static> DieselRepository<C> {
 fn apply_patiently<C: Dialect>(
     connection: &mut C,
     changes: &[ChangeSet],
-    wait: Duration,
+    terms: &Terms,
 ) -> Result<Vec<Verdict>, Failure> {
     let all: Vec<_> = changes.iter().collect();
-    let mut verdicts = apply_together(connection, &all, wait)?;
+    let mut verdicts = apply_together(connection, &all, terms)?;
     for pause in PAUSES {
         let again: Vec<_> = (0..all.len())
             .filter(|&position| matches!(&verdicts[position], Err(refusal) if refusal.passing))
@@ -267,7 +269,7 @@ fn apply_patiently<C: Dialect>(
         }
         std::thread::sleep(pause);
         let changes: Vec<_> = again.iter().map(|&position| all[position]).collect();
-        match apply_together(connection, &changes, wait) {
+        match apply_together(connection, &changes, terms) {
             Ok(new) => {
                 for (position, verdict) in again.into_iter().zip(new) {
                     verdicts[position] = verdict;
@@ -284,12 +286,12 @@ fn apply_patiently<C: Dialect>(
 fn apply_together<C: Dialect>(
     connection: &mut C,
     changes: &[&ChangeSet],
-    wait: Duration,
+    terms: &Terms,
 ) -> Result<Vec<Verdict>, Failure> {
     let result = retried(
         || {
-            in_own_transaction(connection, |connection| {
-                apply(connection, changes, Some(wait))
+            in_own_transaction(connection, terms, |connection| {
+                apply(connection, changes, Some(terms.lock))
             })
         },
         Failure::is_serialization,
@@ -319,7 +321,7 @@ fn retried<T>(
 fn await_end<C: Dialect>(
     connection: &mut C,
     changes: &[ChangeSet],
-    wait: Duration,
+    terms: &Terms,
 ) -> Result<(), Failure> {
     let mut root_keys: Vec<_> = changes
         .iter()
@@ -335,9 +337,9 @@ fn await_end<C: Dialect>(
         })
         .collect();
     created.sort_unstable_by_key(|row| row.scope);
-    connection.begin_writing()?;
+    connection.begin_writing(terms.settings.as_deref())?;
     let waited = connection
-        .lock(false, &root_keys, Some(wait))
+        .lock(false, &root_keys, Some(terms.lock))
         .and_then(|()| {
             if created.is_empty() {
                 return Ok(());

@@ -11,6 +11,7 @@ pub(crate) mod docker;
 pub(crate) mod gcp;
 pub(crate) mod gcp_client;
 mod http;
+pub(crate) mod pgbouncer;
 pub(crate) mod postgres;
 pub(crate) mod server;
 pub(crate) mod vault;
@@ -33,6 +34,7 @@ pub(crate) const ALL: &[&dyn Service] = &[
     &gcp::Gcp,
     &vault::Vault,
     &gcp_client::GcpClient,
+    &pgbouncer::PgBouncer,
 ];
 
 /// Something real that tests talk to.

@@ -10,6 +10,7 @@ use crate::service::Service;
 use crate::service::aws::Aws;
 use crate::service::gcp::{self, Gcp};
 use crate::service::gcp_client::{self, GcpClient};
+use crate::service::pgbouncer::PgBouncer;
 use crate::service::postgres::Postgres;
 use crate::service::vault::Vault;
 use crate::workspace::Workspace;
@@ -96,7 +97,7 @@ pub(crate) const ALL: &[Suite] = &[
         name: "bench",
         about: "what the benches stand on: memory, plans, poolers",
         tests: Tests::Programs(&["kms-bench"]),
-        needs: &[&Postgres],
+        needs: &[&Postgres, &PgBouncer],
     },
     Suite {
         name: "docs",

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use diesel::PgConnection;
-use diesel::connection::SimpleConnection as _;
+use diesel::connection::{CacheSize, Connection as _, SimpleConnection as _};
 use diesel::r2d2::{ConnectionManager, CustomizeConnection, Error as ManagerError, Pool};
 use kms_core::{Error, ErrorKind, Result};
 
@@ -37,6 +37,7 @@ impl PostgresRepository {
             address: address.into(),
             size: 10,
             limits: Limits::default(),
+            pooler: false,
         }
     }
 
@@ -44,7 +45,9 @@ impl PostgresRepository {
     /// `connection_timeout`; `statement_timeout` is what the pool's connections are set to; a change waits
     /// 5 seconds for a lock.
     ///
-    /// Build the pool with `test_on_check_out(false)`: else each call costs a query more.
+    /// Build the pool with `test_on_check_out(false)`: else each call costs a query more. If its connections go
+    /// through a transaction pooler, they must keep no prepared statements
+    /// (`set_prepared_statement_cache_size(CacheSize::Disabled)`, in a `CustomizeConnection`).
     #[must_use]
     pub fn from_pool(pool: Pool<ConnectionManager<PgConnection>>) -> Self {
         Self::over(Connections::from_pool(pool))
@@ -58,6 +61,7 @@ pub struct PostgresBuilder {
     address: String,
     size: u32,
     limits: Limits,
+    pooler: bool,
 }
 
 impl PostgresBuilder {
@@ -83,6 +87,20 @@ impl PostgresBuilder {
     /// How long a statement may take (`statement_timeout`); 30 seconds if not set.
     pub fn statement_timeout(mut self, timeout: Duration) -> Self {
         self.limits.statement = timeout;
+        self
+    }
+
+    /// The address is that of a pooler which gives each transaction any session of the server: pgbouncer with
+    /// `pool_mode = transaction`, say. Without this, statements are prepared in one session and run in another.
+    ///
+    /// Then nothing is expected of a session. Statements are sent unprepared, so that the server plans each anew,
+    /// also where the pooler could follow prepared ones (pgbouncer since 1.21). The timeouts are set in each
+    /// transaction that writes; a read is one statement, and may take as long as the `statement_timeout` of the
+    /// server's role says: set it there.
+    ///
+    /// A pooler takes no `options` in the address: set a `search_path` for the role or the database.
+    pub fn transaction_pooler(mut self) -> Self {
+        self.pooler = true;
         self
     }
 
@@ -114,21 +132,26 @@ impl PostgresBuilder {
             ("keepalives_count", "3".to_owned()),
             ("tcp_user_timeout", "60000".to_owned()),
         ]);
+        // Between two statements of a change nothing is waited for; the last of them is for a process that was
+        // stopped in the middle.
+        let timeouts = |set: &str| {
+            let (statement, lock) = (statement.as_millis().max(1), lock.as_millis().max(1));
+            format!(
+                "{set} statement_timeout = {statement}; {set} lock_timeout = {lock}; \
+                 {set} idle_in_transaction_session_timeout = {statement}"
+            )
+        };
+        let (session, transaction) = if self.pooler {
+            (Session::Foreign, Some(timeouts("set local").into()))
+        } else {
+            (Session::Own(timeouts("set")), None)
+        };
         Ok(PostgresRepository::over(Connections::new(PoolSettings {
             url,
             size: self.size,
             limits: self.limits,
-            customizer: Box::new(Session {
-                settings: format!(
-                    "set statement_timeout = {}; set lock_timeout = {}; \
-                     set idle_in_transaction_session_timeout = {}",
-                    statement.as_millis().max(1),
-                    lock.as_millis().max(1),
-                    // Between two statements of a change nothing is waited for; this is for a process
-                    // that was stopped in the middle.
-                    statement.as_millis().max(1),
-                ),
-            }),
+            customizer: Box::new(session),
+            transaction,
             redact: Box::new(move |message| address.redact(message)),
         })))
     }
@@ -139,6 +162,7 @@ impl fmt::Debug for PostgresBuilder {
         f.debug_struct("PostgresBuilder")
             .field("size", &self.size)
             .field("limits", &self.limits)
+            .field("transaction_pooler", &self.pooler)
             .finish_non_exhaustive()
     }
 }
@@ -148,15 +172,25 @@ fn whole_seconds(timeout: Duration) -> u64 {
     (timeout.as_secs() + u64::from(timeout.subsec_nanos() > 0)).max(2)
 }
 
+/// Whose the server's sessions are.
 #[derive(Debug)]
-struct Session {
-    settings: String,
+enum Session {
+    /// A connection's, with these settings.
+    Own(String),
+    /// A pooler's: nothing that is kept in them is found again.
+    Foreign,
 }
 
 impl CustomizeConnection<PgConnection, ManagerError> for Session {
     fn on_acquire(&self, connection: &mut PgConnection) -> Result<(), ManagerError> {
-        connection
-            .batch_execute(&self.settings)
-            .map_err(ManagerError::QueryError)
+        match self {
+            Self::Own(settings) => connection
+                .batch_execute(settings)
+                .map_err(ManagerError::QueryError),
+            Self::Foreign => {
+                connection.set_prepared_statement_cache_size(CacheSize::Disabled);
+                Ok(())
+            }
+        }
     }
 }

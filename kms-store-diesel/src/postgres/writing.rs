@@ -87,8 +87,14 @@ impl RunQueryDsl<PgConnection> for Lock<'_> {}
 impl RunQueryDsl<PgConnection> for PatientLock<'_> {}
 
 impl Writing for PgConnection {
-    fn begin_writing(&mut self) -> QueryResult<()> {
-        AnsiTransactionManager::begin_transaction(self)
+    fn begin_writing(&mut self, settings: Option<&str>) -> QueryResult<()> {
+        match settings {
+            None => AnsiTransactionManager::begin_transaction(self),
+            // In one message.
+            Some(settings) => {
+                AnsiTransactionManager::begin_transaction_sql(self, &format!("begin; {settings}"))
+            }
+        }
     }
 
     fn is_busy(_error: &QueryError) -> bool {

@@ -104,6 +104,7 @@ impl SqliteBuilder {
                     lock.as_millis().clamp(1, i32::MAX as u128)
                 ),
             }),
+            transaction: None,
             redact: Box::new(move |message| format!("{message}: {location}")),
         })))
     }

@@ -24,7 +24,7 @@ use crate::writes::{
 };
 
 impl Writing for SqliteConnection {
-    fn begin_writing(&mut self) -> QueryResult<()> {
+    fn begin_writing(&mut self, _: Option<&str>) -> QueryResult<()> {
         // A transaction that only finds out later that it wants to write may not be let.
         AnsiTransactionManager::begin_transaction_sql(self, "BEGIN IMMEDIATE")
     }
