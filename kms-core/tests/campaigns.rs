@@ -3,10 +3,15 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use kms_core::{CampaignOptions, ErrorKind, Rewrap, RewrapKeys, ScopeId};
-use support::{OIDC, World, scope};
+use kms_core::{CampaignOptions, Error, ErrorKind, Rewrap, RewrapKeys, ScopeId, Wrapper};
+use kms_testkit::{
+    CountingWrapper, Fault, FaultyWrapper, Gate, RepositoryMethod, When, WrapperMethod,
+};
+use support::instrumented::Process;
+use support::{OIDC, World, on, scope};
 
 async fn world_of(scopes: usize) -> (World, Vec<ScopeId>) {
     let world = World::new().await;
@@ -205,4 +210,118 @@ async fn an_id_that_belongs_to_another_campaign_is_refused() {
         .rotate_all(&CampaignOptions::new(" "), Rewrap::No, |_| {})
         .await;
     assert_eq!(blank.unwrap_err().kind(), ErrorKind::InvalidConfiguration);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_root_wrapper_is_kept_as_busy_as_the_options_allow_whatever_the_batches_are() {
+    let (world, ids) = world_of(64).await;
+    let latency = Duration::from_millis(50);
+    let slow = FaultyWrapper::new(Arc::clone(&world.root));
+    for method in [WrapperMethod::Encrypt, WrapperMethod::Decrypt] {
+        slow.inject(method, When::Always, Fault::Delay(latency));
+    }
+    let root = Arc::new(CountingWrapper::new(Arc::new(slow)));
+    let kms = on(Arc::new(world.repository.clone()))
+        .root_wrapper(Arc::clone(&root) as Arc<dyn Wrapper>)
+        .build()
+        .await
+        .unwrap();
+    let options = CampaignOptions::new("c").batch_size(5).concurrency(4);
+    let start = tokio::time::Instant::now();
+    kms.rotate_all(&options, Rewrap::Yes, |_| {}).await.unwrap();
+    let elapsed = start.elapsed();
+    let calls = root.calls();
+    assert_eq!((calls.encrypt, calls.decrypt), (64 * 2, 64));
+    assert_eq!(calls.most_at_once, 4);
+    // 192 calls, 4 at once: 48 times the latency at the least.
+    assert!(elapsed >= latency * 48, "{elapsed:?}");
+    assert!(elapsed <= latency * 51, "{elapsed:?}");
+    for id in &ids {
+        assert_eq!(versions(&world, id).await, 2, "{id}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_hangs_holds_up_no_batch_before_its_own() {
+    let (world, ids) = world_of(6).await;
+    let process = Process::new(&world).await;
+    let gate = Gate::new();
+    let hang = Fault::PauseBefore(gate.clone());
+    process
+        .root
+        .inject(WrapperMethod::Encrypt, When::Nth(4), hang);
+    let options = CampaignOptions::new("c").batch_size(2).concurrency(1);
+    let (sender, mut progress) = tokio::sync::mpsc::unbounded_channel();
+    let run = process.kms.rotate_all(&options, Rewrap::No, move |now| {
+        sender.send(now.done).unwrap();
+    });
+    tokio::select! {
+        biased;
+        done = progress.recv() => assert_eq!(done, Some(2)),
+        _ = run => panic!("it was to hang"),
+    }
+    gate.reached().await;
+    let mut done = Vec::new();
+    for id in &ids {
+        done.push(versions(&world, id).await);
+    }
+    assert_eq!(done, [2, 2, 1, 1, 1, 1]);
+}
+
+#[tokio::test]
+async fn a_batch_that_is_not_applied_is_planned_again_with_all_after_it() {
+    let (world, ids) = world_of(10).await;
+    let process = Process::new(&world).await;
+    for (when, fault) in [
+        (
+            When::Nth(2),
+            Fault::FailBefore(Error::new(ErrorKind::DatabaseBusy)),
+        ),
+        (
+            When::Nth(4),
+            Fault::FailAfter(Error::new(ErrorKind::OutcomeUnknown)),
+        ),
+        // The step that finishes.
+        (
+            When::Nth(7),
+            Fault::FailBefore(Error::new(ErrorKind::DatabaseBusy)),
+        ),
+    ] {
+        process
+            .repository
+            .inject(RepositoryMethod::ApplyStep, when, fault);
+    }
+    let options = CampaignOptions::new("c").batch_size(2);
+    let outcome = process
+        .kms
+        .rotate_all(&options, Rewrap::Yes, |_| {})
+        .await
+        .unwrap();
+    assert_eq!((outcome.done, outcome.failures.len()), (10, 0));
+    assert_eq!(process.repository.pending(), 0);
+    for id in &ids {
+        assert_eq!(versions(&world, id).await, 2, "{id}");
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_can_not_be_read_any_more_ends_it_after_what_was_planned() {
+    let (world, ids) = world_of(6).await;
+    let process = Process::new(&world).await;
+    let broken = Fault::FailBefore(Error::new(ErrorKind::Database));
+    process
+        .repository
+        .inject(RepositoryMethod::Load, When::Nth(3), broken);
+    let options = CampaignOptions::new("c").batch_size(2);
+    let error = process
+        .kms
+        .rotate_all(&options, Rewrap::No, |_| {})
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Database);
+    let mut done = Vec::new();
+    for id in &ids {
+        done.push(versions(&world, id).await);
+    }
+    assert_eq!(done, [2, 2, 2, 2, 1, 1]);
 }

@@ -4,8 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{StreamExt as _, stream};
-
 use super::{Kms, Rewrap};
 use crate::binding::Binding;
 use crate::blob::Blob;
@@ -19,9 +17,11 @@ use crate::repository::{
 use crate::rows::ScopeRows;
 use crate::scope::ScopeId;
 
+mod ahead;
 mod copies;
 mod options;
 
+use ahead::Ahead;
 use copies::Copies;
 pub use options::{CampaignOptions, CampaignOutcome, CampaignProgress};
 
@@ -120,6 +120,9 @@ struct Campaign<'a> {
     copies: Option<Copies>,
 }
 
+/// What is to be done to a scope. `None` if there is nothing to do.
+type Plan = Result<Option<ChangeSet>>;
+
 /// What planning a batch gave.
 #[derive(Default)]
 struct Batch {
@@ -129,18 +132,46 @@ struct Batch {
     settled: Vec<ScopeId>,
 }
 
+impl Batch {
+    fn add(&mut self, scope: ScopeId, plan: Plan) {
+        match plan {
+            Ok(Some(change)) => self.changes.push(change),
+            Ok(None) => self.settled.push(scope),
+            Err(error) => self.failures.push(CampaignFailure {
+                scope,
+                kind: error.kind().name().to_owned(),
+                message: error.to_string(),
+            }),
+        }
+    }
+}
+
 impl Campaign<'_> {
     async fn run(
         &self,
         progress: &mut (impl FnMut(&CampaignProgress) + Send),
     ) -> Result<CampaignOutcome> {
         let mut state = self.state().await?;
+        let mut ahead = Ahead::of(self, state.cursor.clone());
         let mut stuck = 0;
         while !state.finished {
             let before = state.cursor.clone();
-            let failure = self.advance(&state).await?;
-            // What is stored, not what this process thinks: another one may carry on the same campaign.
-            state = self.state().await?;
+            let (batch, advance) = ahead.next().await?;
+            let to = match &advance {
+                Advance::To { to, .. } => Some(to.clone()),
+                Advance::Finish { .. } | Advance::Retry => None,
+            };
+            let step = async {
+                let failure = self.step(batch, advance).await?;
+                // What is stored, not what this process thinks: another one may carry on the same campaign.
+                Ok::<_, Error>((failure, self.state().await?))
+            };
+            let (failure, now) = ahead.meanwhile(step).await?;
+            state = now;
+            if failure.is_some() || to.is_none() || state.cursor != to {
+                // What was planned ahead may be for another place.
+                ahead = Ahead::of(self, state.cursor.clone());
+            }
             match failure {
                 Some(error) if !state.finished && state.cursor == before => {
                     stuck += 1;
@@ -188,31 +219,6 @@ impl Campaign<'_> {
         Ok(state)
     }
 
-    /// One batch further. Gives the passing failure, if one kept it from that.
-    async fn advance(&self, state: &CampaignState) -> Result<Option<Error>> {
-        let repository = &self.kms.0.repository;
-        let filter = self.options.scope_filter();
-        let page =
-            persist(|| repository.scopes(&filter, state.cursor.as_ref(), self.options.batch_size))
-                .await?;
-        let (batch, advance) = match page.last() {
-            None => (
-                Batch::default(),
-                Advance::Finish {
-                    from: state.cursor.clone(),
-                },
-            ),
-            Some(last) => (
-                self.plan(&page).await?,
-                Advance::To {
-                    from: state.cursor.clone(),
-                    to: last.clone(),
-                },
-            ),
-        };
-        self.step(batch, advance).await
-    }
-
     /// Scopes that failed once more, one by one, so that one that goes on failing hinders no other.
     async fn retry(&self, failures: &[CampaignFailure]) -> Result<()> {
         for failure in failures {
@@ -222,74 +228,41 @@ impl Campaign<'_> {
                 ..self.options.scope_filter()
             };
             let wanted = persist(|| self.kms.0.repository.scopes(&filter, None, 1)).await?;
-            let batch = if wanted.is_empty() {
-                Batch {
-                    settled: scope.to_vec(),
-                    ..Batch::default()
-                }
+            let rows = if wanted.is_empty() {
+                None
             } else {
-                self.plan(scope).await?
+                self.rows(scope).await?.remove(&failure.scope)
             };
+            let mut batch = Batch::default();
+            batch.add(failure.scope.clone(), self.plan_scope(rows).await);
             self.step(batch, Advance::Retry).await?;
         }
         Ok(())
     }
 
-    /// Plans a batch: calls to the root wrapper for as many scopes at once as the options allow.
-    async fn plan(&self, scopes: &[ScopeId]) -> Result<Batch> {
-        let repository = &self.kms.0.repository;
-        let snapshot = persist(|| repository.load(scopes)).await?;
-        let mut found: HashMap<_, _> = snapshot
-            .scopes
-            .into_iter()
-            .map(|rows| (rows.scope.clone(), rows))
-            .collect();
-        let mut work = Vec::with_capacity(scopes.len());
-        for scope in scopes {
-            let rows = found.remove(scope);
-            work.push(async move {
-                let planned = match rows {
-                    // Deleted since the page was read.
-                    None => Ok(None),
-                    Some(rows) => self.plan_scope(&rows).await,
-                };
-                (scope, planned)
-            });
-        }
-        let planned: Vec<_> = stream::iter(work)
-            .buffered(self.options.concurrency)
-            .collect()
-            .await;
-        let mut batch = Batch::default();
-        for (scope, planned) in planned {
-            match planned {
-                Ok(Some(prepared)) => batch.changes.push(prepared.into_change_set()),
-                Ok(None) => batch.settled.push(scope.clone()),
-                Err(error) => batch.failures.push(CampaignFailure {
-                    scope: scope.clone(),
-                    kind: error.kind().name().to_owned(),
-                    message: error.to_string(),
-                }),
-            }
-        }
-        Ok(batch)
+    /// The rows of these scopes; those that have none are absent.
+    async fn rows(&self, scopes: &[ScopeId]) -> Result<HashMap<ScopeId, ScopeRows>> {
+        let snapshot = persist(|| self.kms.0.repository.load(scopes)).await?;
+        let rows = snapshot.scopes.into_iter();
+        Ok(rows.map(|rows| (rows.scope.clone(), rows)).collect())
     }
 
-    async fn plan_scope(&self, rows: &ScopeRows) -> Result<Option<Prepared>> {
-        if !self.wants(rows) {
+    /// `rows` is `None` for a scope that was deleted, or that the filter does not want any more.
+    async fn plan_scope(&self, rows: Option<ScopeRows>) -> Plan {
+        let Some(rows) = rows.filter(|rows| self.wants(rows)) else {
             return Ok(None);
-        }
+        };
         if let Some(copies) = &self.copies {
-            copies.refuse(rows)?;
+            copies.refuse(&rows)?;
         }
-        match self.work {
-            Work::Rotate(rewrap) => self
-                .planner
-                .rotate(rows, rewrap == Rewrap::Yes)
-                .await
-                .map(Some),
-            Work::Rewrap(which) => self.planner.rewrap(rows, which).await,
-        }
+        let prepared = match self.work {
+            Work::Rotate(rewrap) => {
+                let rewrap = rewrap == Rewrap::Yes;
+                Some(self.planner.rotate(&rows, rewrap).await?)
+            }
+            Work::Rewrap(which) => self.planner.rewrap(&rows, which).await?,
+        };
+        Ok(prepared.map(Prepared::into_change_set))
     }
 
     /// The part of the filter that the database can't evaluate.

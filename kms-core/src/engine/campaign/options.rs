@@ -68,7 +68,8 @@ impl CampaignOptions {
         self
     }
 
-    /// Scopes that call the root wrapper at once.
+    /// Scopes that call the root wrapper at once, with one call each. They go on doing so while a batch is
+    /// written, for the next batches.
     #[must_use]
     pub fn concurrency(mut self, scopes: usize) -> Self {
         self.concurrency = scopes;
