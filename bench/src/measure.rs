@@ -1,13 +1,16 @@
 //! Timing: many batches, of which the fastest counts.
 //!
 //! What else runs on the machine only ever makes a batch slower, so the fastest one comes closest to what
-//! the work itself takes; the median tells how far to trust it. Held against Go a batch is long enough for what
-//! Go's allocations cost it: a short one may end before the garbage is collected.
+//! the work itself takes; the median tells how far to trust it. What one thread does without waiting is timed by that
+//! thread's own clock, which stands still while others run: alone on a machine the two clocks show the same.
+//! Held against Go a batch is long enough for what Go's allocations cost it: a short one may end before the garbage
+//! is collected.
 
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use nix::sys::resource::{UsageWho, getrusage};
+use nix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 
 /// How long a batch takes at least: long enough for the clock, short enough to run between two interruptions.
@@ -119,10 +122,18 @@ impl Run {
         Ok(())
     }
 
-    /// Times work that is too short to be timed alone, if it is wanted: `work(n)` does it `n` times.
+    /// Times work of this thread that is too short to be timed alone, if it is wanted: `work(n)` does it `n` times.
     pub fn quick(&mut self, case: &str, work: impl FnMut(u64)) {
         if self.wants(case) {
-            let measurement = batches_of(self.batch, case, self.budget, work);
+            let measurement = batches_of(self.batch, thread_time, case, self.budget, work);
+            self.keep(measurement);
+        }
+    }
+
+    /// The same for work that other threads do.
+    pub fn quick_elsewhere(&mut self, case: &str, work: impl FnMut(u64)) {
+        if self.wants(case) {
+            let measurement = batches_of(self.batch, time, case, self.budget, work);
             self.keep(measurement);
         }
     }
@@ -141,18 +152,19 @@ impl Run {
 
 /// Times work that is too short to be timed alone, for so long: `work(n)` does it `n` times.
 pub fn batches(case: &str, budget: Duration, work: impl FnMut(u64)) -> Measurement {
-    batches_of(BATCH, case, budget, work)
+    batches_of(BATCH, time, case, budget, work)
 }
 
 fn batches_of(
     batch: Duration,
+    time: fn(&mut dyn FnMut()) -> Duration,
     case: &str,
     budget: Duration,
     mut work: impl FnMut(u64),
 ) -> Measurement {
     let mut count = 1;
     let elapsed = loop {
-        let elapsed = time(|| work(count));
+        let elapsed = time(&mut || work(count));
         if elapsed >= batch / 4 {
             break elapsed;
         }
@@ -168,16 +180,24 @@ fn batches_of(
     let deadline = Instant::now() + budget;
     let mut samples = Vec::new();
     while samples.len() < 5 || Instant::now() < deadline {
-        samples.push(time(|| work(count)).as_secs_f64() * 1e9 / count as f64);
+        samples.push(time(&mut || work(count)).as_secs_f64() * 1e9 / count as f64);
     }
     Measurement::of(case, samples)
 }
 
 /// How long something takes.
-pub fn time(work: impl FnOnce()) -> Duration {
+pub fn time(work: &mut dyn FnMut()) -> Duration {
     let start = Instant::now();
     work();
     start.elapsed()
+}
+
+/// How long this thread works on something.
+fn thread_time(work: &mut dyn FnMut()) -> Duration {
+    let now = || clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("each thread has a clock");
+    let start = now();
+    work();
+    Duration::from(now()) - Duration::from(start)
 }
 
 /// The time that the processors have spent on this process. Unlike the wall clock it does not count what

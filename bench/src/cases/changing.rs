@@ -30,11 +30,24 @@ pub async fn run(make: impl Fn() -> Result<Database>, run: &mut Run) -> Result<(
     let root = local_root("bench-root")?;
     let database = make()?;
     let repository = database.repository()?;
+    floor(&repository, database.kind(), run).await?;
     let kms = builder(Arc::clone(&repository), &root).build().await?;
     create(&kms, &repository, database.kind(), run).await?;
     change(&kms, &repository, database.kind(), run).await?;
     rotate_all(&make, &root, run).await?;
     rewrap_all(&make, &root, run).await
+}
+
+/// One transaction of the least kind, the way every one goes: it writes one row.
+async fn floor(repository: &Arc<dyn Repository>, kind: &str, run: &mut Run) -> Result<()> {
+    repository.scramble_collection_version().await?;
+    run.counted(&format!("floor_commit_{kind}"), SCOPES, async |_| {
+        for _ in 0..SCOPES {
+            repository.scramble_collection_version().await?;
+        }
+        Ok(Vec::new())
+    })
+    .await
 }
 
 async fn create(

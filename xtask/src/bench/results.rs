@@ -24,12 +24,12 @@ pub(crate) struct Samples {
 }
 
 impl Results {
-    /// Keeps a line that a program printed.
-    pub(crate) fn keep(of: &mut BTreeMap<String, Samples>, line: &str) -> Result<()> {
+    /// Keeps a line that a program printed, and of its times the one with this name.
+    pub(crate) fn keep(of: &mut BTreeMap<String, Samples>, time: &str, line: &str) -> Result<()> {
         let line: Value = serde_json::from_str(line)?;
         let line = line.as_object().context("not an object")?;
         let case = line.get("case").and_then(Value::as_str);
-        let ns = line.get("ns").and_then(Value::as_f64);
+        let ns = line.get(time).and_then(Value::as_f64);
         let (case, ns) = case.zip(ns).context("no case or no time")?;
         let samples = of.entry(case.to_owned()).or_default();
         samples.rounds.push(ns);
@@ -119,7 +119,7 @@ mod tests {
     fn kept(lines: &[&str]) -> Results {
         let mut ours = BTreeMap::new();
         for line in lines {
-            Results::keep(&mut ours, line).unwrap();
+            Results::keep(&mut ours, "ns", line).unwrap();
         }
         Results {
             circumstances: "a machine, a day".to_owned(),
@@ -157,7 +157,7 @@ mod tests {
     fn a_line_that_is_no_measurement_is_refused() {
         let mut ours = BTreeMap::new();
         for line in ["", "{}", r#"{"case": "cold"}"#, r#"{"ns": 1}"#] {
-            assert!(Results::keep(&mut ours, line).is_err(), "{line}");
+            assert!(Results::keep(&mut ours, "ns", line).is_err(), "{line}");
         }
         assert!(ours.is_empty());
     }

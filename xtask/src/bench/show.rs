@@ -34,7 +34,7 @@ pub(crate) fn table(rows: &[Judged]) -> String {
     for judged in rows {
         let spreads = [judged.spread, judged.go_spread];
         let [spread, go_spread] = spreads.map(|spread| or_nothing(spread, percent));
-        let targets = judged.targets.iter().map(target);
+        let targets = judged.targets.iter().map(|held| target(judged, held));
         cells.push([
             judged.row.about.to_owned(),
             or_nothing(judged.ours, time),
@@ -106,9 +106,12 @@ fn or_nothing(value: Option<f64>, show: impl Fn(f64) -> String) -> String {
 }
 
 /// The target, and what there is instead where it is missed.
-fn target(held: &Held) -> String {
+fn target(judged: &Judged, held: &Held) -> String {
     match (held.is_met(), held.actual) {
-        (Some(false), Some(actual)) => format!("{} (is {})", held.target, ratio(actual)),
+        (Some(false), Some(actual)) => {
+            let limit = judged.limit_of(held);
+            format!("{} (is {}{limit})", held.target, ratio(actual))
+        }
         _ => held.target.to_string(),
     }
 }

@@ -68,6 +68,11 @@ impl Judged {
         Some(self.ours? / self.floor?)
     }
 
+    /// How many times as fast as Go the floor is: what no code above it can pass.
+    pub(crate) fn limit(&self) -> Option<f64> {
+        Some(self.go? / self.floor?)
+    }
+
     /// Whether all targets are met; nothing if one of them can't be told and none is missed.
     pub(crate) fn is_met(&self) -> Option<bool> {
         let verdicts = || self.targets.iter().map(Held::is_met);
@@ -75,6 +80,14 @@ impl Judged {
             return Some(false);
         }
         verdicts().all(|met| met == Some(true)).then_some(true)
+    }
+
+    /// The limit in words, where a target is held against Go and there is one.
+    pub(crate) fn limit_of(&self, held: &Held) -> String {
+        match (held.target, self.limit()) {
+            (Target::TimesGo(_), Some(limit)) => format!(", the floor {limit:.2}"),
+            _ => String::new(),
+        }
     }
 
     pub(crate) fn to_json(&self) -> Value {
@@ -89,6 +102,7 @@ impl Judged {
             "times_go": self.times_go(),
             "floor_ns": self.floor,
             "times_floor": self.times_floor(),
+            "floor_times_go": self.limit(),
             "targets": self.targets.iter().map(held).collect::<Vec<_>>(),
         })
     }
@@ -112,7 +126,7 @@ pub(crate) fn failures(rows: &[Judged]) -> Vec<String> {
         for held in &judged.targets {
             let is = match (held.is_met(), held.actual) {
                 (Some(true), _) => continue,
-                (_, Some(actual)) => format!("it is {actual:.3}"),
+                (_, Some(actual)) => format!("it is {actual:.3}{}", judged.limit_of(held)),
                 (_, None) => "it was not measured".to_owned(),
             };
             let case = judged.row.ours.name;
@@ -177,7 +191,10 @@ mod tests {
             failures(&[judged]).join("\n")
         };
         let slower = fails(&results(200.0, Some(1590.0), 160.0, Some(1.0)));
-        assert_eq!(slower, "encrypt_ring_1024: ≥ 8× Go, but it is 7.950");
+        assert_eq!(
+            slower,
+            "encrypt_ring_1024: ≥ 8× Go, but it is 7.950, the floor 9.94"
+        );
         let above = fails(&results(200.0, Some(2000.0), 150.0, Some(1.0)));
         assert_eq!(above, "encrypt_ring_1024: ≤ 1.3× floor, but it is 1.333");
         let more = fails(&results(200.0, Some(2000.0), 160.0, Some(2.0)));
