@@ -101,7 +101,8 @@ const POSTGRES: [&str; 8] = [
 const SQLITE_TABLES: &str = "select name as t from sqlite_master where type = 'table' order by 1";
 
 /// `schema_version` counts every definition that was ever made or dropped.
-const SQLITE: [&str; 2] = [
+const SQLITE: [&str; 3] = [
     "select type || ' ' || name || ' on ' || tbl_name || ': ' || coalesce(sql, '') as t from sqlite_master order by 1",
     "select 'changed ' || schema_version || ' times' as t from pragma_schema_version",
+    "select 'journal mode ' || journal_mode as t from pragma_journal_mode",
 ];

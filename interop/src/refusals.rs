@@ -241,6 +241,13 @@ async fn refused(database: &Database, named: &[&str]) -> Result<()> {
         MigrationKind::NotMigrated if named.is_empty() => {}
         _ => anyhow::bail!("{said}"),
     }
+    Dump::of(database)?.same_as(&before)?;
+
+    if database.dialect() == Dialect::Sqlite {
+        // What the first connection of any engine does, and all that it does.
+        database.connect()?.execute("pragma journal_mode = wal")?;
+    }
+    let before = Dump::of(database)?;
     let engine = kms_kit::builder(database.repository()?).build().await;
     let error = engine.err().context("an engine was built")?;
     ensure!(error.kind() == ErrorKind::SchemaVersion, "{error}");

@@ -1,4 +1,4 @@
-//! `docs/from-go.md` names tests. Those tests exist.
+//! `docs/from-go.md` names tests, and checks of the interop run. Those are there.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
@@ -18,18 +18,42 @@ fn every_test_that_the_migration_guide_names_exists() {
             read(&package.join(folder), &mut sources);
         }
     }
-    let table = DOCUMENT
-        .split("## What Go's package promises and tests")
-        .nth(1)
-        .unwrap();
-    let names: Vec<_> = table
+    let names: Vec<_> = DOCUMENT
         .split('`')
         .filter(|name| is_a_sentence(name))
         .collect();
-    assert!(names.len() > 40, "{names:?}");
+    assert!(names.len() > 80, "{names:?}");
     let missing: Vec<_> = names
         .iter()
         .filter(|name| !sources.contains(&format!("fn {name}(")))
+        .collect();
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
+#[test]
+fn every_check_of_the_interop_run_that_the_migration_guide_names_exists() {
+    let mut sources = String::new();
+    read(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("src"),
+        &mut sources,
+    );
+    let document = DOCUMENT.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut names = Vec::new();
+    for mention in document.split("interop: \"").skip(1) {
+        // Of several, each in quotes.
+        let mut rest = mention;
+        while let Some((name, after)) = rest.split_once('"') {
+            names.push(name.to_owned());
+            let Some(next) = after.strip_prefix(", \"") else {
+                break;
+            };
+            rest = next;
+        }
+    }
+    assert!(names.len() > 5, "{names:?}");
+    let missing: Vec<_> = names
+        .iter()
+        .filter(|name| !sources.contains(&format!("\"{name}\"")))
         .collect();
     assert!(missing.is_empty(), "{missing:#?}");
 }

@@ -160,6 +160,29 @@ async fn keys_are_listed_root_key_first_with_versions_ascending() {
 }
 
 #[tokio::test]
+async fn an_engine_has_the_purposes_that_it_was_given_each_once_and_never_that_of_root_keys() {
+    let world = World::new().await;
+    assert_eq!(world.kms.purposes(), [DATABASE, OIDC]);
+    for (purposes, kind, named) in [
+        (
+            vec![OIDC, DATABASE, OIDC],
+            ErrorKind::DuplicatePurpose,
+            "oidc",
+        ),
+        (
+            vec![OIDC, Purpose::from_stored(Purpose::ROOT_KEY)],
+            ErrorKind::ReservedPurpose,
+            "rootKey",
+        ),
+    ] {
+        let error = world.builder().purposes(purposes).build().await;
+        let error = error.unwrap_err();
+        assert_eq!(error.kind(), kind);
+        assert_eq!(error.context("purpose"), Some(named));
+    }
+}
+
+#[tokio::test]
 async fn bad_input_to_creation_has_kinds_of_its_own_and_changes_nothing() {
     let world = World::new().await;
     let scope = scope("o_1");
