@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use kms_core::{Error, ErrorKind, Kms, Rewrap, ScopeId, Scopes, WarmUpOptions, Wrapper};
 use kms_testkit::{
-    CountingWrapper, Fault, FaultyWrapper, Gate, RepositoryCalls, RepositoryMethod, When,
-    WrapperMethod,
+    CountingWrapper, Fault, FaultyRepository, FaultyWrapper, Gate, RepositoryCalls,
+    RepositoryMethod, When, WrapperMethod,
 };
 use support::instrumented::Process;
 use support::{DATABASE, OIDC, World, on, scope};
@@ -99,18 +99,21 @@ async fn the_root_wrapper_is_kept_as_busy_as_the_options_allow_and_no_busier() {
     let slow = FaultyWrapper::new(Arc::clone(&world.root));
     slow.inject(WrapperMethod::Decrypt, When::Always, Fault::Delay(latency));
     let root = Arc::new(CountingWrapper::new(Arc::new(slow)));
-    let kms = on(Arc::new(world.repository.clone()))
+    let repository = FaultyRepository::new(Arc::new(world.repository.clone()));
+    let query = Fault::Delay(Duration::from_millis(20));
+    repository.inject(RepositoryMethod::Load, When::Always, query);
+    let kms = on(Arc::new(repository))
         .root_wrapper(Arc::clone(&root) as Arc<dyn Wrapper>)
         .build()
         .await
         .unwrap();
-    let options = WarmUpOptions::new().batch_size(5).concurrency(4);
+    let options = WarmUpOptions::new().batch_size(6).concurrency(4);
     let start = tokio::time::Instant::now();
     kms.warm_up(Scopes::Only(&ids), &options).await.unwrap();
     let elapsed = start.elapsed();
     let calls = root.calls();
     assert_eq!((calls.decrypt, calls.most_at_once), (65, 4));
-    // 65 calls, 4 at once, whatever the batches are: 17 times the latency at the least.
+    // 65 calls, 4 at once, whatever the batches are: 17 times the latency at the least. And the first query.
     assert!(elapsed >= latency * 17, "{elapsed:?}");
     assert!(elapsed <= latency * 18, "{elapsed:?}");
 }

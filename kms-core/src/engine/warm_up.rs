@@ -1,10 +1,12 @@
 //! Filling the cache before it is used.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
+use std::future::poll_fn;
 use std::sync::{Arc, OnceLock};
+use std::task::Poll;
 
 use futures_util::future::BoxFuture;
-use futures_util::stream::BoxStream;
+use futures_util::stream::{BoxStream, Fuse, FuturesUnordered};
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 
 use super::loader::Together;
@@ -13,9 +15,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::key_ring::KeyRing;
 use crate::repository::ScopeFilter;
 use crate::scope::ScopeId;
-
-/// Batches whose rows are asked for at once: while one is opened, the next one's rows come.
-const BATCHES_AHEAD: usize = 2;
 
 impl Kms {
     /// Loads the keys of these scopes into the cache, so that [`wrapper`](Self::wrapper) has them at once: one
@@ -65,9 +64,16 @@ impl Kms {
             room: self.0.cache.room(),
             end: Arc::clone(&end),
         };
-        let mut loaded = batches.loads().buffer_unordered(options.concurrency);
+        let mut loading = Loading {
+            kms: self.clone(),
+            ahead: options.batch_size,
+            concurrency: options.concurrency,
+            found: batches.found(),
+            waiting: VecDeque::new(),
+            under_way: FuturesUnordered::new(),
+        };
         let mut warm_up = WarmUp::default();
-        while let Some((scope, result)) = loaded.next().await {
+        while let Some((scope, result)) = loading.next().await {
             warm_up.add(scope, result);
         }
         match end.get() {
@@ -126,28 +132,25 @@ impl Source {
 }
 
 impl Batches {
-    /// The loads of all scopes. The next batch's rows are asked for while those of one are opened; when that
-    /// fails, no more are begun, and those that were are still finished.
-    fn loads(self) -> BoxStream<'static, Load> {
-        let (kms, end) = (self.kms.clone(), Arc::clone(&self.end));
-        stream::try_unfold(self, |mut batches| async move {
-            let batch = batches.next().await?;
-            Ok::<_, Error>(batch.map(|batch| (batch, batches)))
-        })
-        .map(move |batch| {
-            let kms = kms.clone();
-            async move {
-                let together = kms.0.loader.find_together(&batch?).await?;
-                Ok(stream::iter(kms.loads(together)))
+    /// Asks for the rows of one batch after the other. When that fails, no more are asked for.
+    fn found(self) -> Fuse<BoxStream<'static, Together>> {
+        stream::unfold(self, |mut batches| async move {
+            let found = async {
+                match batches.next().await? {
+                    None => Ok(None),
+                    Some(batch) => batches.kms.0.loader.find_together(&batch).await.map(Some),
+                }
+            };
+            match found.await {
+                Ok(found) => found.map(|together| (together, batches)),
+                Err(error) => {
+                    let _ = batches.end.set(End::Failed(error));
+                    None
+                }
             }
         })
-        .buffered(BATCHES_AHEAD)
-        .scan((), move |(), found| {
-            let loads = found.map_err(|error| end.set(End::Failed(error)));
-            std::future::ready(loads.ok())
-        })
-        .flatten()
         .boxed()
+        .fuse()
     }
 
     async fn next(&mut self) -> Result<Option<Vec<ScopeId>>> {
@@ -190,30 +193,73 @@ impl Batches {
     }
 }
 
-impl Kms {
-    /// What is to be waited for until these scopes are in the cache.
-    fn loads(&self, together: Together) -> Vec<Load> {
-        let fresh = together
-            .fresh
-            .into_iter()
-            .map(|ring| std::future::ready((ring.scope().clone(), Ok(ring))).boxed());
-        let loads = together.loads.into_iter().map(|(scope, load)| {
-            async move {
+/// The loads, so many at once. While those of one batch are under way, the rows of the next one are read.
+struct Loading {
+    kms: Kms,
+    /// With so many loads waiting, no more rows are asked for.
+    ahead: usize,
+    concurrency: usize,
+    found: Fuse<BoxStream<'static, Together>>,
+    waiting: VecDeque<Load>,
+    under_way: FuturesUnordered<Load>,
+}
+
+impl Loading {
+    /// The next load that ends. `None` when all have, or when no more can be begun.
+    async fn next(&mut self) -> Option<(ScopeId, Result<KeyRing>)> {
+        poll_fn(|context| {
+            // Before the last loads are under way, so that no call waits for a query.
+            let mut all_found = false;
+            while self.waiting.len() <= self.ahead {
+                match self.found.poll_next_unpin(context) {
+                    Poll::Ready(Some(together)) => self.take(together),
+                    Poll::Ready(None) => {
+                        all_found = true;
+                        break;
+                    }
+                    Poll::Pending => break,
+                }
+            }
+            while self.under_way.len() < self.concurrency
+                && let Some(load) = self.waiting.pop_front()
+            {
+                self.under_way.push(load);
+            }
+            match self.under_way.poll_next_unpin(context) {
+                // A query is under way.
+                Poll::Ready(None) if !all_found => Poll::Pending,
+                other => other,
+            }
+        })
+        .await
+    }
+
+    fn take(&mut self, together: Together) {
+        let Together {
+            fresh,
+            loads,
+            elsewhere,
+        } = together;
+        for ring in fresh {
+            let loaded = std::future::ready((ring.scope().clone(), Ok(ring)));
+            self.waiting.push_back(loaded.boxed());
+        }
+        for (scope, load) in loads {
+            let load = async move {
                 let unknown = || Error::new(ErrorKind::UnknownScope).with_context("scope", &scope);
                 let ring = load.await.and_then(|ring| ring.ok_or_else(unknown));
                 (scope, ring)
-            }
-            .boxed()
-        });
-        let elsewhere = together.elsewhere.into_iter().map(|scope| {
-            let kms = self.clone();
-            async move {
+            };
+            self.waiting.push_back(load.boxed());
+        }
+        for scope in elsewhere {
+            let kms = self.kms.clone();
+            let load = async move {
                 let ring = kms.0.loader.ring(&scope).await;
                 (scope, ring)
-            }
-            .boxed()
-        });
-        fresh.chain(loads).chain(elsewhere).collect()
+            };
+            self.waiting.push_back(load.boxed());
+        }
     }
 }
 
