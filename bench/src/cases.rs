@@ -3,5 +3,6 @@
 pub mod blobs;
 pub mod cached;
 pub mod changing;
+pub mod cloud;
 pub mod loading;
 pub mod scale;

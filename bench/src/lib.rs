@@ -7,6 +7,7 @@
 pub mod allocations;
 pub mod cases;
 pub mod database;
+pub mod latency;
 pub mod many;
 pub mod measure;
 pub mod statements;

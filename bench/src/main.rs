@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
-use kms_bench::cases::{blobs, cached, changing, loading, scale};
+use kms_bench::cases::{blobs, cached, changing, cloud, loading, scale};
 use kms_bench::database::Database;
 use kms_bench::measure::Run;
 use kms_bench::{allocations, statements};
@@ -21,6 +21,9 @@ struct Arguments {
     /// The Postgres server, with a user that may create databases
     #[arg(long, env = "KMS_TEST_POSTGRES_URL")]
     postgres: Option<String>,
+    /// LocalStack, for the group `cloud`; without it that is measured with injected latencies alone
+    #[arg(long, env = "KMS_TEST_AWS_ENDPOINT")]
+    aws: Option<String>,
     /// Milliseconds for each case
     #[arg(long, default_value_t = 300)]
     budget: u64,
@@ -51,6 +54,8 @@ enum Group {
     Loading,
     /// Making and changing keys
     Changing,
+    /// Starting and rotating with a root of trust that is far away
+    Cloud,
     /// The same among few scopes and among many, on Postgres
     Scale,
 }
@@ -97,6 +102,12 @@ async fn main() -> Result<()> {
                     changing::long_transactions(&postgres()?, &mut run).await?;
                 }
                 changing::run(Database::sqlite, &mut run).await?;
+            }
+            Group::Cloud => {
+                cloud::run(postgres, &mut run).await?;
+                if let Some(endpoint) = &arguments.aws {
+                    cloud::localstack(endpoint, postgres, &mut run).await?;
+                }
             }
             Group::Scale => scale::run(postgres, &arguments.scopes, &mut run).await?,
             Group::Cached => {

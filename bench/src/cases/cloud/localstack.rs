@@ -1,0 +1,74 @@
+//! The same against AWS KMS as LocalStack plays it: its own latency, and as much at once as it manages.
+
+use aws_sdk_kms::config::{BehaviorVersion, Credentials, Region};
+
+use super::*;
+
+/// Scopes of a case.
+const SCOPES: usize = 100;
+
+/// Calls by which the service's latency is measured.
+const PROBES: u32 = 200;
+
+/// Measures with a key on this LocalStack. The latency is what so many callers at once find that do nothing else: it
+/// grows with their number, since LocalStack serves few calls at a time.
+///
+/// # Errors
+///
+/// Those of the engine; if the service is not there.
+pub async fn localstack(
+    endpoint: &str,
+    make: impl Fn() -> Result<Database>,
+    run: &mut Run,
+) -> Result<()> {
+    let root = root(endpoint).await?;
+    for concurrency in [1, 8] {
+        let latency = latency(&*root, concurrency).await?;
+        let distance = Distance {
+            root: Arc::clone(&root),
+            name: format!("localstack_x{concurrency}"),
+            injected: Duration::ZERO,
+            latency,
+            concurrency,
+            scopes: SCOPES,
+        };
+        let database = make()?;
+        distance
+            .measure(database.kind(), database.repository()?, run)
+            .await?;
+    }
+    Ok(())
+}
+
+async fn latency(root: &dyn Wrapper, concurrency: usize) -> Result<Duration> {
+    let blob = root.encrypt(&[7; 32], b"probe").await?;
+    let start = Instant::now();
+    stream::iter(0..PROBES)
+        .map(|_| root.decrypt(&blob, b"probe"))
+        .buffer_unordered(concurrency)
+        .try_for_each(async |_| Ok(()))
+        .await?;
+    Ok(start.elapsed().mul_f64(concurrency as f64) / PROBES)
+}
+
+async fn root(endpoint: &str) -> Result<Arc<dyn Wrapper>> {
+    let config = aws_sdk_kms::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::from_static("us-east-1"))
+        .endpoint_url(endpoint)
+        .credentials_provider(Credentials::new("test", "test", None, None, "test"));
+    let made = aws_sdk_kms::Client::from_conf(config.build())
+        .create_key()
+        .send()
+        .await
+        .context("a key on LocalStack")?;
+    let arn = made
+        .key_metadata
+        .and_then(|key| key.arn)
+        .context("the key's ARN")?;
+    let root = kms_kit::aws::builder(&arn)
+        .credentials("test", "test")
+        .endpoint(endpoint)
+        .build()?;
+    Ok(Arc::new(root))
+}
