@@ -66,7 +66,7 @@ impl Kms {
         };
         let mut loading = Loading {
             kms: self.clone(),
-            ahead: options.batch_size,
+            ahead: options.batch_size.max(options.concurrency),
             concurrency: options.concurrency,
             found: batches.found(),
             waiting: VecDeque::new(),

@@ -15,7 +15,8 @@ use futures_util::{FutureExt as _, StreamExt as _};
 
 use super::*;
 
-/// Batches beside the one that is applied: one is planned, and of the next one the rows are read.
+/// Batches beside the one that is applied, and beside those that it takes to have as many calls under way as the
+/// options allow: one waits to be applied, and of one the rows are read.
 const BATCHES_AHEAD: usize = 2;
 
 /// The batches after some place, in their order.
@@ -118,13 +119,15 @@ impl<'a> Ahead<'a> {
 
     fn begin(&mut self) {
         let campaign = self.campaign;
+        let options = campaign.options;
+        let pages = BATCHES_AHEAD + options.concurrency.div_ceil(options.batch_size);
         if self.reading.is_none()
-            && self.pages.len() < BATCHES_AHEAD
+            && self.pages.len() < pages
             && let Some(from) = self.next.take()
         {
             self.reading = Some(campaign.read(from).boxed());
         }
-        while self.planning.len() < campaign.options.concurrency
+        while self.planning.len() < options.concurrency
             && let Some((page, (place, rows))) = self.waiting.pop_front()
         {
             let plan = async move {
