@@ -44,7 +44,7 @@ pub(crate) struct Options {
     /// Take the figures from this file, which `--json` wrote, instead of measuring
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
-    /// Write the rows of common interest to the README
+    /// Write the table to docs/performance.md, and the rows of common interest to the README
     #[arg(long)]
     readme: bool,
 }
@@ -71,13 +71,21 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
     }
     if options.readme {
         ensure!(
-            results.missing.is_empty(),
-            "the README shows whole tables only"
+            results.missing.is_empty() && options.filters.is_empty(),
+            "pages show whole tables only"
         );
-        let file = workspace.root.join("README.md");
-        let text = std::fs::read_to_string(&file)?;
-        let table = show::markdown(&judged, &results);
-        std::fs::write(&file, show::in_readme(&text, &table)?)?;
+        let pages = [
+            ("README.md", show::short_markdown(&judged, &results)),
+            (
+                "docs/performance.md",
+                show::whole_markdown(&judged, &results),
+            ),
+        ];
+        for (page, table) in pages {
+            let file = workspace.root.join(page);
+            let text = std::fs::read_to_string(&file)?;
+            std::fs::write(&file, show::on_page(&text, &table).context(page)?)?;
+        }
     }
     if !options.check {
         return Ok(true);

@@ -1,4 +1,4 @@
-//! The table for a terminal and the one in the README.
+//! The table for a terminal, and those of the README and of the page about performance.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use super::results::Results;
 use super::rows::Target;
 use super::verdict::{Held, Judged};
 
-/// Between these lines the README's table stands.
+/// Between these lines stands the table of a page.
 const BEGIN: &str = "<!-- written by `cargo xtask bench --readme` -->\n";
 const END: &str = "<!-- end of what it writes -->\n";
 
@@ -32,19 +32,13 @@ pub(crate) fn table(rows: &[Judged]) -> String {
     ];
     let mut cells = vec![heads.map(str::to_owned)];
     for judged in rows {
-        let spreads = [judged.spread, judged.go_spread];
-        let [spread, go_spread] = spreads.map(|spread| or_nothing(spread, percent));
+        let [about, ours, go, ratio, floor, to_floor] = figures(judged);
         let targets = judged.targets.iter().map(|held| target(judged, held));
+        let targets = targets.collect::<Vec<_>>().join(", ");
+        let met = met(judged).to_owned();
+        let spread = spreads(judged);
         cells.push([
-            judged.row.about.to_owned(),
-            or_nothing(judged.ours, time),
-            or_nothing(judged.go, time),
-            or_nothing(judged.times_go(), ratio),
-            or_nothing(judged.floor, time),
-            or_nothing(judged.times_floor(), ratio),
-            format!("{spread}, {go_spread}"),
-            targets.collect::<Vec<_>>().join(", "),
-            met(judged).to_owned(),
+            about, ours, go, ratio, floor, to_floor, spread, targets, met,
         ]);
     }
     let width = |column: usize| {
@@ -69,35 +63,60 @@ pub(crate) fn table(rows: &[Judged]) -> String {
 }
 
 /// The rows of common interest, as Markdown.
-pub(crate) fn markdown(rows: &[Judged], results: &Results) -> String {
+pub(crate) fn short_markdown(rows: &[Judged], results: &Results) -> String {
     let head = "| | kms-kit | Go kms | times as fast | floor | times the floor |\n\
                 |---|---:|---:|---:|---:|---:|\n";
-    let line = |judged: &Judged| {
-        let cells = [
-            judged.row.about.to_owned(),
-            or_nothing(judged.ours, time),
-            or_nothing(judged.go, time),
-            or_nothing(judged.times_go(), ratio),
-            or_nothing(judged.floor, time),
-            or_nothing(judged.times_floor(), ratio),
-        ];
-        format!("| {} |\n", cells.join(" | "))
-    };
-    let lines = rows
-        .iter()
-        .filter(|judged| judged.row.is_in_readme)
-        .map(line);
-    let lines: String = lines.collect();
+    let shown = rows.iter().filter(|judged| judged.row.is_in_readme);
+    let lines: String = shown.map(|judged| line(&figures(judged))).collect();
     format!("{head}{lines}\n{}\n", results.circumstances)
 }
 
-/// The README with this table instead of the one it has.
-pub(crate) fn in_readme(readme: &str, table: &str) -> Result<String> {
-    let parts = readme.split_once(BEGIN).and_then(|(before, rest)| {
+/// All rows with their targets, as Markdown.
+pub(crate) fn whole_markdown(rows: &[Judged], results: &Results) -> String {
+    let head = "| | kms-kit | Go kms | times as fast | floor | times the floor | spread | target | met |\n\
+                |---|---:|---:|---:|---:|---:|---:|---|---|\n";
+    let whole = |judged: &Judged| {
+        let targets = judged.targets.iter().map(|held| target(judged, held));
+        let more = [
+            spreads(judged),
+            targets.collect::<Vec<_>>().join(", "),
+            met(judged).to_owned(),
+        ];
+        line(&[figures(judged).as_slice(), &more].concat())
+    };
+    let lines: String = rows.iter().map(whole).collect();
+    format!("{head}{lines}\n{}\n", results.circumstances)
+}
+
+fn line(cells: &[String]) -> String {
+    format!("| {} |\n", cells.join(" | "))
+}
+
+/// The first columns of every table.
+fn figures(judged: &Judged) -> [String; 6] {
+    [
+        judged.row.about.to_owned(),
+        or_nothing(judged.ours, time),
+        or_nothing(judged.go, time),
+        or_nothing(judged.times_go(), ratio),
+        or_nothing(judged.floor, time),
+        or_nothing(judged.times_floor(), ratio),
+    ]
+}
+
+/// Ours and Go's.
+fn spreads(judged: &Judged) -> String {
+    let both = [judged.spread, judged.go_spread];
+    both.map(|spread| or_nothing(spread, percent)).join(", ")
+}
+
+/// A page with this table instead of the one it has.
+pub(crate) fn on_page(page: &str, table: &str) -> Result<String> {
+    let parts = page.split_once(BEGIN).and_then(|(before, rest)| {
         let (_, after) = rest.split_once(END)?;
         Some((before, after))
     });
-    let (before, after) = parts.context("the README has no place for the table")?;
+    let (before, after) = parts.context("the page has no place for the table")?;
     Ok(format!("{before}{BEGIN}\n{table}\n{END}{after}"))
 }
 
@@ -155,7 +174,7 @@ fn percent(part: f64) -> String {
 mod tests {
     use super::super::results::{Results, Samples};
     use super::super::rows;
-    use super::{BEGIN, END, in_readme, markdown, table, time};
+    use super::{BEGIN, END, on_page, short_markdown, table, time, whole_markdown};
 
     fn judged() -> (Results, Vec<super::Judged>) {
         let samples = |ns: f64| Samples {
@@ -196,23 +215,27 @@ mod tests {
     }
 
     #[test]
-    fn the_readme_shows_its_rows_and_where_they_were_measured() {
+    fn pages_show_their_rows_and_where_they_were_measured() {
         let (results, rows) = judged();
-        let text = markdown(&rows, &results);
+        let text = short_markdown(&rows, &results);
         assert!(text.contains("| 400 ns | 48.0 µs | 120 |"), "{text}");
         assert!(text.contains("Two processors, today."), "{text}");
         assert!(!text.contains("aes-gcm"), "{text}");
+        let whole = whole_markdown(&rows, &results);
+        assert!(whole.contains("aes-gcm"), "{whole}");
+        assert!(whole.contains("| ≥ 150× Go (is 120) | NO |"), "{whole}");
+        assert_eq!(whole.lines().count(), rows.len() + 4);
     }
 
     #[test]
     fn the_table_takes_the_place_of_the_one_before_it() {
         let readme = format!("# Title\n{BEGIN}\nold\n\n{END}The rest.\n");
-        let written = in_readme(&readme, "new\n").unwrap();
+        let written = on_page(&readme, "new\n").unwrap();
         assert_eq!(
             written,
             format!("# Title\n{BEGIN}\nnew\n\n{END}The rest.\n")
         );
-        assert_eq!(in_readme(&written, "new\n").unwrap(), written);
-        assert!(in_readme("# Title\n", "new\n").is_err());
+        assert_eq!(on_page(&written, "new\n").unwrap(), written);
+        assert!(on_page("# Title\n", "new\n").is_err());
     }
 }
