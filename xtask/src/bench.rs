@@ -112,3 +112,71 @@ fn write(file: &Path, results: &Results, judged: &[Judged]) -> Result<()> {
     value["rows"] = judged.iter().map(Judged::to_json).collect();
     std::fs::write(file, format!("{value:#}\n")).with_context(|| file.display().to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::results::{Results, Samples};
+    use super::{Options, rows, run, verdict};
+    use crate::workspace::Workspace;
+
+    const ROW: &str = "list_keys_sqlite";
+
+    /// What `cargo xtask bench --check --from` makes of these times for a row that has to be 3 times as fast as Go.
+    fn checked(ours: f64, go: Option<f64>, missing: &[&str]) -> anyhow::Result<bool> {
+        let samples = |case: &str, ns: f64| {
+            let rounds = vec![ns];
+            let counts = BTreeMap::new();
+            BTreeMap::from([(case.to_owned(), Samples { rounds, counts })])
+        };
+        let results = Results {
+            ours: samples(ROW, ours),
+            go: go.map(|ns| samples(ROW, ns)).unwrap_or_default(),
+            missing: missing.iter().map(|&missing| missing.to_owned()).collect(),
+            ..Results::default()
+        };
+        let file = tempfile::NamedTempFile::new()?;
+        super::write(file.path(), &results, &[])?;
+        let options = Options {
+            filters: vec![ROW.to_owned()],
+            check: true,
+            quick: false,
+            rounds: 1,
+            json: None,
+            from: Some(file.path().to_owned()),
+            readme: false,
+        };
+        run(&Workspace::default(), &options)
+    }
+
+    #[test]
+    fn the_check_passes_at_the_target_and_fails_under_it() {
+        assert!(checked(100.0, Some(300.0), &[]).unwrap());
+        assert!(!checked(100.0, Some(299.0), &[]).unwrap());
+        assert!(!checked(100.0, None, &[]).unwrap());
+    }
+
+    #[test]
+    fn without_go_the_check_is_an_error_that_says_so() {
+        let error = checked(100.0, None, &["Go (not on this machine)"]).unwrap_err();
+        assert!(
+            error.to_string().contains("Go (not on this machine)"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn the_file_that_is_written_holds_each_row_with_its_verdict() {
+        let row = rows::ALL.iter().find(|row| row.ours.name == ROW).unwrap();
+        let judged = row.judge(&Results::default());
+        assert_eq!(verdict::failures(std::slice::from_ref(&judged)).len(), 1);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        super::write(file.path(), &Results::default(), &[judged]).unwrap();
+        let text = std::fs::read_to_string(file.path()).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(value["rows"][0]["case"], ROW);
+        assert_eq!(value["rows"][0]["targets"][0]["target"], "≥ 3× Go");
+        assert!(value["rows"][0]["targets"][0]["met"].is_null());
+    }
+}
