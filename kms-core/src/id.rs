@@ -3,13 +3,13 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
-use std::sync::Arc;
 
 use rand::RngExt as _;
 use rand::distr::Alphanumeric;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::random;
+use crate::short_text::ShortText;
 
 /// Random characters after the prefix: 62^10, about 59 bits. The database's primary keys see to the rest.
 const RANDOM_CHARS: usize = 10;
@@ -55,7 +55,7 @@ kinds! {
 /// The id of a key or key version; see the aliases [`RootKeyId`], [`RootKeyVersionId`], [`DataKeyId`],
 /// [`DataKeyVersionId`]. Cheap to clone.
 pub struct Id<K> {
-    text: Arc<str>,
+    text: ShortText,
     kind: PhantomData<fn() -> K>,
 }
 
@@ -104,6 +104,16 @@ impl<K> Id<K> {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+
+    /// Whether this is its text.
+    pub(crate) fn is(&self, text: &str) -> bool {
+        self.text.as_ref() == text.as_bytes()
+    }
+
+    /// The same text.
+    pub(crate) fn text(&self) -> ShortText {
+        self.text.clone()
     }
 }
 
@@ -168,7 +178,7 @@ impl From<DataKeyVersionId> for KeyVersionId {
 impl<K> Clone for Id<K> {
     fn clone(&self) -> Self {
         Self {
-            text: Arc::clone(&self.text),
+            text: self.text.clone(),
             kind: PhantomData,
         }
     }

@@ -4,8 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::fingerprint::Fingerprint;
 use crate::id::{DataKeyId, DataKeyVersionId, KeyVersionId, RootKeyId, RootKeyVersionId};
 use crate::local_key::LocalKey;
+use crate::resting_key::RestingKey;
 use crate::scope::{Purpose, ScopeId};
 
 mod wrappers;
@@ -36,7 +38,7 @@ pub(crate) struct Ring {
 pub(crate) struct RootKeyVersion {
     pub(crate) id: RootKeyVersionId,
     pub(crate) version: i64,
-    pub(crate) wrapped: Box<[u8]>,
+    pub(crate) wrapped: Fingerprint,
     pub(crate) key: Opened,
 }
 
@@ -51,16 +53,24 @@ pub(crate) struct DataKeyVersion {
     pub(crate) id: DataKeyVersionId,
     pub(crate) root_key_version: RootKeyVersionId,
     pub(crate) version: i64,
-    pub(crate) wrapped: Box<[u8]>,
-    pub(crate) key: Result<Arc<LocalKey>>,
+    pub(crate) wrapped: Fingerprint,
+    pub(crate) key: Result<Held>,
+}
+
+/// How a key of a data key version is kept.
+pub(crate) enum Held {
+    /// Ready: the newest, which encrypts.
+    Ready(Arc<LocalKey>),
+    /// To be expanded for each use: the older ones.
+    Resting(Arc<RestingKey>),
 }
 
 /// What became of a root key version when its scope was loaded.
 pub(crate) enum Opened {
-    /// Not needed: it wraps nothing and is not the newest.
-    NotNeeded,
+    /// Not needed: it wraps nothing and is not the newest. As it is stored.
+    NotNeeded(Box<[u8]>),
     /// Unwrapped.
-    Key(Arc<LocalKey>),
+    Key(Arc<RestingKey>),
     /// It did not open. It fails alone, when it is asked for.
     Failed(Error),
 }
@@ -145,7 +155,7 @@ impl KeyRing {
     pub(crate) fn holds(&self, purpose: &Purpose, id: &str) -> bool {
         self.ring()
             .data_key(purpose)
-            .is_some_and(|key| key.versions.iter().any(|version| version.id.as_str() == id))
+            .is_some_and(|key| key.versions.iter().any(|version| version.id.is(id)))
     }
 }
 
@@ -158,6 +168,17 @@ impl Ring {
         Error::new(ErrorKind::UnknownPurpose)
             .with_context("scope", &self.scope)
             .with_context("purpose", purpose)
+    }
+}
+
+impl DataKeyVersion {
+    /// Does something with the key, or gives why it did not open.
+    pub(crate) fn with_key<T>(&self, work: impl FnOnce(&LocalKey) -> Result<T>) -> Result<T> {
+        match &self.key {
+            Ok(Held::Ready(key)) => work(key),
+            Ok(Held::Resting(key)) => work(&key.expand(self.id.text())),
+            Err(error) => Err(error.clone()),
+        }
     }
 }
 

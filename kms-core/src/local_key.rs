@@ -11,13 +11,14 @@ use crate::blob::{Blob, Encoded};
 use crate::error::{Error, ErrorKind, Result};
 use crate::random;
 use crate::secret::{KeyBytes, SecretBytes};
+use crate::short_text::ShortText;
 
 /// An AES-256-GCM key with an id, ready to use. Synchronous, local, shared by any number of threads.
 ///
 /// A blob's ciphertext is nonce, ciphertext and tag in one, the nonce random: rotate before
 /// [`BUDGET`](Self::BUDGET) is used up.
 pub struct LocalKey {
-    id: Arc<str>,
+    id: ShortText,
     key: Box<dyn AeadKey>,
     encryptions: AtomicU64,
 }
@@ -30,8 +31,12 @@ impl LocalKey {
     /// Prepares the key. `id` goes into each blob's key info.
     #[must_use]
     pub fn new(aead: &dyn Aead, key: &KeyBytes, id: impl Into<Arc<str>>) -> Self {
+        Self::named(aead, key, id.into().into())
+    }
+
+    pub(crate) fn named(aead: &dyn Aead, key: &KeyBytes, id: ShortText) -> Self {
         Self {
-            id: id.into(),
+            id,
             key: aead.prepare(key),
             encryptions: AtomicU64::new(0),
         }

@@ -10,12 +10,15 @@ use crate::aead::Aead;
 use crate::binding::{self, Binding};
 use crate::blob::Blob;
 use crate::error::{Error, ErrorKind, Result};
+use crate::fingerprint::Fingerprint;
 use crate::id::{RootKeyId, RootKeyVersionId};
-use crate::key_ring::{DataKey, DataKeyVersion, KeyRing, Opened, Ring, RootKeyVersion};
+use crate::key_ring::{DataKey, DataKeyVersion, Held, KeyRing, Opened, Ring, RootKeyVersion};
 use crate::local_key::LocalKey;
+use crate::resting_key::RestingKey;
 use crate::rows::{DataKeyRow, DataKeyVersionRow, RootKeyVersionRow, ScopeRows};
 use crate::scope::ScopeId;
 use crate::secret::{KeyBytes, SecretBytes};
+use crate::short_text::ShortText;
 use crate::wrapper::{Ownership, Wrapper};
 
 /// Opens wrapped keys with the root wrapper, in one binding mode.
@@ -41,15 +44,16 @@ impl Opener {
             .map(KeyRing::ring)
             .filter(|ring| ring.scope == rows.scope && ring.root_key == rows.root_key);
         let root_keys = self.open_root_keys(rows, known, parallel).await;
+        let mut wrapping = Wrapping::new(&root_keys);
         let root_key_versions = rows
             .root_key_versions
             .iter()
             .map(|row| RootKeyVersion {
                 id: row.id.clone(),
                 version: row.version,
-                wrapped: row.key.as_slice().into(),
+                wrapped: Fingerprint::of(&row.key),
                 key: match root_keys.get(&row.id) {
-                    None => Opened::NotNeeded,
+                    None => Opened::NotNeeded(row.key.as_slice().into()),
                     Some(Ok(key)) => Opened::Key(Arc::clone(key)),
                     Some(Err(error)) => Opened::Failed(error.clone()),
                 },
@@ -68,8 +72,8 @@ impl Opener {
                         id: version.id.clone(),
                         root_key_version: version.root_key_version.clone(),
                         version: version.version,
-                        wrapped: version.key.as_slice().into(),
-                        key: self.data_key(rows, row, version, &root_keys, known),
+                        wrapped: Fingerprint::of(&version.key),
+                        key: self.data_key(rows, row, version, &mut wrapping, known),
                     })
                     .collect(),
             })
@@ -92,14 +96,14 @@ impl Opener {
         &self,
         rows: &ScopeRows,
         known: Option<&KeyRing>,
-    ) -> Result<(RootKeyVersionId, Arc<LocalKey>)> {
+    ) -> Result<(RootKeyVersionId, LocalKey)> {
         let newest = rows.newest_root_key_version()?;
         let known = known.and_then(|ring| known_root_key(ring.ring(), rows, newest));
         let key = match known {
             Some(key) => key,
             None => self.open_root_key(rows, newest).await?,
         };
-        Ok((newest.id.clone(), key))
+        Ok((newest.id.clone(), key.expand(newest.id.text())))
     }
 
     /// The bytes of every root key version, to be wrapped anew.
@@ -194,8 +198,12 @@ impl Opener {
     }
 
     /// Prepares a key for use.
-    pub(crate) fn prepare(&self, key: &KeyBytes, id: &str) -> Arc<LocalKey> {
-        Arc::new(LocalKey::new(&*self.aead, key, id))
+    pub(crate) fn prepare(&self, key: &KeyBytes, id: ShortText) -> LocalKey {
+        LocalKey::named(&*self.aead, key, id)
+    }
+
+    fn rest(&self, key: &KeyBytes) -> Arc<RestingKey> {
+        RestingKey::new(Arc::clone(&self.aead), key)
     }
 
     pub(crate) fn root(&self) -> Result<&Arc<dyn Wrapper>> {
@@ -209,7 +217,7 @@ impl Opener {
         rows: &ScopeRows,
         known: Option<&Ring>,
         parallel: usize,
-    ) -> HashMap<RootKeyVersionId, Result<Arc<LocalKey>>> {
+    ) -> RootKeys {
         let newest = rows.root_key_versions.last().map(|row| &row.id);
         // The newest first: it is what most callers wait for.
         let unwraps: Vec<_> = rows
@@ -235,11 +243,11 @@ impl Opener {
         &self,
         rows: &ScopeRows,
         row: &RootKeyVersionRow,
-    ) -> Result<Arc<LocalKey>> {
+    ) -> Result<Arc<RestingKey>> {
         let bytes = self
             .root_key_version(&rows.scope, &rows.root_key, &row.id, row.version, &row.key)
             .await?;
-        Ok(self.prepare(&bytes, row.id.as_str()))
+        Ok(self.rest(&bytes))
     }
 
     fn data_key(
@@ -247,19 +255,30 @@ impl Opener {
         rows: &ScopeRows,
         key: &DataKeyRow,
         version: &DataKeyVersionRow,
-        root_keys: &HashMap<RootKeyVersionId, Result<Arc<LocalKey>>>,
+        wrapping: &mut Wrapping<'_>,
         known: Option<&Ring>,
-    ) -> Result<Arc<LocalKey>> {
-        let wrapping = root_keys
-            .get(&version.root_key_version)
+    ) -> Result<Held> {
+        let resting = wrapping
+            .resting(&version.root_key_version)
             .ok_or_else(|| rows.foreign_wrapping_key(key, version))?
-            .as_ref()
             .map_err(Error::clone)?;
-        if let Some(same) = known.and_then(|ring| known_data_key(ring, key, version)) {
-            return Ok(same);
+        let encrypts = key
+            .versions
+            .last()
+            .is_some_and(|last| last.id == version.id);
+        match known.and_then(|ring| known_data_key(ring, key, version)) {
+            Some(Held::Ready(same)) if encrypts => return Ok(Held::Ready(Arc::clone(same))),
+            Some(Held::Resting(same)) if !encrypts => return Ok(Held::Resting(Arc::clone(same))),
+            // It was the newest until now, and its bytes are not to be had of it; or it is again.
+            _ => {}
         }
+        let wrapping = wrapping.expanded(&version.root_key_version, resting);
         let bytes = self.data_key_version(rows, key, version, wrapping)?;
-        Ok(self.prepare(&bytes, version.id.as_str()))
+        Ok(if encrypts {
+            Held::Ready(Arc::new(self.prepare(&bytes, version.id.text())))
+        } else {
+            Held::Resting(self.rest(&bytes))
+        })
     }
 
     /// The ways in which this mode may open a wrapped key, the likelier first.
@@ -286,6 +305,33 @@ impl Opener {
             }
             Err(error) => Err(error),
         }
+    }
+}
+
+type RootKeys = HashMap<RootKeyVersionId, Result<Arc<RestingKey>>>;
+
+/// The root key versions of a scope, each expanded once if anything is opened with it.
+struct Wrapping<'a> {
+    root_keys: &'a RootKeys,
+    expanded: HashMap<RootKeyVersionId, LocalKey>,
+}
+
+impl<'a> Wrapping<'a> {
+    fn new(root_keys: &'a RootKeys) -> Self {
+        Self {
+            root_keys,
+            expanded: HashMap::new(),
+        }
+    }
+
+    fn resting(&self, id: &RootKeyVersionId) -> Option<Result<&'a RestingKey, &'a Error>> {
+        let key = self.root_keys.get(id)?;
+        Some(key.as_ref().map(|key| &**key))
+    }
+
+    fn expanded(&mut self, id: &RootKeyVersionId, resting: &RestingKey) -> &LocalKey {
+        let expand = || resting.expand(id.text());
+        self.expanded.entry(id.clone()).or_insert_with(expand)
     }
 }
 
@@ -317,7 +363,11 @@ fn tampered(source: Error) -> Error {
     Error::new(ErrorKind::TamperedKey).with_source(source)
 }
 
-fn known_root_key(ring: &Ring, rows: &ScopeRows, row: &RootKeyVersionRow) -> Option<Arc<LocalKey>> {
+fn known_root_key(
+    ring: &Ring,
+    rows: &ScopeRows,
+    row: &RootKeyVersionRow,
+) -> Option<Arc<RestingKey>> {
     if ring.scope != rows.scope || ring.root_key != rows.root_key {
         return None;
     }
@@ -326,18 +376,20 @@ fn known_root_key(ring: &Ring, rows: &ScopeRows, row: &RootKeyVersionRow) -> Opt
         .iter()
         .find(|known| known.id == row.id)?;
     match &known.key {
-        Opened::Key(key) if known.version == row.version && *known.wrapped == *row.key => {
+        Opened::Key(key)
+            if known.version == row.version && known.wrapped == Fingerprint::of(&row.key) =>
+        {
             Some(Arc::clone(key))
         }
         _ => None,
     }
 }
 
-fn known_data_key(
-    ring: &Ring,
+fn known_data_key<'a>(
+    ring: &'a Ring,
     key: &DataKeyRow,
     version: &DataKeyVersionRow,
-) -> Option<Arc<LocalKey>> {
+) -> Option<&'a Held> {
     let known_key = ring
         .data_keys
         .iter()
@@ -346,9 +398,9 @@ fn known_data_key(
         known.id == version.id
             && known.version == version.version
             && known.root_key_version == version.root_key_version
-            && *known.wrapped == *version.key
+            && known.wrapped == Fingerprint::of(&version.key)
     })?;
-    known.key.as_ref().ok().map(Arc::clone)
+    known.key.as_ref().ok()
 }
 
 impl ScopeRows {

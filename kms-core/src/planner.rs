@@ -82,7 +82,7 @@ impl Planner {
         &self,
         rows: &ScopeRows,
         purposes: &[Purpose],
-        (root_version, wrapping): &(RootKeyVersionId, Arc<LocalKey>),
+        (root_version, wrapping): &(RootKeyVersionId, LocalKey),
     ) -> Result<Prepared> {
         let mut draft = Draft::new(rows.scope.clone(), rows.root_key.clone());
         for purpose in purposes {
@@ -95,7 +95,7 @@ impl Planner {
         &self,
         draft: &mut Draft,
         version: i64,
-    ) -> Result<(RootKeyVersionId, Arc<LocalKey>)> {
+    ) -> Result<(RootKeyVersionId, LocalKey)> {
         let id = RootKeyVersionId::generate();
         let bytes = KeyBytes::generate()?;
         let key = self
@@ -106,7 +106,7 @@ impl Planner {
             version,
             key,
         });
-        let prepared = self.opener.prepare(&bytes, id.as_str());
+        let prepared = self.opener.prepare(&bytes, id.text());
         Ok((id, prepared))
     }
 
@@ -175,12 +175,12 @@ impl Planner {
             version,
             key,
         });
-        let prepared = self.opener.prepare(&bytes, id.as_str());
+        let prepared = self.opener.prepare(&bytes, id.text());
         draft.pending.push(PendingDataKeyWrapper::new(
             draft.scope.clone(),
             purpose.clone(),
             id,
-            prepared,
+            Arc::new(prepared),
         ));
         Ok(())
     }

@@ -152,6 +152,13 @@ impl KeyBytes {
         Ok(key)
     }
 
+    /// A copy of a key.
+    pub(crate) fn copy_of(bytes: &[u8; Self::LEN]) -> Self {
+        let mut key = Self(Box::new(Zeroizing::new([0; Self::LEN])));
+        key.0.copy_from_slice(bytes);
+        key
+    }
+
     /// The bytes themselves. Keep the borrow short.
     #[must_use]
     pub fn expose(&self) -> &[u8; Self::LEN] {

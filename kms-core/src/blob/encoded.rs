@@ -25,7 +25,8 @@ pub(crate) struct Encoded<'a> {
 
 impl<'a> Encoded<'a> {
     /// How long the serialized form gets.
-    pub(crate) fn length(ciphertext: usize, key_id: &str) -> usize {
+    pub(crate) fn length(ciphertext: usize, key_id: impl AsRef<[u8]>) -> usize {
+        let key_id = key_id.as_ref();
         let id = id_field_length(key_id);
         1 + length_of_length(ciphertext) + ciphertext + 1 + length_of_length(id) + id
     }
@@ -37,13 +38,14 @@ impl<'a> Encoded<'a> {
     }
 
     /// What stands after it.
-    pub(crate) fn end(bytes: &mut Vec<u8>, key_id: &str) {
+    pub(crate) fn end(bytes: &mut Vec<u8>, key_id: impl AsRef<[u8]>) {
+        let key_id = key_id.as_ref();
         bytes.push(KEY_INFO);
         push_length(bytes, id_field_length(key_id));
         if !key_id.is_empty() {
             bytes.push(KEY_ID);
             push_length(bytes, key_id.len());
-            bytes.extend_from_slice(key_id.as_bytes());
+            bytes.extend_from_slice(key_id);
         }
     }
 
@@ -96,7 +98,7 @@ fn length_of_length(length: usize) -> usize {
     (bits as usize).div_ceil(7).min(MAX_LENGTH_BYTES)
 }
 
-fn id_field_length(key_id: &str) -> usize {
+fn id_field_length(key_id: &[u8]) -> usize {
     if key_id.is_empty() {
         0
     } else {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{DataKey, DataKeyVersion, KeyRing, Opened};
+use super::{DataKey, DataKeyVersion, Held, KeyRing, Opened};
 use crate::blob::{Blob, Encoded};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::DataKeyVersionId;
@@ -60,7 +60,8 @@ impl DataKeyWrapper {
     /// [`ErrorKind::DecryptOnly`] from a decrypt-only engine. If the newest version did not open: its
     /// failure; it never falls back to an older one.
     pub fn encrypt(&self, plaintext: &[u8], aad: &[u8]) -> Result<Blob> {
-        self.encrypting_key()?.encrypt(plaintext, aad)
+        self.encrypting()?
+            .with_key(|key| key.encrypt(plaintext, aad))
     }
 
     /// Encrypts as [`encrypt`](Self::encrypt) does, right into the serialized form: the bytes that
@@ -79,7 +80,8 @@ impl DataKeyWrapper {
     ///
     /// As [`encrypt`](Self::encrypt).
     pub fn encrypt_to_vec(&self, plaintext: &[u8], aad: &[u8]) -> Result<Vec<u8>> {
-        self.encrypting_key()?.encrypt_to_vec(plaintext, aad)
+        self.encrypting()?
+            .with_key(|key| key.encrypt_to_vec(plaintext, aad))
     }
 
     /// Encrypts as [`encrypt_to_vec`](Self::encrypt_to_vec) does, and appends to a buffer of the caller's:
@@ -89,7 +91,8 @@ impl DataKeyWrapper {
     ///
     /// As [`encrypt`](Self::encrypt); nothing is appended then.
     pub fn encrypt_into(&self, plaintext: &[u8], aad: &[u8], blob: &mut Vec<u8>) -> Result<()> {
-        self.encrypting_key()?.encrypt_into(plaintext, aad, blob)
+        self.encrypting()?
+            .with_key(|key| key.encrypt_into(plaintext, aad, blob))
     }
 
     /// Decrypts with the version that the blob names, wanting the same `aad` again.
@@ -103,7 +106,8 @@ impl DataKeyWrapper {
     ///
     /// [`Kms::decrypt`]: crate::Kms::decrypt
     pub fn decrypt(&self, blob: &Blob, aad: &[u8]) -> Result<SecretBytes> {
-        self.decrypting_key(blob.key_id())?.decrypt(blob, aad)
+        self.version(blob.key_id())?
+            .with_key(|key| key.decrypt(blob, aad))
     }
 
     /// Decrypts a serialized blob as [`decrypt`](Self::decrypt) does. The plaintext is the one allocation.
@@ -129,13 +133,13 @@ impl DataKeyWrapper {
             *plaintext = self.decrypt(&Blob::decode(blob)?, aad)?;
             return Ok(());
         };
-        match self.decrypting_key(encoded.key_id) {
-            Ok(key) => key.open_into(&blob[encoded.ciphertext], aad, plaintext),
-            Err(error) => {
-                plaintext.clear();
-                Err(error)
-            }
+        let decrypted = self.version(encoded.key_id).and_then(|version| {
+            version.with_key(|key| key.open_into(&blob[encoded.ciphertext], aad, plaintext))
+        });
+        if decrypted.is_err() {
+            plaintext.clear();
         }
+        decrypted
     }
 
     /// Decrypts a serialized blob where it is, without any allocation, and gives the part of the buffer that
@@ -153,9 +157,9 @@ impl DataKeyWrapper {
             place.copy_from_slice(plaintext.expose());
             return Ok(place);
         };
-        let key = self.decrypting_key(encoded.key_id)?;
+        let version = self.version(encoded.key_id)?;
         let ciphertext = encoded.ciphertext;
-        key.open_in_place(&mut blob[ciphertext], aad)
+        version.with_key(|key| key.open_in_place(&mut blob[ciphertext], aad))
     }
 
     /// Whose key it is.
@@ -191,41 +195,34 @@ impl DataKeyWrapper {
     /// ```
     #[must_use]
     pub fn encryptions(&self) -> u64 {
-        self.newest()
-            .key
-            .as_ref()
-            .map_or(0, |key| key.encryptions())
+        self.newest().key.as_ref().map_or(0, |key| match key {
+            Held::Ready(key) => key.encryptions(),
+            Held::Resting(_) => 0,
+        })
     }
 
-    fn encrypting_key(&self) -> Result<&LocalKey> {
+    /// The newest version, if it may encrypt.
+    fn encrypting(&self) -> Result<&DataKeyVersion> {
         if !self.ring.ring().encrypts {
             return Err(Error::new(ErrorKind::DecryptOnly).with_operation("encrypt"));
         }
-        match &self.newest().key {
-            Ok(key) => Ok(key),
-            Err(error) => Err(error.clone()),
-        }
+        Ok(self.newest())
     }
 
     /// The version of this id.
-    fn decrypting_key(&self, id: &str) -> Result<&LocalKey> {
-        let version = self
-            .key()
+    fn version(&self, id: &str) -> Result<&DataKeyVersion> {
+        self.key()
             .versions
             .iter()
             .rev()
-            .find(|version| version.id.as_str() == id)
+            .find(|version| version.id.is(id))
             .ok_or_else(|| {
                 Error::new(ErrorKind::UnknownKeyVersion)
                     .with_operation("decrypt")
                     .with_context("scope", self.scope())
                     .with_context("purpose", self.purpose())
                     .with_context("key_version", id)
-            })?;
-        match &version.key {
-            Ok(key) => Ok(key),
-            Err(error) => Err(error.clone()),
-        }
+            })
     }
 
     fn key(&self) -> &DataKey {
@@ -294,23 +291,23 @@ impl RootKeyWrapper {
     }
 
     /// Unwrapped already, or on demand: versions that wrap nothing are not unwrapped on loading.
-    async fn key(&self, position: usize) -> Result<Arc<LocalKey>> {
+    async fn key(&self, position: usize) -> Result<LocalKey> {
         let ring = self.ring.ring();
         let version = &ring.root_key_versions[position];
         match &version.key {
-            Opened::Key(key) => Ok(Arc::clone(key)),
+            Opened::Key(key) => Ok(key.expand(version.id.text())),
             Opened::Failed(error) => Err(error.clone()),
-            Opened::NotNeeded => self
+            Opened::NotNeeded(wrapped) => self
                 .opener
                 .root_key_version(
                     &ring.scope,
                     &ring.root_key,
                     &version.id,
                     version.version,
-                    &version.wrapped,
+                    wrapped,
                 )
                 .await
-                .map(|bytes| self.opener.prepare(&bytes, version.id.as_str())),
+                .map(|bytes| self.opener.prepare(&bytes, version.id.text())),
         }
     }
 }
@@ -328,10 +325,7 @@ impl Wrapper for RootKeyWrapper {
 
     fn owns(&self, blob: &Blob) -> Ownership {
         let versions = &self.ring.ring().root_key_versions;
-        if versions
-            .iter()
-            .any(|version| version.id.as_str() == blob.key_id())
-        {
+        if versions.iter().any(|version| version.id.is(blob.key_id())) {
             Ownership::Yes
         } else {
             Ownership::No
@@ -356,7 +350,7 @@ impl Wrapper for RootKeyWrapper {
         let position = ring
             .root_key_versions
             .iter()
-            .position(|version| version.id.as_str() == blob.key_id())
+            .position(|version| version.id.is(blob.key_id()))
             .ok_or_else(|| {
                 Error::new(ErrorKind::UnknownKeyVersion)
                     .with_context("scope", &ring.scope)

@@ -24,7 +24,7 @@ impl Planner {
                 let data_keys = self.all_data_keys(rows, &root_keys)?;
                 self.refuse_copies(rows, &root_keys, &data_keys)?;
                 self.rewrap_root_keys(&mut draft, rows, &root_keys).await?;
-                let wrapping = self.opener.prepare(&root_keys[&newest], newest.as_str());
+                let wrapping = self.opener.prepare(&root_keys[&newest], newest.text());
                 self.rewrap_data_keys(&mut draft, rows, &data_keys, &newest, &wrapping)?;
             }
             RewrapKeys::ForeignRoot => {
@@ -60,7 +60,7 @@ impl Planner {
     ) -> Result<DataKeys> {
         let prepared: HashMap<_, _> = root_keys
             .iter()
-            .map(|(id, bytes)| (id, self.opener.prepare(bytes, id.as_str())))
+            .map(|(id, bytes)| (id, self.opener.prepare(bytes, id.text())))
             .collect();
         let mut keys = DataKeys::new();
         for key in &rows.data_keys {

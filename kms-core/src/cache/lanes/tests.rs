@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::super::{Cache, Entry};
 use crate::clock::SystemClock;
+use crate::fingerprint::Fingerprint;
 use crate::id::{RootKeyId, RootKeyVersionId};
 use crate::key_ring::{KeyRing, Opened, Ring, RootKeyVersion};
 use crate::rows::CollectionVersion;
@@ -25,8 +26,8 @@ fn ring(scope: &ScopeId, number: i64) -> KeyRing {
         root_key_versions: Box::new([RootKeyVersion {
             id: RootKeyVersionId::generate(),
             version: number,
-            wrapped: Box::default(),
-            key: Opened::NotNeeded,
+            wrapped: Fingerprint::of(b""),
+            key: Opened::NotNeeded(Box::default()),
         }]),
         data_keys: Box::default(),
         encrypts: true,
