@@ -1,5 +1,6 @@
 //! Two Rust processes and two Go processes on one Postgres, at the same time.
 
+mod adopting;
 mod verdict;
 
 use std::collections::BTreeMap;
@@ -59,6 +60,14 @@ pub(crate) struct Report {
 }
 
 pub(crate) async fn run(table: &mut Table, program: &Path, seconds: f64, seed: u64) {
+    table
+        .check(
+            "2 × Go at work",
+            Dialect::Postgres,
+            "adopted under their hands",
+            adopting::under_load(program),
+        )
+        .await;
     let root = LocalRoot::generate();
     let (world, reports) = match together(program, &root, seconds, seed).await {
         Ok(found) => found,

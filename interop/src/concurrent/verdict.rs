@@ -53,7 +53,7 @@ fn at_least_once(report: &Report, operations: &[&str]) -> Result<()> {
     Ok(())
 }
 
-fn succeeded(report: &Report) -> Result<()> {
+pub(super) fn succeeded(report: &Report) -> Result<()> {
     ensure!(
         report.failures.is_empty(),
         "{} failed, the first: {:#?}",
@@ -155,7 +155,7 @@ fn count_root_key_versions(connection: &mut Connection, scope: &str) -> Result<i
 }
 
 /// By the engine and the Go process that watched, and by new ones.
-async fn every_blob(world: &World) -> Result<()> {
+pub(super) async fn every_blob(world: &World) -> Result<()> {
     let rows = world.database.connect()?.texts(
         "select json_build_object(
              'scope', organization_id, 'purpose', purpose, 'aad', translate(encode(aad, 'base64'), chr(10), ''),

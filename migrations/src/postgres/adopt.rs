@@ -1,6 +1,7 @@
 //! Takes over a database that Go kms made.
 
 use diesel::pg::PgConnection;
+use diesel::prelude::*;
 
 use super::verify::expected;
 use super::{MIGRATIONS, catalogue, locked, number, shared_tables, texts};
@@ -70,8 +71,9 @@ const OWN: [&str; 3] = [
 /// or nothing. A Go service keeps working.
 ///
 /// On a database that is ours already, it runs what is pending. Safe to call
-/// from several processes at once. Our own part takes exclusive locks on the
-/// tables and builds indexes: do it when a pause of seconds doesn't matter.
+/// from several processes at once. It waits for changes that are under way, and
+/// changes and readers wait for it: it locks the tables and builds indexes. Do
+/// it when a pause of seconds doesn't matter.
 ///
 /// # Errors
 ///
@@ -96,6 +98,7 @@ pub fn adopt(conn: &mut PgConnection) -> Result<Adoption> {
         }
         check_schema(conn)?;
         bookkeeping::check_candidate(&candidate(conn)?)?;
+        wait_for_changes(conn)?;
         let before = catalogue(conn)?;
         check_objects(&before)?;
 
@@ -130,6 +133,19 @@ fn check_schema(conn: &mut PgConnection) -> Result<()> {
         .into()),
         None => Ok(()),
     }
+}
+
+/// Waits until nobody works on the tables, and keeps others from beginning. A
+/// change updates the collection version before all else, and a deletion goes
+/// down from the root key: in that order nobody has what is wanted here and
+/// wants what is held.
+fn wait_for_changes(conn: &mut PgConnection) -> Result<()> {
+    diesel::sql_query(
+        "lock table kms_collection_version, kms_root_key, kms_root_key_version, kms_data_key, \
+           kms_data_key_version, kms_schema_version in access exclusive mode",
+    )
+    .execute(conn)?;
+    Ok(())
 }
 
 fn candidate(conn: &mut PgConnection) -> Result<Candidate> {
