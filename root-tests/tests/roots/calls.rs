@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use kms_kit::prelude::*;
+use kms_kit::{CampaignOptions, Scopes, WarmUpOptions};
 use kms_testkit::FaultyProxy;
 
 use crate::root::Root;
@@ -11,6 +12,7 @@ use crate::support::{DATABASE, Database, OIDC};
 crate::on_each_service! {
     a_cold_load_costs_a_decrypt_for_each_root_key_version_that_wraps_something_and_a_warm_one_none
     a_rotation_costs_an_encrypt_and_with_rewrapping_one_more_for_each_root_key_version
+    many_scopes_at_once_cost_what_they_cost_one_by_one
 }
 
 /// Requests that the service got while this was done.
@@ -87,4 +89,39 @@ async fn a_rotation_costs_an_encrypt_and_with_rewrapping_one_more_for_each_root_
     assert_eq!(rotation, 3 + 1 + 3, "the same without the cache");
     let rewrapping = cost(&proxy, cold.rewrap_keys(&scope, RewrapKeys::All)).await;
     assert_eq!(rewrapping, 4 + 4);
+}
+
+async fn many_scopes_at_once_cost_what_they_cost_one_by_one(database: &Database, root: &Root) {
+    let (proxy, wrapper) = root.behind_a_proxy();
+    wrapper.preflight().await.unwrap();
+    let kms = engine(database, &wrapper).await;
+    for id in ["o_1", "o_2", "o_3", "o_4"] {
+        database.execute(&format!("insert into organization (id) values ('{id}')"));
+        let scope = ScopeId::new(id).unwrap();
+        kms.create_keys(&scope, &[DATABASE, OIDC]).await.unwrap();
+    }
+    let first = ScopeId::new("o_1").unwrap();
+    kms.rotate_keys(&first, Rewrap::No).await.unwrap();
+
+    let cold = engine(database, &wrapper).await;
+    let warm_up = async {
+        let options = WarmUpOptions::new().batch_size(2);
+        let warm_up = cold.warm_up(Scopes::All, &options).await.unwrap();
+        assert_eq!((warm_up.loaded, warm_up.failed.len()), (4, 0));
+    };
+    let calls = cost(&proxy, warm_up).await;
+    assert_eq!(calls, 2 + 3, "two versions of one, one of each other");
+    assert_eq!(cost(&proxy, cold.wrapper(&first, &OIDC)).await, 0);
+
+    let campaign = async {
+        let options = CampaignOptions::new("rotate").batch_size(2);
+        let outcome = kms.rotate_all(&options, Rewrap::Yes, |_| {}).await.unwrap();
+        assert_eq!((outcome.done, outcome.failures.len()), (4, 0));
+    };
+    let calls = cost(&proxy, campaign).await;
+    let one_by_one = (2 + 1 + 2) + 3 * (1 + 1 + 1);
+    assert_eq!(
+        calls, one_by_one,
+        "the old ones opened, a new one, the old ones rewrapped"
+    );
 }
