@@ -8,16 +8,23 @@
 mod pgbouncer;
 
 mod postgres_behind_pgbouncer {
+    use std::fmt::{Display, Formatter};
     use std::io::Write as _;
     use std::path::PathBuf;
-    use std::sync::Arc;
+    use std::sync::{Arc, Mutex};
     use std::time::{Duration, Instant};
 
+    use diesel::connection::BoxableConnection;
     use diesel::connection::{CacheSize, SimpleConnection as _};
+    use diesel::migration::{
+        self, Migration, MigrationMetadata, MigrationName, MigrationSource, MigrationVersion,
+    };
+    use diesel::pg::Pg;
     use diesel::prelude::*;
     use diesel::sql_types::Text;
     use kms_bench::database::Database;
     use kms_bench::world::{PURPOSES, builder, local_root, scope};
+    use kms_kit::migrations::ErrorKind as MigrationErrorKind;
     use kms_kit::{
         CampaignOptions, ErrorKind, Freshness, KeyConnection as _, Kms, PostgresRepository,
         Repository, Rewrap, RewrapKeys, ScopeId, Scopes, Wrapper,
@@ -265,6 +272,73 @@ mod postgres_behind_pgbouncer {
         };
         assert_eq!(count("keys.kms_root_key"), "1");
         assert_eq!(count("public.kms_root_key"), "0");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_migration_without_transaction_says_that_its_lock_was_lost() {
+        let Some(behind) = Behind::new(2) else {
+            return;
+        };
+        let lost = tokio::task::block_in_place(|| {
+            let source = MeetsAnother {
+                url: behind.pooler.url.clone(),
+                other: Arc::default(),
+            };
+            kms_kit::migrations::postgres::run_with(&mut behind.connection(), &source)
+        });
+        assert_eq!(*lost.unwrap_err().kind(), MigrationErrorKind::LockLost);
+    }
+
+    /// A migration in no transaction, while which another client takes the session that has the lock.
+    #[derive(Clone)]
+    struct MeetsAnother {
+        url: String,
+        other: Arc<Mutex<Option<PgConnection>>>,
+    }
+
+    impl Migration<Pg> for MeetsAnother {
+        fn run(&self, _: &mut dyn BoxableConnection<Pg>) -> migration::Result<()> {
+            let mut other = PgConnection::establish(&self.url)?;
+            other.batch_execute("begin; select 1")?;
+            *self.other.lock().unwrap() = Some(other);
+            Ok(())
+        }
+
+        fn revert(&self, _: &mut dyn BoxableConnection<Pg>) -> migration::Result<()> {
+            Ok(())
+        }
+
+        fn metadata(&self) -> &dyn MigrationMetadata {
+            self
+        }
+
+        fn name(&self) -> &dyn MigrationName {
+            self
+        }
+    }
+
+    impl MigrationMetadata for MeetsAnother {
+        fn run_in_transaction(&self) -> bool {
+            false
+        }
+    }
+
+    impl MigrationName for MeetsAnother {
+        fn version(&self) -> MigrationVersion<'_> {
+            "20260101000000".into()
+        }
+    }
+
+    impl Display for MeetsAnother {
+        fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+            f.write_str("20260101000000_meets_another")
+        }
+    }
+
+    impl MigrationSource<Pg> for MeetsAnother {
+        fn migrations(&self) -> migration::Result<Vec<Box<dyn Migration<Pg>>>> {
+            Ok(vec![Box::new(self.clone())])
+        }
     }
 
     fn url(database: &Database) -> &str {

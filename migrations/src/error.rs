@@ -30,6 +30,16 @@ pub enum ErrorKind {
     #[error("the database is locked by another process: try again when it has finished")]
     Locked,
 
+    /// The lock was not this session's when it was to be given back: a pooler
+    /// gave each transaction another session. The migrations ran, but nothing
+    /// kept other processes from running them too; and the lock stays until the
+    /// pooler closes the session that has it.
+    #[error(
+        "the migrations ran, but a connection pooler gave their lock to another session, \
+         where it stays until that is closed: connect to the server itself"
+    )]
+    LockLost,
+
     /// There is no kms table in the schema.
     #[error("the database has no kms tables: run the migrations")]
     NotMigrated,

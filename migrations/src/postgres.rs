@@ -57,11 +57,12 @@ pub fn run(conn: &mut PgConnection) -> Result<Vec<MigrationName>> {
 /// Where all pending migrations run in a transaction (diesel's default), they
 /// share one. Where one says `run_in_transaction = false`, each has its own,
 /// and what ran before a failure stays; the lock is then the session's, which
-/// a transaction pooler doesn't support.
+/// a transaction pooler doesn't support: connect to the server itself.
 ///
 /// # Errors
 ///
-/// As [`run`], and [`ErrorKind::DuplicateMigration`].
+/// As [`run`], [`ErrorKind::DuplicateMigration`], and [`ErrorKind::LockLost`]
+/// where a transaction pooler was in between, after the migrations ran.
 pub fn run_with(
     conn: &mut PgConnection,
     source: &impl MigrationSource<Pg>,
@@ -143,18 +144,38 @@ fn locked_by_session<T>(
     conn: &mut PgConnection,
     work: impl FnOnce(&mut PgConnection) -> Result<T>,
 ) -> Result<T> {
-    struct Unlock<'a>(&'a mut PgConnection);
+    struct Session<'a> {
+        conn: &'a mut PgConnection,
+        locked: bool,
+    }
 
-    impl Drop for Unlock<'_> {
+    impl Drop for Session<'_> {
         fn drop(&mut self) {
-            // Fails only where the session is gone, and the lock with it.
-            let _ = lock(self.0, "select pg_advisory_unlock($1)");
+            if self.locked {
+                // What is on its way up already says more.
+                let _ = unlock(self.conn);
+            }
         }
     }
 
     lock(conn, "select pg_advisory_lock($1)")?;
-    let session = Unlock(conn);
-    work(session.0)
+    let mut session = Session { conn, locked: true };
+    let done = work(session.conn)?;
+    session.locked = false;
+    // Of a session of one's own it always is.
+    if unlock(session.conn)? {
+        Ok(done)
+    } else {
+        Err(ErrorKind::LockLost.into())
+    }
+}
+
+/// Gives the session's lock back. `false` if it was not this session's.
+fn unlock(conn: &mut PgConnection) -> Result<bool> {
+    let released = diesel::sql_query("select pg_advisory_unlock($1)::text as text")
+        .bind::<BigInt, _>(LOCK)
+        .get_result::<TextRow>(conn)?;
+    Ok(released.text == "true")
 }
 
 fn lock(conn: &mut PgConnection, statement: &str) -> QueryResult<usize> {

@@ -10,6 +10,7 @@ use crate::measure::{Measurement, Run};
 
 mod growth;
 mod heap;
+mod pages;
 mod world;
 
 pub use growth::FLAT;

@@ -13,6 +13,7 @@ use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
+use super::pages::Pages;
 use super::{Case, heap};
 use crate::database::{CONNECTIONS, Database};
 use crate::many;
@@ -169,17 +170,27 @@ impl World {
         let start = Instant::now();
         let outcome = kms.reconcile_keys(Scopes::All, &PURPOSES).await?;
         ensure!(outcome.created.is_empty(), "something was missing");
-        Ok(self.whole(start))
+        Ok(Sampled {
+            times: vec![per(start, self.size)],
+            ..Sampled::default()
+        })
     }
 
     async fn census(&self) -> Result<Sampled> {
-        let kms = self.engine(&self.repository, 10).await?;
+        let pages = Arc::new(Pages::new(Arc::clone(&self.repository)));
+        let kms = self
+            .engine(&(Arc::clone(&pages) as Arc<dyn Repository>), 10)
+            .await?;
         let start = Instant::now();
         let census = kms.census().await?;
+        let mean = per(start, self.size);
         let found = usize::try_from(census.scopes)?;
         ensure!(found == self.size, "{found} scopes of {}", self.size);
         ensure!(census.unreadable == 0, "{} unreadable", census.unreadable);
-        Ok(self.whole(start))
+        Ok(Sampled {
+            times: pages.times(),
+            notes: vec![("mean_ns", mean.round().into())],
+        })
     }
 
     async fn all_cached(&self, budget: Duration) -> Result<Sampled> {
@@ -255,14 +266,6 @@ impl World {
             sampled.times.push(per(start, scopes.len()));
         }
         Ok(sampled)
-    }
-
-    /// All scopes were done since then.
-    fn whole(&self, start: Instant) -> Sampled {
-        Sampled {
-            times: vec![per(start, self.size)],
-            ..Sampled::default()
-        }
     }
 }
 
