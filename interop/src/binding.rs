@@ -47,6 +47,14 @@ pub(crate) async fn run(table: &mut Table, dialect: Dialect, program: &Path) {
         .check(
             BINDING,
             dialect,
+            "a purpose that Migrating adds is not for Go, which reads the others",
+            a_bound_purpose(&mut world, program, &root),
+        )
+        .await;
+    table
+        .check(
+            BINDING,
+            dialect,
             "rewrap_all binds the rest: none is unbound, Go reads no scope",
             bound(&mut world, program, &root),
         )
@@ -130,6 +138,32 @@ async fn until_the_first_write(world: &mut World, program: &Path, root: &LocalRo
     world.kms.rotate_keys(&third, Rewrap::No).await?;
     go_reads(&fresh, &world.records, |scope| scope == "second")?;
     Side::Rust.read(world, &world.records).await
+}
+
+/// Go goes on with the scope's other purposes, but can't rewrap the scope.
+async fn a_bound_purpose(world: &mut World, program: &Path, root: &LocalRoot) -> Result<()> {
+    Side::Go.create(world, "fourth", &[OIDC]).await?;
+    let oidc = Side::Go.encrypt(world, "fourth", &OIDC, SMALL).await?;
+    let purposes = [OIDC, engine::SESSIONS];
+    Side::Rust.reconcile(world, "fourth", &purposes).await?;
+    let sessions = Side::Rust
+        .encrypt(world, "fourth", &engine::SESSIONS, SMALL)
+        .await?;
+    let fresh = Go::start(program, &world.database, &root.go())?;
+    fresh.ask(&json!({"op": "check", "records": oidc}))?;
+    for refused in [
+        json!({"op": "check", "records": sessions}),
+        json!({"op": "rewrap", "scope": "fourth"}),
+        json!({"op": "rotate", "scope": "fourth", "rewrap": true}),
+    ] {
+        let error = fresh.ask(&refused).err().context("Go opens a bound key")?;
+        let said = format!("{error:#}");
+        ensure!(said.contains("message authentication failed"), "{said}");
+    }
+    fresh.ask(&json!({"op": "check", "records": oidc}))?;
+    Side::Rust.read(world, &oidc).await?;
+    Side::Rust.read(world, &sessions).await?;
+    Side::Rust.delete(world, "fourth").await
 }
 
 async fn bound(world: &mut World, program: &Path, root: &LocalRoot) -> Result<()> {
