@@ -54,10 +54,13 @@ pub(crate) async fn run(table: &mut Table, dialect: Dialect, program: &Path) {
                 "transit, with a prefix"
             };
             match vault_root(&vault, prefix).await {
-                Ok(root) => {
+                Ok((root, key)) => {
                     in_the_database(table, name, dialect, program, &root).await;
                     if dialect == Dialect::Sqlite {
                         blobs::transit(table, name, program, &root).await;
+                        let path = format!("{key}/rotate");
+                        let rotate = vault.write(&path, json!({}));
+                        blobs::after_a_rotation(table, name, program, &root, rotate).await;
                     }
                 }
                 Err(error) => table.enter(name, dialect, "a key in Vault", Err(error)),
@@ -173,7 +176,8 @@ async fn aws_roots(endpoint: &str) -> Result<(Root, Root, Root)> {
     ))
 }
 
-async fn vault_root(vault: &Vault, prefix: &str) -> Result<Root> {
+/// And the path of its key.
+async fn vault_root(vault: &Vault, prefix: &str) -> Result<(Root, String)> {
     let mount = vault.transit().await;
     vault.create_key(&mount, "root").await;
     let builder = TransitWrapper::builder()
@@ -182,8 +186,9 @@ async fn vault_root(vault: &Vault, prefix: &str) -> Result<Root> {
         .mount_path(&mount)
         .key_name("root")
         .key_id_prefix(prefix);
-    Ok(Root {
+    let root = Root {
         go: format!("transit:{mount}/root,{prefix}"),
         wrapper: Arc::new(builder.build()?),
-    })
+    };
+    Ok((root, format!("{mount}/keys/root")))
 }

@@ -97,7 +97,45 @@ pub(super) async fn transit(table: &mut Table, name: &str, program: &Path, root:
     );
 }
 
-/// A wrapped key, and as much as may be wrapped in one call of the service, or more.
+/// What was wrapped before the service rotated the key opens after it, and what is wrapped then.
+pub(super) async fn after_a_rotation<T>(
+    table: &mut Table,
+    name: &str,
+    program: &Path,
+    root: &Root,
+    rotate: impl Future<Output = T>,
+) {
+    let both = async {
+        let (go, _database) = start(program, root)?;
+        let plaintext = Bytes::random(32);
+        let gos_old = gos(&go, &plaintext, b"")?;
+        let our_old = root.wrapper.encrypt(&plaintext.0, b"").await?;
+        rotate.await;
+        let gos_new = gos(&go, &plaintext, b"")?;
+        let our_new = root.wrapper.encrypt(&plaintext.0, b"").await?;
+        ensure!(gos_new.key_id() == our_new.key_id(), "{gos_new:?}");
+        ensure!(
+            gos_old.key_id() != gos_new.key_id(),
+            "the key was not rotated"
+        );
+        for blob in [gos_old, our_old, gos_new, our_new] {
+            ensure!(root.wrapper.owns(&blob) != Ownership::No, "{blob:?}");
+            let opened = root.wrapper.decrypt(&blob, b"").await?;
+            ensure!(opened.expose() == plaintext.0);
+            let opened = go.ask(&json!({"op": "unwrap", "blob": Bytes(blob.encode())}))?;
+            ensure!(opened.plaintext == plaintext);
+        }
+        Ok(())
+    };
+    table.enter(
+        name,
+        Dialect::Sqlite,
+        "before and after the service rotated the key, both ways",
+        both.await,
+    );
+}
+
+/// A byte, a key, and more than AWS takes without an envelope.
 fn plaintexts() -> [Bytes; 3] {
     [1, 32, 100 << 10].map(Bytes::random)
 }
