@@ -9,7 +9,7 @@ use rand::distr::Alphanumeric;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::random;
-use crate::short_text::ShortText;
+use smol_str::SmolStr;
 
 /// Random characters after the prefix: 62^10, about 59 bits. The database's primary keys see to the rest.
 const RANDOM_CHARS: usize = 10;
@@ -55,7 +55,7 @@ kinds! {
 /// The id of a key or key version; see the aliases [`RootKeyId`], [`RootKeyVersionId`], [`DataKeyId`],
 /// [`DataKeyVersionId`]. Cheap to clone.
 pub struct Id<K> {
-    text: ShortText,
+    text: SmolStr,
     kind: PhantomData<fn() -> K>,
 }
 
@@ -106,13 +106,8 @@ impl<K> Id<K> {
         &self.text
     }
 
-    /// Whether this is its text.
-    pub(crate) fn is(&self, text: &str) -> bool {
-        self.text.as_ref() == text.as_bytes()
-    }
-
     /// The same text.
-    pub(crate) fn text(&self) -> ShortText {
+    pub(crate) fn text(&self) -> SmolStr {
         self.text.clone()
     }
 }

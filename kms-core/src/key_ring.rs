@@ -155,7 +155,7 @@ impl KeyRing {
     pub(crate) fn holds(&self, purpose: &Purpose, id: &str) -> bool {
         self.ring()
             .data_key(purpose)
-            .is_some_and(|key| key.versions.iter().any(|version| version.id.is(id)))
+            .is_some_and(|key| key.versions.iter().any(|version| version.id.as_str() == id))
     }
 }
 

@@ -45,7 +45,6 @@ mod resting_key;
 mod rows;
 mod scope;
 mod secret;
-mod short_text;
 mod wrapper;
 
 pub use aead::{Aead, AeadError, AeadKey, NONCE_LEN, TAG_LEN};

@@ -11,14 +11,14 @@ use crate::blob::{Blob, Encoded};
 use crate::error::{Error, ErrorKind, Result};
 use crate::random;
 use crate::secret::{KeyBytes, SecretBytes};
-use crate::short_text::ShortText;
+use smol_str::SmolStr;
 
 /// An AES-256-GCM key with an id, ready to use. Synchronous, local, shared by any number of threads.
 ///
 /// A blob's ciphertext is nonce, ciphertext and tag in one, the nonce random: rotate before
 /// [`BUDGET`](Self::BUDGET) is used up.
 pub struct LocalKey {
-    id: ShortText,
+    id: SmolStr,
     key: Box<dyn AeadKey>,
     encryptions: AtomicU64,
 }
@@ -34,7 +34,7 @@ impl LocalKey {
         Self::named(aead, key, id.into().into())
     }
 
-    pub(crate) fn named(aead: &dyn Aead, key: &KeyBytes, id: ShortText) -> Self {
+    pub(crate) fn named(aead: &dyn Aead, key: &KeyBytes, id: SmolStr) -> Self {
         Self {
             id,
             key: aead.prepare(key),

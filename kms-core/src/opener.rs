@@ -18,8 +18,8 @@ use crate::resting_key::RestingKey;
 use crate::rows::{DataKeyRow, DataKeyVersionRow, RootKeyVersionRow, ScopeRows};
 use crate::scope::ScopeId;
 use crate::secret::{KeyBytes, SecretBytes};
-use crate::short_text::ShortText;
 use crate::wrapper::{Ownership, Wrapper};
+use smol_str::SmolStr;
 
 /// Opens wrapped keys with the root wrapper, in one binding mode.
 #[derive(Debug)]
@@ -198,7 +198,7 @@ impl Opener {
     }
 
     /// Prepares a key for use.
-    pub(crate) fn prepare(&self, key: &KeyBytes, id: ShortText) -> LocalKey {
+    pub(crate) fn prepare(&self, key: &KeyBytes, id: SmolStr) -> LocalKey {
         LocalKey::named(&*self.aead, key, id)
     }
 

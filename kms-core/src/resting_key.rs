@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use crate::aead::Aead;
 use crate::local_key::LocalKey;
 use crate::secret::KeyBytes;
-use crate::short_text::ShortText;
+use smol_str::SmolStr;
 
 /// An AES-256-GCM key that is expanded anew for each use.
 ///
@@ -34,7 +34,7 @@ impl RestingKey {
     }
 
     /// The key, ready to use. It is wiped when it is dropped.
-    pub(crate) fn expand(&self, id: ShortText) -> LocalKey {
+    pub(crate) fn expand(&self, id: SmolStr) -> LocalKey {
         let bytes = KeyBytes::copy_of(&self.bytes);
         LocalKey::named(&*self.aead, &bytes, id)
     }

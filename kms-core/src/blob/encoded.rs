@@ -25,8 +25,7 @@ pub(crate) struct Encoded<'a> {
 
 impl<'a> Encoded<'a> {
     /// How long the serialized form gets.
-    pub(crate) fn length(ciphertext: usize, key_id: impl AsRef<[u8]>) -> usize {
-        let key_id = key_id.as_ref();
+    pub(crate) fn length(ciphertext: usize, key_id: &str) -> usize {
         let id = id_field_length(key_id);
         1 + length_of_length(ciphertext) + ciphertext + 1 + length_of_length(id) + id
     }
@@ -38,14 +37,13 @@ impl<'a> Encoded<'a> {
     }
 
     /// What stands after it.
-    pub(crate) fn end(bytes: &mut Vec<u8>, key_id: impl AsRef<[u8]>) {
-        let key_id = key_id.as_ref();
+    pub(crate) fn end(bytes: &mut Vec<u8>, key_id: &str) {
         bytes.push(KEY_INFO);
         push_length(bytes, id_field_length(key_id));
         if !key_id.is_empty() {
             bytes.push(KEY_ID);
             push_length(bytes, key_id.len());
-            bytes.extend_from_slice(key_id);
+            bytes.extend_from_slice(key_id.as_bytes());
         }
     }
 
@@ -98,7 +96,7 @@ fn length_of_length(length: usize) -> usize {
     (bits as usize).div_ceil(7).min(MAX_LENGTH_BYTES)
 }
 
-fn id_field_length(key_id: &[u8]) -> usize {
+fn id_field_length(key_id: &str) -> usize {
     if key_id.is_empty() {
         0
     } else {

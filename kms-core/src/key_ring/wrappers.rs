@@ -215,7 +215,7 @@ impl DataKeyWrapper {
             .versions
             .iter()
             .rev()
-            .find(|version| version.id.is(id))
+            .find(|version| version.id.as_str() == id)
             .ok_or_else(|| {
                 Error::new(ErrorKind::UnknownKeyVersion)
                     .with_operation("decrypt")
@@ -325,7 +325,10 @@ impl Wrapper for RootKeyWrapper {
 
     fn owns(&self, blob: &Blob) -> Ownership {
         let versions = &self.ring.ring().root_key_versions;
-        if versions.iter().any(|version| version.id.is(blob.key_id())) {
+        if versions
+            .iter()
+            .any(|version| version.id.as_str() == blob.key_id())
+        {
             Ownership::Yes
         } else {
             Ownership::No
@@ -350,7 +353,7 @@ impl Wrapper for RootKeyWrapper {
         let position = ring
             .root_key_versions
             .iter()
-            .position(|version| version.id.is(blob.key_id()))
+            .position(|version| version.id.as_str() == blob.key_id())
             .ok_or_else(|| {
                 Error::new(ErrorKind::UnknownKeyVersion)
                     .with_context("scope", &ring.scope)
