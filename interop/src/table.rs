@@ -67,9 +67,17 @@ impl Table {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width = |of: fn(&Row) -> usize| self.rows.iter().map(of).max().unwrap_or(0);
-        let direction = width(|row| row.direction.chars().count());
-        let operation = width(|row| row.operation.chars().count());
+        let width = |of: fn(&Row) -> usize, head: &str| {
+            let rows = self.rows.iter().map(of);
+            rows.max().unwrap_or(0).max(head.len())
+        };
+        let direction = width(|row| row.direction.chars().count(), "direction");
+        let operation = width(|row| row.operation.chars().count(), "operation");
+        writeln!(
+            f,
+            "{:direction$} | database | {:operation$} | outcome",
+            "direction", "operation"
+        )?;
         for row in &self.rows {
             let verdict = match &row.failure {
                 None => "passed".to_owned(),
@@ -105,5 +113,16 @@ mod tests {
         let printed = table.to_string();
         assert!(printed.contains("FAILED rewrap: no and no\n"), "{printed}");
         assert!(printed.ends_with("\n1 passed, 1 failed"), "{printed}");
+        let columns = |line: &str| {
+            line.match_indices(" | ")
+                .map(|(at, _)| at)
+                .collect::<Vec<_>>()
+        };
+        let lines: Vec<_> = printed
+            .lines()
+            .take(2)
+            .map(|line| columns(&line.replace('→', ">")))
+            .collect();
+        assert_eq!(lines[0], lines[1], "{printed}");
     }
 }
