@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use database::Connection;
 use go::made_by_go;
+use kms_migrations::ErrorKind;
 
 /// Each in the order in which Go, or a cascade, takes its locks. Adoption begins
 /// to wait between the two halves.
@@ -55,6 +56,23 @@ fn adoption_waits_for_what_is_under_way_and_does_not_deadlock() {
         assert!(!adoption.unwrap().already_adopted, "{first_half}");
         assert!(conn.verify().unwrap().is_ok());
     }
+}
+
+/// As far as it may wait, everybody else waits behind it.
+#[test]
+fn with_a_lock_timeout_adoption_gives_up_and_has_changed_nothing() {
+    let Some((database, mut change)) = made_by_go(true) else {
+        return;
+    };
+    change.execute(CHANGES[0].0);
+    let mut conn = database.connect();
+    let before = conn.catalogue().unwrap();
+    conn.execute("set lock_timeout = '20ms'");
+    let error = conn.adopt().unwrap_err();
+    assert_eq!(error.kind(), &ErrorKind::Database);
+    assert_eq!(conn.catalogue().unwrap(), before);
+    change.execute("commit");
+    conn.adopt().unwrap();
 }
 
 fn wait_until_adoption_waits(conn: &mut Connection) {
