@@ -42,11 +42,15 @@ mod postgres_behind_pgbouncer {
     impl Behind {
         /// With so many sessions of the server; none where a service is missing.
         fn new(sessions: u32) -> Option<Self> {
+            Self::in_mode("transaction", sessions)
+        }
+
+        fn in_mode(mode: &str, sessions: u32) -> Option<Self> {
             let server = service("postgres", "KMS_TEST_POSTGRES_URL")?;
             let program = PathBuf::from(service("pgbouncer", "KMS_TEST_PGBOUNCER")?);
             let database = Database::postgres(&server).unwrap();
             Some(Self {
-                pooler: PgBouncer::before(&program, url(&database), sessions),
+                pooler: PgBouncer::before(&program, url(&database), mode, sessions),
                 database,
                 root: local_root("root").unwrap(),
             })
@@ -128,6 +132,26 @@ mod postgres_behind_pgbouncer {
         assert_eq!(wrapper.decrypt(&old, b"row").unwrap().expose(), b"secret");
         let keys = kms.list_keys(scope).await.unwrap();
         assert_eq!(keys.len(), 1 + PURPOSES.len());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn with_a_session_for_each_client_nothing_is_to_be_set() {
+        let Some(behind) = Behind::in_mode("session", 10) else {
+            return;
+        };
+        let mut clients = JoinSet::new();
+        for client in 0..2 {
+            let repository = PostgresRepository::builder(&behind.pooler.url).pool_size(4);
+            let kms = builder(Arc::new(repository.build().unwrap()), &behind.root);
+            let kms = kms.freshness(Freshness::Always).build().await.unwrap();
+            for task in 0..4 {
+                let kms = kms.clone();
+                clients.spawn(async move { live(&kms, &scope(client * 10 + task)).await });
+            }
+        }
+        while let Some(client) = clients.join_next().await {
+            client.unwrap();
+        }
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Hands out a session of the server for each transaction.
+/// Hands out sessions of the server: by transaction, or by client.
 pub(crate) struct PgBouncer {
     /// To be connected to instead of the server's.
     pub(crate) url: String,
@@ -16,8 +16,8 @@ pub(crate) struct PgBouncer {
 
 impl PgBouncer {
     /// Before the database of this URL, which must have the form `postgres://user:password@host:port/database`;
-    /// with so many sessions of the server for however many clients.
-    pub(crate) fn before(program: &Path, url: &str, sessions: u32) -> Self {
+    /// in this `pool_mode`, with so many sessions of the server for however many clients.
+    pub(crate) fn before(program: &Path, url: &str, mode: &str, sessions: u32) -> Self {
         let (_, rest) = url.split_once("://").unwrap();
         let (user, rest) = rest.rsplit_once('@').unwrap();
         let (user, password) = user.split_once(':').unwrap_or((user, ""));
@@ -37,7 +37,7 @@ impl PgBouncer {
                  listen_port = {port}
                  unix_socket_dir =
                  auth_type = any
-                 pool_mode = transaction
+                 pool_mode = {mode}
                  default_pool_size = {sessions}
                  max_client_conn = 200
                 "
