@@ -37,7 +37,7 @@ impl Effort {
     fn of(options: &Options) -> Self {
         let (rounds, budget, repetitions) = match options.quick {
             true => (1, 100, 2),
-            false => (options.rounds, 500, 6),
+            false => (options.rounds, 500, 4),
         };
         Self {
             rounds,
