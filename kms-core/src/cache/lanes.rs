@@ -27,7 +27,7 @@ const WAYS: usize = 4;
 const MAX_COPIES: usize = 1024;
 
 /// After so many uses of a copy the shared map is asked again. It evicts what it is not asked for.
-const USES: u32 = 16;
+const USES: u32 = 64;
 
 /// One lane for each thread, up to twice the number of processors.
 pub(super) struct Lanes {
