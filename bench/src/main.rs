@@ -104,9 +104,11 @@ async fn main() -> Result<()> {
                 changing::run(Database::sqlite, &mut run).await?;
             }
             Group::Cloud => {
-                cloud::run(postgres, &mut run).await?;
-                if let Some(endpoint) = &arguments.aws {
-                    cloud::localstack(endpoint, postgres, &mut run).await?;
+                if arguments.has_postgres() {
+                    cloud::run(postgres, &mut run).await?;
+                    if let Some(endpoint) = &arguments.aws {
+                        cloud::localstack(endpoint, postgres, &mut run).await?;
+                    }
                 }
             }
             Group::Scale => scale::run(postgres, &arguments.scopes, &mut run).await?,

@@ -183,9 +183,10 @@ impl Distance {
         let bound = latency.mul_f64(rounds);
         let milliseconds = |time: Duration| (time.as_secs_f64() * 1e5).round() / 100.0;
         let ratio = elapsed.as_secs_f64() / bound.as_secs_f64();
-        let sample = elapsed.as_secs_f64() * 1e9 / self.scopes as f64;
+        let per_scope = |time: Duration| vec![time.as_secs_f64() * 1e9 / self.scopes as f64];
+        run.keep(Measurement::of(format!("floor_{case}"), per_scope(bound)));
         run.keep(
-            Measurement::of(case, vec![sample])
+            Measurement::of(case, per_scope(elapsed))
                 .with("scopes", self.scopes)
                 .with("elapsed_ms", milliseconds(elapsed))
                 .with("root_encrypts", encrypt)

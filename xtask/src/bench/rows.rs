@@ -220,6 +220,54 @@ pub(crate) const ALL: &[Row] = &[
     .go("create_in_32_long_transactions_postgres")
     .must(&[AtMost("waiting", 0.0)])
     .in_readme(),
+    row(
+        "start, 1,000 scopes, root 50 ms away, 64 calls at once: warm_up, per scope",
+        cloud("cloud_warm_up_postgres_50ms_x64"),
+    )
+    .floor(cloud("floor_cloud_warm_up_postgres_50ms_x64"))
+    .must(START_FAR_AWAY),
+    row(
+        "… as requests come",
+        cloud("cloud_cold_wrappers_postgres_50ms_x64"),
+    )
+    .floor(cloud("floor_cloud_cold_wrappers_postgres_50ms_x64"))
+    .must(START_FAR_AWAY),
+    row(
+        "… 2 ms away, 8 calls at once: warm_up",
+        cloud("cloud_warm_up_postgres_2ms_x8"),
+    )
+    .floor(cloud("floor_cloud_warm_up_postgres_2ms_x8"))
+    .must(START_FAR_AWAY),
+    row(
+        "… 2 ms away, as requests come",
+        cloud("cloud_cold_wrappers_postgres_2ms_x8"),
+    )
+    .floor(cloud("floor_cloud_cold_wrappers_postgres_2ms_x8"))
+    .must(START_FAR_AWAY),
+    row(
+        "rotate_all with rewrap, root 50 ms away, 64 calls at once, per scope",
+        cloud("cloud_rotate_all_rewrap_postgres_50ms_x64"),
+    )
+    .floor(cloud("floor_cloud_rotate_all_rewrap_postgres_50ms_x64"))
+    .must(ROTATE_FAR_AWAY),
+    row(
+        "… 2 ms away, 8 calls at once",
+        cloud("cloud_rotate_all_rewrap_postgres_2ms_x8"),
+    )
+    .floor(cloud("floor_cloud_rotate_all_rewrap_postgres_2ms_x8"))
+    .must(ROTATE_FAR_AWAY),
+];
+
+/// Of 1,000 scopes with one version of each key.
+const START_FAR_AWAY: &[Target] = &[
+    TimesFloor(1.2),
+    AtMost("root_encrypts", 0.0),
+    AtMost("root_decrypts", 1000.0),
+];
+const ROTATE_FAR_AWAY: &[Target] = &[
+    TimesFloor(1.2),
+    AtMost("root_encrypts", 2000.0),
+    AtMost("root_decrypts", 1000.0),
 ];
 
 const NO_ALLOCATION: Target = AtMost("allocations", 0.0);
@@ -259,6 +307,8 @@ pub(crate) enum Group {
     Blobs,
     Loading,
     Changing,
+    /// Ours only: what a root of trust far away adds. The floor is latency × calls ÷ concurrency.
+    Cloud,
 }
 
 /// What a row has to reach.
@@ -275,14 +325,20 @@ pub(crate) enum Target {
 }
 
 impl Group {
-    pub(crate) const ALL: [Self; 4] = [Self::Cached, Self::Blobs, Self::Loading, Self::Changing];
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Cached,
+        Self::Blobs,
+        Self::Loading,
+        Self::Changing,
+        Self::Cloud,
+    ];
 
     /// Which of a round's times counts: the fastest, since others on the machine only ever make one slower. Where
     /// the clock stands still while others run, the one in the middle: in Go's fastest its collector worked least.
     pub(crate) fn time(self) -> &'static str {
         match self {
             Self::Blobs => "median_ns",
-            Self::Cached | Self::Loading | Self::Changing => "ns",
+            Self::Cached | Self::Loading | Self::Changing | Self::Cloud => "ns",
         }
     }
 
@@ -293,6 +349,7 @@ impl Group {
             Self::Blobs => "blobs",
             Self::Loading => "loading",
             Self::Changing => "changing",
+            Self::Cloud => "cloud",
         }
     }
 }
@@ -364,6 +421,10 @@ const fn loading(name: &'static str) -> Case {
 
 const fn changing(name: &'static str) -> Case {
     case(Group::Changing, name)
+}
+
+const fn cloud(name: &'static str) -> Case {
+    case(Group::Cloud, name)
 }
 
 #[cfg(test)]
