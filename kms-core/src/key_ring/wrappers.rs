@@ -22,6 +22,10 @@ use crate::wrapper::{Ownership, Wrapper};
 ///
 /// One key version is good for [`LocalKey::BUDGET`] encryptions; [`encryptions`](Self::encryptions) counts
 /// those of this process.
+///
+/// What the methods say of allocations holds for the newest version. The others lie in memory unexpanded, so that a
+/// cached scope stays small: decrypting with one expands it for that call, which takes some 0.3 µs and small
+/// allocations of its own.
 #[derive(Clone)]
 pub struct DataKeyWrapper {
     ring: KeyRing,
