@@ -6,13 +6,16 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kms_core::{Error, ErrorKind, Kms, Rewrap, ScopeId, Scopes, WarmUpOptions, Wrapper};
+use kms_core::{
+    Error, ErrorKind, Kms, Result, Rewrap, ScopeId, Scopes, WarmUp, WarmUpOptions, Wrapper,
+};
 use kms_testkit::{
     CountingWrapper, Fault, FaultyRepository, FaultyWrapper, Gate, RepositoryCalls,
     RepositoryMethod, When, WrapperMethod,
 };
 use support::instrumented::Process;
 use support::{DATABASE, OIDC, World, on, scope};
+use tokio::task::JoinHandle;
 
 const WINDOW: Duration = Duration::from_secs(1);
 
@@ -36,6 +39,23 @@ async fn use_all(kms: &Kms, ids: &[ScopeId]) {
     for id in ids {
         kms.wrapper(id, &OIDC).await.unwrap();
     }
+}
+
+/// A warm-up that is held when it has read its rows, until the gate is opened.
+fn held_warm_up(process: &Arc<Process>, ids: &[ScopeId]) -> (Gate, JoinHandle<Result<WarmUp>>) {
+    let gate = Gate::new();
+    let pause = Fault::PauseAfter(gate.clone());
+    process
+        .repository
+        .inject(RepositoryMethod::Load, When::Next, pause);
+    let warm_up = tokio::spawn({
+        let (process, ids) = (Arc::clone(process), ids.to_vec());
+        async move {
+            let options = WarmUpOptions::new();
+            process.kms.warm_up(Scopes::Only(&ids), &options).await
+        }
+    });
+    (gate, warm_up)
 }
 
 #[tokio::test]
@@ -218,18 +238,7 @@ async fn a_second_one_asks_for_what_is_not_fresh_and_the_root_wrapper_for_nothin
 async fn callers_meanwhile_share_its_loads() {
     let (world, ids) = world_of(5).await;
     let process = Arc::new(Process::new(&world).await);
-    let gate = Gate::new();
-    let pause = Fault::PauseAfter(gate.clone());
-    process
-        .repository
-        .inject(RepositoryMethod::Load, When::Next, pause);
-    let warm_up = tokio::spawn({
-        let (process, ids) = (Arc::clone(&process), ids.clone());
-        async move {
-            let options = WarmUpOptions::new();
-            process.kms.warm_up(Scopes::Only(&ids), &options).await
-        }
-    });
+    let (gate, warm_up) = held_warm_up(&process, &ids);
     gate.reached().await;
     let caller = tokio::spawn({
         let (process, id) = (Arc::clone(&process), ids[4].clone());
@@ -247,18 +256,7 @@ async fn callers_meanwhile_share_its_loads() {
 async fn invariant_06_it_never_goes_over_what_the_process_did_meanwhile() {
     let (world, ids) = world_of(3).await;
     let process = Arc::new(Process::new(&world).await);
-    let gate = Gate::new();
-    let pause = Fault::PauseAfter(gate.clone());
-    process
-        .repository
-        .inject(RepositoryMethod::Load, When::Next, pause);
-    let warm_up = tokio::spawn({
-        let (process, ids) = (Arc::clone(&process), ids.clone());
-        async move {
-            let options = WarmUpOptions::new();
-            process.kms.warm_up(Scopes::Only(&ids), &options).await
-        }
-    });
+    let (gate, warm_up) = held_warm_up(&process, &ids);
     // Its rows are read, and these are changed before they are in the cache.
     gate.reached().await;
     process.kms.rotate_keys(&ids[1], Rewrap::No).await.unwrap();
