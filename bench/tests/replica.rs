@@ -44,16 +44,42 @@ mod postgres {
             .unwrap()
     }
 
+    /// An engine on the primary with keys of one scope, which the replica has as well, and one on the replica.
+    struct Pair {
+        servers: Servers,
+        clock: Arc<ManualClock>,
+        writer: Kms,
+        reader: Kms,
+    }
+
+    impl Pair {
+        async fn new() -> Option<Self> {
+            let servers = servers()?;
+            let (root, clock) = (local_root("root").unwrap(), Arc::new(ManualClock::new()));
+            let writer = engine(&servers.primary, &root, &clock).await;
+            writer.create_keys(&scope(1), &PURPOSES).await.unwrap();
+            servers.catch_up();
+            let reader = engine(&servers.replica, &root, &clock).await;
+            Some(Self {
+                servers,
+                clock,
+                writer,
+                reader,
+            })
+        }
+    }
+
     #[tokio::test(flavor = "multi_thread")]
     async fn a_change_is_seen_on_a_replica_within_the_window_after_it_has_arrived_there() {
-        let Some(servers) = servers() else {
+        let Some(Pair {
+            servers,
+            clock,
+            writer,
+            reader,
+        }) = Pair::new().await
+        else {
             return;
         };
-        let (root, clock) = (local_root("root").unwrap(), Arc::new(ManualClock::new()));
-        let writer = engine(&servers.primary, &root, &clock).await;
-        writer.create_keys(&scope(1), &PURPOSES).await.unwrap();
-        servers.catch_up();
-        let reader = engine(&servers.replica, &root, &clock).await;
         let newest = async |kms: &Kms| {
             let wrapper = kms.wrapper(&scope(1), &PURPOSES[0]).await.unwrap();
             wrapper.key_version_id().clone()
@@ -82,14 +108,14 @@ mod postgres {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_change_on_a_replica_is_refused_and_reading_goes_on() {
-        let Some(servers) = servers() else {
+        let Some(Pair {
+            servers: _servers,
+            reader,
+            ..
+        }) = Pair::new().await
+        else {
             return;
         };
-        let (root, clock) = (local_root("root").unwrap(), Arc::new(ManualClock::new()));
-        let writer = engine(&servers.primary, &root, &clock).await;
-        writer.create_keys(&scope(1), &PURPOSES).await.unwrap();
-        servers.catch_up();
-        let reader = engine(&servers.replica, &root, &clock).await;
         for refused in [
             reader.create_keys(&scope(2), &PURPOSES).await,
             reader.rotate_keys(&scope(1), Rewrap::Yes).await,
