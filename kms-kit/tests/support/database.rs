@@ -271,11 +271,15 @@ struct Named {
 
 impl Connection {
     pub fn execute(&mut self, sql: &str) {
+        self.try_execute(sql)
+            .unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+
+    pub fn try_execute(&mut self, sql: &str) -> QueryResult<()> {
         match self {
             Self::Sqlite(connection) => connection.batch_execute(sql),
             Self::Postgres(connection) => connection.batch_execute(sql),
         }
-        .unwrap_or_else(|error| panic!("{sql}: {error}"));
     }
 
     /// A number in a column named `n`.
