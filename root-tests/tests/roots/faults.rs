@@ -173,8 +173,9 @@ async fn failed<T>(work: impl Future<Output = Result<T, Error>>) -> ErrorKind {
     let Err(error) = work.await else {
         panic!("it succeeded without the service");
     };
-    // What machine and scheduler add is not the wrapper's: twice the deadline, and not for ever.
-    assert!(start.elapsed() < 2 * impatient().deadline(), "{error}");
+    // What machine and scheduler add is not the wrapper's.
+    let added = Duration::from_secs(10);
+    assert!(start.elapsed() < impatient().deadline() + added, "{error}");
     error.kind()
 }
 
