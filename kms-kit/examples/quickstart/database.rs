@@ -6,7 +6,7 @@ use kms_kit::migrations::Combined;
 use kms_kit::prelude::*;
 use kms_kit::{KeyVersionId, Prepared, Receipt};
 
-use crate::Result;
+use super::Result;
 
 diesel::table! {
     organization (id) {
@@ -55,6 +55,8 @@ pub(crate) trait Database {
     fn copy_wrapped_key(&mut self, from: &KeyVersionId, to: &KeyVersionId) -> Result<()>;
 
     fn delete_organization(&mut self, id: &str) -> Result<()>;
+
+    fn organizations(&mut self) -> Result<Vec<String>>;
 }
 
 /// The same code for each database; diesel checks it against both.
@@ -118,6 +120,10 @@ macro_rules! implement {
             fn delete_organization(&mut self, id: &str) -> Result<()> {
                 diesel::delete(organization::table.find(id)).execute(self)?;
                 Ok(())
+            }
+
+            fn organizations(&mut self) -> Result<Vec<String>> {
+                Ok(organization::table.select(organization::id).load(self)?)
             }
         }
     };

@@ -10,13 +10,13 @@
 
 #![allow(clippy::print_stdout, reason = "it tells a story")]
 
-mod database;
-mod setup;
-mod story;
+pub(crate) mod database;
+pub(crate) mod setup;
+pub(crate) mod story;
 
 use clap::Parser;
 
-type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
+pub(crate) type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
 #[derive(Parser)]
 #[command(about = "Tells what an application does with the keys of its tenants")]
@@ -29,6 +29,7 @@ struct Arguments {
 // The application's own diesel connection blocks; `story` uses it where that is allowed.
 #[tokio::main(flavor = "multi_thread")]
 async fn main() -> Result<()> {
-    let setup = setup::prepare(Arguments::parse().database_url.as_deref())?;
+    let folder = setup::folder()?;
+    let setup = setup::prepare(&folder, Arguments::parse().database_url.as_deref())?;
     story::tell(setup).await
 }

@@ -9,8 +9,8 @@ use diesel::Connection as _;
 use kms_kit::core::KeyBytes;
 use kms_kit::{AeadWrapper, Repository, Wrapper};
 
-use crate::Result;
-use crate::database::Database;
+use super::Result;
+use super::database::Database;
 
 pub(crate) struct Setup {
     /// Says which database it is.
@@ -23,10 +23,14 @@ pub(crate) struct Setup {
     pub(crate) new_root: Arc<dyn Wrapper>,
 }
 
-pub(crate) fn prepare(database_url: Option<&str>) -> Result<Setup> {
+/// The same in every run.
+pub(crate) fn folder() -> Result<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/quickstart");
     fs::create_dir_all(&folder)?;
-    let folder = folder.canonicalize()?;
+    Ok(folder.canonicalize()?)
+}
+
+pub(crate) fn prepare(folder: &Path, database_url: Option<&str>) -> Result<Setup> {
     let (place, database, repository) = match database_url {
         None => sqlite(&folder.join("app.sqlite3"))?,
         Some(url) => postgres(url)?,
@@ -35,8 +39,8 @@ pub(crate) fn prepare(database_url: Option<&str>) -> Result<Setup> {
         place,
         database,
         repository,
-        old_root: root(&folder, "root-2026")?,
-        new_root: root(&folder, "root-2027")?,
+        old_root: root(folder, "root-2026")?,
+        new_root: root(folder, "root-2027")?,
     })
 }
 
@@ -81,7 +85,7 @@ fn postgres(_: &str) -> Result<Storage> {
 
 /// A local root key from a file that only its owner may read; made on the first run.
 fn root(folder: &Path, id: &str) -> Result<Arc<dyn Wrapper>> {
-    let file: PathBuf = folder.join(format!("{id}.key"));
+    let file = folder.join(format!("{id}.key"));
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]

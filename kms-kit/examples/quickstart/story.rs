@@ -6,12 +6,13 @@ use kms_kit::prelude::*;
 use kms_kit::{CampaignOptions, ErrorKind, KeyKind, KeyVersionId, PooledWrapper};
 use tokio::task::block_in_place;
 
-use crate::Result;
-use crate::database::{Client, Database};
-use crate::setup::Setup;
+use super::Result;
+use super::database::{Client, Database};
+use super::setup::Setup;
 
 const OIDC: Purpose = Purpose::from_static("oidc");
 const SESSIONS: Purpose = Purpose::from_static("sessions");
+const GLOBEX: &str = "globex";
 
 struct Story {
     setup: Setup,
@@ -33,6 +34,7 @@ pub(crate) async fn tell(mut setup: Setup) -> Result<()> {
         0 => println!("1. Migrated: the database had all migrations from an earlier run."),
         ran => println!("1. Migrated: {ran} migrations ran, ours and the application's."),
     }
+    delete_what_was_tampered_with(&mut *setup.database)?;
 
     let kms = engine(&setup, Arc::clone(&setup.old_root)).await?;
     let run = KeyVersionId::Data(kms_kit::DataKeyVersionId::generate()).to_string();
@@ -51,6 +53,16 @@ pub(crate) async fn tell(mut setup: Setup) -> Result<()> {
     println!(
         "\nEach step was checked by an assertion. Run it again: it goes on with the same database."
     );
+    Ok(())
+}
+
+/// A run that was interrupted in step 8 leaves an organization whose key opens nowhere.
+fn delete_what_was_tampered_with(database: &mut dyn Database) -> Result<()> {
+    for organization in block_in_place(|| database.organizations())? {
+        if organization.starts_with(GLOBEX) {
+            block_in_place(|| database.delete_organization(&organization))?;
+        }
+    }
     Ok(())
 }
 
@@ -213,7 +225,7 @@ impl Story {
     }
 
     async fn a_copied_key_does_not_open(&mut self, acme: &ScopeId) -> Result<()> {
-        let globex = self.found("globex").await?;
+        let globex = self.found(GLOBEX).await?;
         let (from, to) = (self.newest(acme).await?, self.newest(&globex).await?);
         block_in_place(|| self.database().copy_wrapped_key(&from, &to))?;
         // A process that starts now finds only the copy.
