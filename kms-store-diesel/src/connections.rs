@@ -1,5 +1,7 @@
 //! Calls on pooled connections, off the async threads, with every wait bounded.
 
+mod threads;
+
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,6 +17,7 @@ use tokio::sync::Semaphore;
 use crate::dialect::{Dialect, SchemaVersions};
 use crate::failure::{Failure, query_error};
 use crate::transaction::Terms;
+use threads::Threads;
 
 type Pooled<C> = PooledConnection<ConnectionManager<C>>;
 
@@ -42,6 +45,8 @@ impl Default for Limits {
 /// A pool, and the number of calls that may use it at one time.
 pub(crate) struct Connections<C: R2D2Connection + Send + 'static> {
     pool: Pool<ConnectionManager<C>>,
+    /// Those of a pool of our own. After the pool, as in the order in which they are dropped.
+    threads: Option<Arc<Threads>>,
     /// One for each connection: who waits, waits here as a task, not as a thread.
     slots: Arc<Semaphore>,
     pub(crate) limits: Limits,
@@ -54,6 +59,7 @@ impl<C: R2D2Connection + Send + 'static> Clone for Connections<C> {
     fn clone(&self) -> Self {
         Self {
             pool: self.pool.clone(),
+            threads: self.threads.clone(),
             slots: Arc::clone(&self.slots),
             limits: self.limits,
             transaction: self.transaction.clone(),
@@ -78,7 +84,9 @@ impl<C: Dialect> Connections<C> {
     /// A pool of our own. Connects to nothing yet.
     pub(crate) fn new(settings: PoolSettings<C>) -> Self {
         let last_failure = Arc::new(LastFailure::default());
+        let threads = Threads::new(settings.limits.connection);
         let pool = Pool::builder()
+            .thread_pool(threads.pool())
             .max_size(settings.size)
             // Opened when they are needed: constructing does no I/O.
             .min_idle(Some(0))
@@ -93,6 +101,7 @@ impl<C: Dialect> Connections<C> {
             }))
             .build_unchecked(ConnectionManager::new(settings.url));
         Self {
+            threads: Some(Arc::new(threads)),
             transaction: settings.transaction,
             ..Self::over(pool, settings.limits, last_failure)
         }
@@ -116,6 +125,7 @@ impl<C: Dialect> Connections<C> {
         Self {
             slots: Arc::new(Semaphore::new(slots.min(Semaphore::MAX_PERMITS))),
             pool,
+            threads: None,
             limits,
             transaction: None,
             last_failure,

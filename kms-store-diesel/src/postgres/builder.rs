@@ -72,7 +72,8 @@ impl PostgresBuilder {
     }
 
     /// How long a call waits for a connection, and how long the server may take to accept one (rounded up
-    /// to full seconds, at least 2); 5 seconds if not set.
+    /// to full seconds, at least 2); 5 seconds if not set. When the last handle to the repository is dropped, that
+    /// waits as long at most for connections that are just being opened, so that the process can exit then.
     pub fn connection_timeout(mut self, timeout: Duration) -> Self {
         self.limits.connection = timeout;
         self

@@ -1,6 +1,8 @@
 //! Servers that are not there, pools without a free connection: every wait is bounded.
 
+use std::net::TcpListener;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use diesel::pg::PgConnection;
@@ -15,7 +17,7 @@ const SHORT: Duration = Duration::from_millis(400);
 
 /// A port of the loopback interface where nothing listens.
 fn closed_port() -> u16 {
-    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     listener.local_addr().unwrap().port()
 }
 
@@ -33,6 +35,56 @@ fn a_server_that_is_not_there_is_unreachable_in_bounded_time_and_no_password_is_
         assert!(error.to_string().contains("refused"), "{error}");
         let shown = format!("{built} {repository:?} {error} {error:?}");
         assert!(!shown.contains("hunter2"), "{shown}");
+    });
+}
+
+/// OpenSSL's cleaning up at the process's exit and a thread that connects don't go together.
+#[test]
+fn nothing_opens_a_connection_any_more_when_the_repository_is_gone() {
+    const LIMIT: Duration = Duration::from_secs(3);
+    let silent = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let server = silent.local_addr().unwrap();
+    let repository =
+        PostgresRepository::builder(format!("postgres://app@{server}/app?connect_timeout=60"))
+            .connection_timeout(LIMIT)
+            .build()
+            .unwrap();
+    let another = repository.clone();
+    kms_testkit::repository::run(async {
+        let error = another.validate_schema().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::DatabaseUnreachable, "{error}");
+    });
+    // The caller has given up, and a thread of the pool has not.
+    let (connecting, _) = silent.accept().unwrap();
+    drop(another);
+    let gone = AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            drop(repository);
+            gone.store(true, Ordering::SeqCst);
+        });
+        std::thread::sleep(LIMIT / 10);
+        assert!(!gone.load(Ordering::SeqCst), "it did not wait");
+        drop(connecting);
+    });
+}
+
+/// A server that never answers does not keep it.
+#[test]
+fn a_repository_is_dropped_in_bounded_time() {
+    let silent = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let server = silent.local_addr().unwrap();
+    let repository =
+        PostgresRepository::builder(format!("postgres://app@{server}/app?connect_timeout=60"))
+            .connection_timeout(SHORT)
+            .build()
+            .unwrap();
+    kms_testkit::repository::run(async move {
+        let error = repository.validate_schema().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::DatabaseUnreachable, "{error}");
+        let started = Instant::now();
+        drop(repository);
+        assert!(started.elapsed() < Duration::from_secs(20));
     });
 }
 
