@@ -6,17 +6,12 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kms_core::{DataKeyVersionId, Error, ErrorKind, Freshness, Rewrap, ScopeId};
+use kms_core::{DataKeyVersionId, Error, ErrorKind, Freshness, Rewrap};
 use kms_testkit::{Fault, Gate, RepositoryCalls, RepositoryMethod, When};
-use support::instrumented::Process;
+use support::instrumented::{Process, newest};
 use support::{DATABASE, OIDC, World, scope};
 
 const WINDOW: Duration = Duration::from_secs(1);
-
-async fn newest(process: &Process, scope: &ScopeId) -> String {
-    let wrapper = process.kms.wrapper(scope, &OIDC).await.unwrap();
-    wrapper.key_version_id().to_string()
-}
 
 fn nothing() -> RepositoryCalls {
     RepositoryCalls::default()
@@ -264,66 +259,6 @@ async fn invariant_06_a_scope_deleted_and_created_anew_is_not_served_with_the_de
         assert_eq!(error.kind(), ErrorKind::UnknownKeyVersion);
     }
     assert_eq!(newest(&here, &id).await, newest(&elsewhere, &id).await);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn any_number_of_callers_share_one_load_of_a_scope() {
-    let world = World::with_scope("o_1").await;
-    let process = Arc::new(Process::new(&world).await);
-    let gate = Gate::new();
-    process.repository.inject(
-        RepositoryMethod::Load,
-        When::Next,
-        Fault::PauseBefore(gate.clone()),
-    );
-    let mut tasks = tokio::task::JoinSet::new();
-    for _ in 0..64 {
-        let process = Arc::clone(&process);
-        tasks.spawn(async move { newest(&process, &scope("o_1")).await });
-    }
-    gate.reached().await;
-    gate.open();
-    let results = tasks.join_all().await;
-    assert!(results.windows(2).all(|pair| pair[0] == pair[1]));
-    assert_eq!(
-        process.queries(),
-        RepositoryCalls {
-            load: 1,
-            ..nothing()
-        }
-    );
-    assert_eq!(process.root_calls(), (0, 1));
-}
-
-#[tokio::test]
-async fn a_caller_that_goes_away_does_not_fail_those_who_share_its_load() {
-    let world = World::with_scope("o_1").await;
-    let process = Arc::new(Process::new(&world).await);
-    let gate = Gate::new();
-    process.repository.inject(
-        RepositoryMethod::Load,
-        When::Next,
-        Fault::PauseBefore(gate.clone()),
-    );
-    let spawn = || {
-        let process = Arc::clone(&process);
-        tokio::spawn(async move { newest(&process, &scope("o_1")).await })
-    };
-    let first = spawn();
-    gate.reached().await;
-    let second = spawn();
-    tokio::task::yield_now().await;
-    first.abort();
-    assert!(first.await.unwrap_err().is_cancelled());
-    gate.open();
-    second.await.unwrap();
-    assert_eq!(
-        process.queries(),
-        RepositoryCalls {
-            load: 1,
-            ..nothing()
-        }
-    );
 }
 
 #[tokio::test]

@@ -7,13 +7,68 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kms_core::{DataKeyVersionId, ErrorKind, Rewrap, ScopeId};
-use kms_testkit::{Fault, Gate, RepositoryMethod, When};
-use support::instrumented::Process;
+use kms_testkit::{Fault, Gate, RepositoryCalls, RepositoryMethod, When};
+use support::instrumented::{Process, newest};
 use support::{DATABASE, OIDC, World, scope};
 
-async fn newest(process: &Process, scope: &ScopeId) -> String {
-    let wrapper = process.kms.wrapper(scope, &OIDC).await.unwrap();
-    wrapper.key_version_id().to_string()
+#[tokio::test(flavor = "multi_thread")]
+async fn any_number_of_callers_share_one_load_of_a_scope() {
+    let world = World::with_scope("o_1").await;
+    let process = Arc::new(Process::new(&world).await);
+    let gate = Gate::new();
+    process.repository.inject(
+        RepositoryMethod::Load,
+        When::Next,
+        Fault::PauseBefore(gate.clone()),
+    );
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..64 {
+        let process = Arc::clone(&process);
+        tasks.spawn(async move { newest(&process, &scope("o_1")).await });
+    }
+    gate.reached().await;
+    gate.open();
+    let results = tasks.join_all().await;
+    assert!(results.windows(2).all(|pair| pair[0] == pair[1]));
+    assert_eq!(
+        process.queries(),
+        RepositoryCalls {
+            load: 1,
+            ..RepositoryCalls::default()
+        }
+    );
+    assert_eq!(process.root_calls(), (0, 1));
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_does_not_fail_those_who_share_its_load() {
+    let world = World::with_scope("o_1").await;
+    let process = Arc::new(Process::new(&world).await);
+    let gate = Gate::new();
+    process.repository.inject(
+        RepositoryMethod::Load,
+        When::Next,
+        Fault::PauseBefore(gate.clone()),
+    );
+    let spawn = || {
+        let process = Arc::clone(&process);
+        tokio::spawn(async move { newest(&process, &scope("o_1")).await })
+    };
+    let first = spawn();
+    gate.reached().await;
+    let second = spawn();
+    tokio::task::yield_now().await;
+    first.abort();
+    assert!(first.await.unwrap_err().is_cancelled());
+    gate.open();
+    second.await.unwrap();
+    assert_eq!(
+        process.queries(),
+        RepositoryCalls {
+            load: 1,
+            ..RepositoryCalls::default()
+        }
+    );
 }
 
 #[tokio::test]

@@ -3,13 +3,13 @@
 
 use std::sync::Arc;
 
-use kms_core::{Kms, KmsBuilder, Repository, Wrapper};
+use kms_core::{Kms, KmsBuilder, Repository, ScopeId, Wrapper};
 use kms_testkit::{
     CountingRepository, CountingWrapper, FaultyRepository, FaultyWrapper, ManualClock,
     RepositoryCalls, WrapperCalls,
 };
 
-use super::{World, on};
+use super::{OIDC, World, on};
 
 pub struct Process {
     pub kms: Kms,
@@ -63,4 +63,10 @@ impl Process {
         } = self.root_calls.take();
         (encrypt, decrypt)
     }
+}
+
+/// The id of the key version that encrypts for `OIDC`.
+pub async fn newest(process: &Process, scope: &ScopeId) -> String {
+    let wrapper = process.kms.wrapper(scope, &OIDC).await.unwrap();
+    wrapper.key_version_id().to_string()
 }

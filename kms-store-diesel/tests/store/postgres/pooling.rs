@@ -1,8 +1,8 @@
 //! Servers that are not there, pools without a free connection: every wait is bounded.
 
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use diesel::pg::PgConnection;
@@ -42,50 +42,43 @@ fn a_server_that_is_not_there_is_unreachable_in_bounded_time_and_no_password_is_
 #[test]
 fn nothing_opens_a_connection_any_more_when_the_repository_is_gone() {
     const LIMIT: Duration = Duration::from_secs(3);
-    let silent = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    let server = silent.local_addr().unwrap();
-    let repository =
-        PostgresRepository::builder(format!("postgres://app@{server}/app?connect_timeout=60"))
-            .connection_timeout(LIMIT)
-            .build()
-            .unwrap();
-    let another = repository.clone();
-    kms_testkit::repository::run(async {
-        let error = another.validate_schema().await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::DatabaseUnreachable, "{error}");
-    });
-    // The caller has given up, and a thread of the pool has not.
-    let (connecting, _) = silent.accept().unwrap();
-    drop(another);
-    let gone = AtomicBool::new(false);
+    let (repository, connecting) = given_up(LIMIT);
+    let (gone, until_gone) = mpsc::channel();
     std::thread::scope(|threads| {
-        threads.spawn(|| {
+        threads.spawn(move || {
             drop(repository);
-            gone.store(true, Ordering::SeqCst);
+            gone.send(()).unwrap();
         });
-        std::thread::sleep(LIMIT / 10);
-        assert!(!gone.load(Ordering::SeqCst), "it did not wait");
+        let early = until_gone.recv_timeout(LIMIT / 10);
+        assert_eq!(early, Err(RecvTimeoutError::Timeout), "it did not wait");
         drop(connecting);
+        until_gone.recv().unwrap();
     });
 }
 
-/// A server that never answers does not keep it.
 #[test]
-fn a_repository_is_dropped_in_bounded_time() {
+fn a_server_that_never_answers_does_not_keep_a_repository_from_being_dropped() {
+    let (repository, _connecting) = given_up(SHORT);
+    let started = Instant::now();
+    drop(repository);
+    assert!(started.elapsed() < Duration::from_secs(20));
+}
+
+/// A repository whose caller has given up, and the connection that a thread of its pool is still opening: the
+/// server says nothing.
+fn given_up(limit: Duration) -> (PostgresRepository, TcpStream) {
     let silent = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let server = silent.local_addr().unwrap();
     let repository =
         PostgresRepository::builder(format!("postgres://app@{server}/app?connect_timeout=60"))
-            .connection_timeout(SHORT)
+            .connection_timeout(limit)
             .build()
             .unwrap();
-    kms_testkit::repository::run(async move {
+    kms_testkit::repository::run(async {
         let error = repository.validate_schema().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::DatabaseUnreachable, "{error}");
-        let started = Instant::now();
-        drop(repository);
-        assert!(started.elapsed() < Duration::from_secs(20));
     });
+    (repository, silent.accept().unwrap().0)
 }
 
 #[test]
