@@ -3,6 +3,7 @@
 mod operation;
 
 use std::path::Path;
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use kms_kit::Binding;
@@ -52,8 +53,10 @@ pub(crate) async fn run(table: &mut Table, dialect: Dialect, program: &Path) {
             let direction = format!("{name}: {side} → {} → {side}", side.other());
             let tag = format!("{side}").to_lowercase();
             for operation in OPERATIONS {
-                let outcome = operation.work(&mut world, side, &tag).await;
-                table.enter(&direction, dialect, operation.name(), outcome);
+                let work = operation.work(&mut world, side, &tag);
+                table
+                    .check(&direction, dialect, operation.name(), work)
+                    .await;
             }
         }
         let outcome = at_the_end(&world).await;
@@ -63,11 +66,20 @@ pub(crate) async fn run(table: &mut Table, dialect: Dialect, program: &Path) {
     }
 }
 
+/// Makes the tables, and says on standard error how long that took.
+fn timed(name: &str, dialect: Dialect, make: impl FnOnce() -> Result<()>) -> Result<()> {
+    let start = Instant::now();
+    make()?;
+    let took = start.elapsed().as_millis();
+    eprintln!("{name}, {dialect}, tables made: {took} ms");
+    Ok(())
+}
+
 /// Every blob, of all sizes, of several versions, of scopes in all states, while Go runs on.
 async fn made_by_go(dialect: Dialect, program: &Path, root: &LocalRoot) -> Result<World> {
     let database = Database::new(dialect)?;
     let go = Go::start(program, &database, &root.go())?;
-    go.migrate().context("Go's migrations")?;
+    timed("Go's database", dialect, || go.migrate()).context("Go's migrations")?;
     let mut records = Vec::new();
     for (scope, rotations) in [
         ("old_plain", vec![]),
@@ -99,7 +111,7 @@ async fn made_by_go(dialect: Dialect, program: &Path, root: &LocalRoot) -> Resul
 
 async fn made_by_us(dialect: Dialect, program: &Path, root: &LocalRoot) -> Result<World> {
     let database = Database::new(dialect)?;
-    database.run()?;
+    timed("our database", dialect, || Ok(database.run()?))?;
     let mut world = World::on(program, database, root).await?;
     let version = world.go.ask(&json!({"op": "validate"}))?.version;
     ensure!(version == "v0.0.2", "Go finds version {version}");
