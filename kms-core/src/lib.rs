@@ -70,9 +70,9 @@ pub use planner::RewrapKeys;
 pub use pool::PooledWrapper;
 pub use prepared::{PendingDataKeyWrapper, Prepared};
 pub use repository::{
-    Advance, CampaignFailure, CampaignState, CampaignStep, Lack, MissingKeys, NewCampaign,
-    OnDelete, Outcome, Referencer, Repository, Resolution, SCHEMA_VERSION, ScopeFilter, provable,
-    schema_mismatch,
+    Advance, CampaignFailure, CampaignState, CampaignStep, Changes, Lack, MissingKeys, NewCampaign,
+    OnDelete, Outcome, Referencer, Repository, Resolution, SCHEMA_VERSION, ScopeFilter, Step,
+    provable, schema_mismatch,
 };
 pub use rows::{
     CollectionVersion, DataKeyRow, DataKeyVersionRow, RootKeyVersionRow, ScopeRows, Snapshot,

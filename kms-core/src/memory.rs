@@ -14,8 +14,8 @@ use crate::change::ChangeSet;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{DataKeyVersionId, KeyVersionId};
 use crate::repository::{
-    CampaignState, CampaignStep, Lack, MissingKeys, NewCampaign, Outcome, Referencer, Repository,
-    Resolution, SCHEMA_VERSION, ScopeFilter, schema_mismatch,
+    CampaignState, CampaignStep, Changes, Lack, MissingKeys, NewCampaign, Outcome, Referencer,
+    Repository, Resolution, SCHEMA_VERSION, ScopeFilter, schema_mismatch,
 };
 use crate::rows::{CollectionVersion, ScopeRows, Snapshot};
 use crate::scope::{Purpose, ScopeId};
@@ -129,8 +129,8 @@ impl Repository for MemoryRepository {
         }
     }
 
-    async fn collection_version(&self) -> Result<CollectionVersion> {
-        Ok(self.state().collection)
+    async fn collection_version(&self, since: Option<CollectionVersion>) -> Result<Changes> {
+        Ok(self.state().changes(since))
     }
 
     async fn scramble_collection_version(&self) -> Result<()> {

@@ -44,8 +44,12 @@ pub trait Repository: fmt::Debug + Send + Sync {
     /// [`ErrorKind::SchemaVersion`], made by [`schema_mismatch`], naming expected and found.
     async fn validate_schema(&self) -> Result<String>;
 
-    /// The collection version as committed now.
-    async fn collection_version(&self) -> Result<CollectionVersion>;
+    /// The collection version as committed now, and which scopes changed since an earlier one, in one snapshot and
+    /// one round trip. See [`Changes`] for what the answer promises.
+    ///
+    /// A repository that keeps no record of changes answers [`Changes::untold`]; caches then read the rows of every
+    /// scope again after each change.
+    async fn collection_version(&self, since: Option<CollectionVersion>) -> Result<Changes>;
 
     /// Moves the collection version to a random value, so that caches filled before a restore are
     /// checked against the rows even if the restored counter happens to be theirs.
@@ -112,6 +116,40 @@ pub trait Repository: fmt::Debug + Send + Sync {
         changes: Arc<[ChangeSet]>,
         step: CampaignStep,
     ) -> Result<Vec<Outcome>>;
+}
+
+/// The collection version as it is now, and the way from an earlier one to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changes {
+    /// As committed now.
+    pub collection: CollectionVersion,
+    /// Every collection version after the one that was asked about, ascending, the present one last; empty if the two
+    /// are the same. `None` if the repository can't tell: the earlier version is none of this database's history (it
+    /// was restored, or [scrambled](Repository::scramble_collection_version)), lies too far back, or none was given.
+    ///
+    /// Rows of scopes that are in none of the steps are the same at every one of these versions.
+    pub steps: Option<Vec<Step>>,
+}
+
+/// One move of the collection version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// What it moved to.
+    pub collection: CollectionVersion,
+    /// The scopes whose rows were changed or deleted by the transaction that moved it. A scope that did not change
+    /// may be among them; one that did is never missing, unless that transaction created its keys.
+    pub scopes: Vec<ScopeId>,
+}
+
+impl Changes {
+    /// The answer of a repository that can't tell what changed.
+    #[must_use]
+    pub fn untold(collection: CollectionVersion) -> Self {
+        Self {
+            collection,
+            steps: None,
+        }
+    }
 }
 
 /// What became of one change set.

@@ -8,9 +8,9 @@ use async_trait::async_trait;
 use diesel::connection::{AnsiTransactionManager, TransactionManager as _};
 use diesel::r2d2::R2D2Connection;
 use kms_core::{
-    CampaignState, CampaignStep, ChangeSet, CollectionVersion, Error, ErrorKind, KeyVersionId,
-    MissingKeys, NewCampaign, Outcome, Purpose, Referencer, Repository, Resolution, Result,
-    ScopeFilter, ScopeId, Snapshot,
+    CampaignState, CampaignStep, ChangeSet, Changes, CollectionVersion, Error, ErrorKind,
+    KeyVersionId, MissingKeys, NewCampaign, Outcome, Purpose, Referencer, Repository, Resolution,
+    Result, ScopeFilter, ScopeId, Snapshot,
 };
 
 use crate::apply::{apply, apply_step};
@@ -84,8 +84,10 @@ impl<C: Dialect> Repository for DieselRepository<C> {
         check(&versions)
     }
 
-    async fn collection_version(&self) -> Result<CollectionVersion> {
-        self.read("collection_version", C::collection).await
+    async fn collection_version(&self, _since: Option<CollectionVersion>) -> Result<Changes> {
+        self.read("collection_version", C::collection)
+            .await
+            .map(Changes::untold)
     }
 
     async fn scramble_collection_version(&self) -> Result<()> {

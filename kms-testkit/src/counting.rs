@@ -4,9 +4,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use kms_core::{
-    Blob, CampaignState, CampaignStep, ChangeSet, CollectionVersion, KeyVersionId, MissingKeys,
-    NewCampaign, Outcome, Ownership, Purpose, Referencer, Repository, Resolution, Result,
-    ScopeFilter, ScopeId, SecretBytes, Snapshot, Wrapper,
+    Blob, CampaignState, CampaignStep, ChangeSet, Changes, CollectionVersion, KeyVersionId,
+    MissingKeys, NewCampaign, Outcome, Ownership, Purpose, Referencer, Repository, Resolution,
+    Result, ScopeFilter, ScopeId, SecretBytes, Snapshot, Wrapper,
 };
 
 /// A repository that counts its calls. They are counted when they begin, whatever becomes of them.
@@ -85,9 +85,9 @@ impl Repository for CountingRepository {
         self.inner.validate_schema().await
     }
 
-    async fn collection_version(&self) -> Result<CollectionVersion> {
+    async fn collection_version(&self, since: Option<CollectionVersion>) -> Result<Changes> {
         self.count(|calls| &mut calls.collection_version);
-        self.inner.collection_version().await
+        self.inner.collection_version(since).await
     }
 
     async fn scramble_collection_version(&self) -> Result<()> {

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use kms_core::{
-    Blob, CampaignState, CampaignStep, ChangeSet, CollectionVersion, KeyVersionId, MissingKeys,
-    NewCampaign, Outcome, Ownership, Purpose, Referencer, Repository, Resolution, Result,
-    ScopeFilter, ScopeId, SecretBytes, Snapshot, Wrapper,
+    Blob, CampaignState, CampaignStep, ChangeSet, Changes, CollectionVersion, KeyVersionId,
+    MissingKeys, NewCampaign, Outcome, Ownership, Purpose, Referencer, Repository, Resolution,
+    Result, ScopeFilter, ScopeId, SecretBytes, Snapshot, Wrapper,
 };
 
 use crate::fault::{Fault, Script, When};
@@ -90,8 +90,8 @@ impl Repository for FaultyRepository {
             .await
     }
 
-    async fn collection_version(&self) -> Result<CollectionVersion> {
-        let call = self.inner.collection_version();
+    async fn collection_version(&self, since: Option<CollectionVersion>) -> Result<Changes> {
+        let call = self.inner.collection_version(since);
         self.script
             .run(RepositoryMethod::CollectionVersion, call)
             .await

@@ -83,7 +83,7 @@ async fn a_fault_happens_to_the_call_it_was_meant_for() {
     repository.inject(RepositoryMethod::Load, When::Nth(3), fault.clone());
     let mut failed = Vec::new();
     for _ in 0..4 {
-        let _ = repository.collection_version().await.unwrap();
+        let _ = repository.collection_version(None).await.unwrap();
         failed.push(repository.load(&[]).await.is_err());
     }
     assert_eq!(failed, [false, false, true, false]);
@@ -185,7 +185,7 @@ async fn calls_are_counted_by_method() {
     let repository = CountingRepository::new(Arc::new(MemoryRepository::new()));
     let _ = repository.load(&[]).await.unwrap();
     let _ = repository.load(&[]).await.unwrap();
-    let _ = repository.collection_version().await.unwrap();
+    let _ = repository.collection_version(None).await.unwrap();
     let calls = RepositoryCalls {
         load: 2,
         collection_version: 1,

@@ -85,10 +85,10 @@ impl Counted {
 async fn floor(database: &Database, scopes: &[ScopeId], run: &mut Run) -> Result<()> {
     let repository = database.repository()?;
     let kind = database.kind();
-    repository.collection_version().await?;
+    repository.collection_version(None).await?;
     run.counted(&format!("floor_query_{kind}"), scopes.len(), async |_| {
         for _ in scopes {
-            repository.collection_version().await?;
+            repository.collection_version(None).await?;
         }
         Ok(Vec::new())
     })

@@ -187,8 +187,8 @@ impl Loader {
                     let sent = self.cache.stamp();
                     let this = Arc::clone(self);
                     let question = async move {
-                        let found = this.repository.collection_version().await?;
-                        this.cache.observe(found, sent);
+                        let found = this.repository.collection_version(None).await?;
+                        this.cache.observe(found.collection, sent);
                         Ok(())
                     }
                     .boxed()

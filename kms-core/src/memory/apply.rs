@@ -26,7 +26,7 @@ impl State {
             None => self.delete(&change.scope),
         }
         if change.bumps() {
-            self.bump();
+            self.bump(vec![change.scope.clone()]);
         }
         Ok(change.receipt())
     }

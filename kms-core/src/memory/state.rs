@@ -1,6 +1,6 @@
 //! The rows, and what the databases' constraints and triggers see to.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::SystemTime;
 
 use rand::RngExt as _;
@@ -9,14 +9,19 @@ use super::refused;
 use crate::error::Result;
 use crate::id::DataKeyVersionId;
 use crate::random;
-use crate::repository::{CampaignState, Referencer, SCHEMA_VERSION};
+use crate::repository::{CampaignState, Changes, Referencer, SCHEMA_VERSION, Step};
 use crate::rows::{CollectionVersion, ScopeRows};
 use crate::scope::ScopeId;
+
+/// So many moves of the collection version are remembered.
+const MAX_STEPS: usize = 10_000;
 
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) schema_version: String,
     pub(super) collection: CollectionVersion,
+    /// How the collection version came to where it is, since the last time that it was scrambled.
+    steps: VecDeque<Step>,
     pub(super) scopes: BTreeMap<ScopeId, ScopeRows>,
     /// Every id there is, and the scope it belongs to: the primary keys.
     pub(super) owners: HashMap<String, ScopeId>,
@@ -40,6 +45,7 @@ impl Default for State {
                 version: 1,
                 update_time: SystemTime::now(),
             },
+            steps: VecDeque::new(),
             scopes: BTreeMap::new(),
             owners: HashMap::new(),
             referencers: Vec::new(),
@@ -50,18 +56,46 @@ impl Default for State {
 }
 
 impl State {
-    pub(super) fn bump(&mut self) {
+    /// Moves the collection version, since these scopes are changed.
+    pub(super) fn bump(&mut self, scopes: Vec<ScopeId>) {
+        if self.steps.is_empty() {
+            // Where the history begins.
+            self.steps.push_back(Step {
+                collection: self.collection,
+                scopes: Vec::new(),
+            });
+        }
         self.move_collection_to(self.collection.version + 1);
+        self.steps.push_back(Step {
+            collection: self.collection,
+            scopes,
+        });
+        if self.steps.len() > MAX_STEPS {
+            self.steps.pop_front();
+        }
+    }
+
+    /// What changed since.
+    pub(super) fn changes(&self, since: Option<CollectionVersion>) -> Changes {
+        let mut changes = Changes::untold(self.collection);
+        if since == Some(self.collection) {
+            changes.steps = Some(Vec::new());
+        } else if let Some(position) = self
+            .steps
+            .iter()
+            .position(|step| Some(step.collection) == since)
+        {
+            changes.steps = Some(self.steps.range(position + 1..).cloned().collect());
+        }
+        changes
     }
 
     pub(super) fn scramble(&mut self) {
         // The lower half, so that there is room to count on.
         let version = random::with_rng(|rng| rng.random_range(1..i64::MAX / 2));
-        if version == self.collection.version {
-            self.bump();
-        } else {
-            self.move_collection_to(version);
-        }
+        let same = version == self.collection.version;
+        self.move_collection_to(version + i64::from(same));
+        self.steps.clear();
     }
 
     fn move_collection_to(&mut self, version: i64) {
@@ -98,7 +132,7 @@ impl State {
     /// Removes all rows of a scope, as a deletion of its root key does.
     pub(super) fn delete(&mut self, scope: &ScopeId) {
         if self.take(scope) {
-            self.bump();
+            self.bump(vec![scope.clone()]);
             self.drop_dangling_references();
         }
     }
@@ -117,16 +151,21 @@ impl State {
             let other = by_scope.insert(scope.clone(), rows);
             assert!(other.is_none(), "the scope {scope} is there twice");
         }
-        let gone = self.scopes.values().any(|before| {
-            by_scope
-                .get(&before.scope)
-                .is_none_or(|after| after.root_key != before.root_key)
-        });
+        let gone: Vec<_> = self
+            .scopes
+            .values()
+            .filter(|before| {
+                by_scope
+                    .get(&before.scope)
+                    .is_none_or(|after| after.root_key != before.root_key)
+            })
+            .map(|before| before.scope.clone())
+            .collect();
         self.owners = owners;
         self.scopes = by_scope;
         self.drop_dangling_references();
-        if gone {
-            self.bump();
+        if !gone.is_empty() {
+            self.bump(gone);
         }
     }
 

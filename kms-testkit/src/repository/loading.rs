@@ -54,9 +54,10 @@ pub async fn times_are_set_and_near_now(fixture: &dyn Fixture) {
     assert_near_now(
         fixture
             .repository()
-            .collection_version()
+            .collection_version(None)
             .await
             .unwrap()
+            .collection
             .update_time,
     );
 }
@@ -105,7 +106,11 @@ pub async fn asking_for_no_scope_gives_the_collection_version(fixture: &dyn Fixt
     assert!(snapshot.scopes.is_empty());
     assert_eq!(
         snapshot.collection,
-        repository.collection_version().await.unwrap()
+        repository
+            .collection_version(None)
+            .await
+            .unwrap()
+            .collection
     );
 }
 
@@ -255,8 +260,8 @@ pub async fn another_repository_sees_the_same(fixture: &dyn Fixture) {
     let rotated = applied(&*there, change_sets::rotate(&keys)).await;
     assert_same(&rows(&*here, &keys.scope).await, &rotated);
     assert_eq!(
-        here.collection_version().await.unwrap(),
-        there.collection_version().await.unwrap()
+        here.collection_version(None).await.unwrap().collection,
+        there.collection_version(None).await.unwrap().collection
     );
 }
 

@@ -111,7 +111,11 @@ pub(super) async fn all_rows(repository: &dyn Repository, scopes: &[ScopeId]) ->
 }
 
 pub(super) async fn collection(repository: &dyn Repository) -> CollectionVersion {
-    repository.collection_version().await.unwrap()
+    repository
+        .collection_version(None)
+        .await
+        .unwrap()
+        .collection
 }
 
 /// All that a repository holds, to see that nothing has changed.

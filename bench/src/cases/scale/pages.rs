@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use kms_kit::core::{
-    CampaignState, CampaignStep, ChangeSet, CollectionVersion, MissingKeys, NewCampaign, Outcome,
-    Referencer, Resolution, ScopeFilter, Snapshot,
+    CampaignState, CampaignStep, ChangeSet, Changes, CollectionVersion, MissingKeys, NewCampaign,
+    Outcome, Referencer, Resolution, ScopeFilter, Snapshot,
 };
 use kms_kit::{KeyVersionId, Purpose, Repository, Result, ScopeId};
 
@@ -57,8 +57,8 @@ impl Repository for Pages {
         self.inner.validate_schema().await
     }
 
-    async fn collection_version(&self) -> Result<CollectionVersion> {
-        self.inner.collection_version().await
+    async fn collection_version(&self, since: Option<CollectionVersion>) -> Result<Changes> {
+        self.inner.collection_version(since).await
     }
 
     async fn scramble_collection_version(&self) -> Result<()> {

@@ -89,7 +89,7 @@ fn a_change_on_a_closed_connection_takes_a_fresh_one_and_succeeds() {
     on_postgres(async |application| {
         let keys = with_keys(&application, "o_1").await;
         let repository = victim(&application.database);
-        repository.collection_version().await.unwrap();
+        repository.collection_version(None).await.unwrap();
         kill(&application.database.url());
         let _ = apply(&*repository, change_sets::rotate(&keys))
             .await
@@ -225,7 +225,7 @@ fn a_load_of_many_scopes_is_one_statement() {
         let repository = watched(&application.database, move |_| {
             counter.fetch_add(1, Ordering::SeqCst);
         });
-        repository.collection_version().await.unwrap();
+        repository.collection_version(None).await.unwrap();
         count.store(0, Ordering::SeqCst);
         for _ in 0..3 {
             assert_eq!(repository.load(&scopes).await.unwrap().scopes.len(), 5);
