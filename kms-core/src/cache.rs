@@ -1,20 +1,24 @@
-//! The unwrapped keys of scopes, and the rules by which they may still be used.
+//! The unwrapped keys of scopes, and what is known about their age.
 //!
-//! Three things make a cached ring usable, all counted from the moment a query was *sent*:
+//! Whether keys may be used is decided in [`freshness`], from what is kept here:
 //!
-//! - its rows were read recently enough; or
-//! - the collection version was read recently enough and is the one that came with its rows; and
-//! - nothing that this process did since (a receipt) concerns its scope.
+//! - when the query for their rows was sent;
+//! - whether the rows are still those of the collection version that was read last ([`collection`]);
+//! - what this process did since (a receipt) that concerns the scope.
 //!
-//! What is newer is told by the order in which queries were sent, and by nothing else: the database's
-//! counter goes backwards after a restore. A scope's *floor* is the newest knowledge about it; a load that
-//! was sent before that is never inserted, whenever it ends.
+//! A scope's *floor* is the newest knowledge about it; a load that was sent before that is never inserted, whenever
+//! it ends.
+//!
+//! # Locks
+//!
+//! Keys belong to an application's own AES too, whose `Drop` may do anything, and so may its clock. No such code runs
+//! while a lock of this module is held: what goes is collected, and dropped when the lock is free; and nobody is
+//! woken under one.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use quick_cache::{DefaultHashBuilder, Lifecycle, UnitWeighter};
 
@@ -23,49 +27,30 @@ use crate::key_ring::KeyRing;
 use crate::rows::CollectionVersion;
 use crate::scope::ScopeId;
 
-mod flight;
+mod answer;
+mod collection;
+mod freshness;
 mod lanes;
-mod view;
+mod loads;
 
-pub(crate) use flight::{Flight, FlightGuard, Joined};
+pub(crate) use answer::{Answer, answer};
+use collection::Collection;
+pub(crate) use freshness::{
+    Facts, Knowledge, Moment, Promise, Rows, Sent, Since, Verdict, verdict,
+};
 use lanes::Lanes;
-pub(crate) use view::View;
-
-/// A moment at which a query was sent, or a receipt handed over: where in the order, and when.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Sent {
-    pub(crate) order: u64,
-    pub(crate) at: Moment,
-}
-
-/// Time since the cache was made.
-pub(crate) type Moment = Duration;
-
-/// How recent knowledge must be to be used.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Bound {
-    /// Sent at this moment or later.
-    At(Moment),
-    /// Sent after this point in the order.
-    After(u64),
-}
-
-impl Bound {
-    pub(crate) fn admits(self, sent: Sent) -> bool {
-        match self {
-            Self::At(moment) => sent.at >= moment,
-            Self::After(order) => sent.order > order,
-        }
-    }
-}
+pub(crate) use loads::{Loaded, Ticket};
+use loads::{Loads, LoadsByScope};
 
 /// The keys of one scope with what is known about their age.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) ring: KeyRing,
     /// When the query for its rows was sent.
     pub(crate) sent: Sent,
-    /// The view's generation that the rows belong to.
+    /// The collection version that came with the rows.
+    pub(crate) collection: CollectionVersion,
+    /// Its generation, if it has one yet.
     pub(crate) generation: u64,
     /// When the rows are to be read again, whatever the collection version says.
     pub(crate) recheck: Moment,
@@ -78,26 +63,42 @@ pub(crate) struct Cache {
     entries: Entries,
     /// Copies of it, for the hot path.
     lanes: Lanes,
-    flights: Mutex<HashMap<ScopeId, Flight>>,
-    pub(crate) view: View,
+    /// Held while entries are changed, so that a load's result and newer knowledge meet in some order. See "Locks".
+    loads: Mutex<LoadsByScope>,
+    collection: Collection,
     order: AtomicU64,
     clock: Arc<dyn Clock>,
-    start: Instant,
+    start: Duration,
 }
 
 type Entries =
     quick_cache::sync::Cache<ScopeId, Entry, UnitWeighter, DefaultHashBuilder, KeepEvicted>;
 
-/// Hands over what had to go, so that the lanes can be told.
+/// Hands over what had to go, so that it is dropped by us, and the lanes can be told.
 #[derive(Clone, Copy)]
 struct KeepEvicted;
 
 impl Lifecycle<ScopeId, Entry> for KeepEvicted {
-    type RequestState = Vec<(ScopeId, Entry)>;
+    type RequestState = Gone;
 
-    fn on_evict(&self, evicted: &mut Self::RequestState, scope: ScopeId, entry: Entry) {
+    fn on_evict(&self, evicted: &mut Gone, scope: ScopeId, entry: Entry) {
         evicted.push((scope, entry));
     }
+}
+
+/// Entries that were taken out, to be dropped when no lock is held.
+type Gone = Vec<(ScopeId, Entry)>;
+
+/// How somebody comes to a load of a scope.
+pub(crate) enum Joined {
+    /// A load ended meanwhile, and this is what it found.
+    Found(KeyRing),
+    /// A load is under way that is recent enough.
+    UnderWay(Answer<Loaded>),
+    /// A load is under way that was sent too early. Wait for it, then join again: one more serves all who wait.
+    TooEarly(Answer<Loaded>),
+    /// There is none: load it.
+    Begin(Ticket, Answer<Loaded>),
 }
 
 impl Cache {
@@ -111,8 +112,8 @@ impl Cache {
                 KeepEvicted,
             ),
             lanes: Lanes::new(capacity),
-            flights: Mutex::default(),
-            view: View::default(),
+            loads: Mutex::default(),
+            collection: Collection::default(),
             order: AtomicU64::new(1),
             start: clock.now(),
             clock,
@@ -120,7 +121,7 @@ impl Cache {
     }
 
     pub(crate) fn now(&self) -> Moment {
-        self.clock.now().saturating_duration_since(self.start)
+        self.clock.now().saturating_sub(self.start)
     }
 
     /// A new point in the order. To be taken before the query is sent.
@@ -138,39 +139,78 @@ impl Cache {
         self.entries.get(scope)
     }
 
-    /// The hot path: the ring, if it can be used without asking anybody.
-    pub(crate) fn fresh(&self, scope: &ScopeId, within: Duration) -> Option<KeyRing> {
+    /// The hot path: the keys, if their place is known and they can be used without asking anybody.
+    pub(crate) fn usable(&self, scope: &ScopeId, now: Moment, promise: &Promise) -> Option<KeyRing> {
         let shared = || self.entries.get(scope);
         self.lanes.get(scope, shared, |entry| {
-            let now = self.now();
-            let bound = Bound::At(now.saturating_sub(within));
-            let usable =
-                now < entry.recheck && !self.is_overtaken(entry) && self.is_confirmed(entry, bound);
-            usable.then(|| entry.ring.clone())
+            let knowledge = Knowledge {
+                asked: self.collection.asked(),
+                down: false,
+            };
+            let rows = if self.is_overtaken(entry) {
+                Rows::Overtaken
+            } else if self.collection.is_present(entry.generation) {
+                Rows::Current
+            } else {
+                Rows::Untold
+            };
+            let usable = verdict(Some(&entry.facts(rows)), &knowledge, now, promise);
+            (usable == Verdict::Usable).then(|| entry.ring.clone())
         })
     }
 
-    /// Whether the entry's rows, or that its collection version did not move, were read recently enough.
-    pub(crate) fn is_confirmed(&self, entry: &Entry, bound: Bound) -> bool {
-        bound.admits(entry.sent) || self.view.confirms(entry.generation, bound)
+    /// What to do for somebody who wants this scope, and the keys that it is about.
+    pub(crate) fn verdict(
+        &self,
+        scope: &ScopeId,
+        promise: &Promise,
+        down: bool,
+    ) -> (Verdict, Option<KeyRing>) {
+        let entry = self.entries.get(scope);
+        let now = self.now();
+        let knowledge = Knowledge {
+            asked: self.collection.asked(),
+            down,
+        };
+        let facts = entry
+            .as_ref()
+            .map(|entry| entry.facts(self.placed(entry)));
+        let verdict = verdict(facts.as_ref(), &knowledge, now, promise);
+        (verdict, entry.map(|entry| entry.ring))
+    }
+
+    /// How the entry's rows stand to what is known. Where they are found to be current, that is kept for the hot path.
+    fn placed(&self, entry: &Entry) -> Rows {
+        if self.is_overtaken(entry) {
+            return Rows::Overtaken;
+        }
+        let scope = entry.ring.scope();
+        let (rows, generation) = self
+            .collection
+            .place(scope, entry.generation, entry.collection);
+        if rows == Rows::Current && generation != entry.generation {
+            let mut gone = Gone::new();
+            let loads = self.loads();
+            // Unless it was replaced meanwhile.
+            if let Some(same) = self.entries.peek(scope)
+                && same.sent == entry.sent
+            {
+                let placed = Entry { generation, ..same };
+                self.put(scope, placed, &mut gone);
+            }
+            drop(loads);
+        }
+        rows
     }
 
     /// Whether this process knows of something newer about the entry's scope, or about all scopes.
-    pub(crate) fn is_overtaken(&self, entry: &Entry) -> bool {
-        entry.overtaken || !self.view.trusts(entry.sent)
-    }
-
-    /// When the entry was last known to be what the database holds.
-    pub(crate) fn confirmed_at(&self, entry: &Entry) -> Moment {
-        match self.view.sent_for(entry.generation) {
-            Some(sent) => sent.at.max(entry.sent.at),
-            None => entry.sent.at,
-        }
+    fn is_overtaken(&self, entry: &Entry) -> bool {
+        entry.overtaken || !self.collection.trusts(entry.sent)
     }
 
     /// When the scope's rows were last asked for, whether the answer is here or not.
     pub(crate) fn last_asked(&self, scope: &ScopeId) -> Option<Moment> {
-        let under_way = self.flights().get(scope).and_then(Flight::last_sent);
+        let under_way = self.loads().get(scope).and_then(Loads::last_sent);
         let answered = self.entries.peek(scope).map(|entry| entry.sent);
         under_way
             .into_iter()
@@ -179,122 +219,137 @@ impl Cache {
             .max()
     }
 
-    /// What a load found. Inserted unless something newer is known about the scope.
-    pub(crate) fn insert(&self, scope: &ScopeId, entry: Entry) {
-        let mut flights = self.flights();
-        if self.raise_floor(&mut flights, scope, entry.sent) {
-            self.put(scope, entry);
+    /// A load has ended. What it found is inserted unless something newer is known about the scope.
+    fn finish(&self, scope: &ScopeId, found: Option<(Sent, Option<Entry>)>) {
+        let mut gone = Gone::new();
+        let mut loads = self.loads();
+        if let Some((sent, entry)) = found {
+            let newest = self.raise_floor(&mut loads, scope, sent);
+            match entry {
+                Some(entry) if newest => self.put(scope, entry, &mut gone),
+                Some(entry) => gone.push((scope.clone(), entry)),
+                None if newest => self.take(scope, &mut gone),
+                None => {}
+            }
         }
-    }
-
-    /// A load found no keys of this scope.
-    pub(crate) fn insert_absence(&self, scope: &ScopeId, sent: Sent) {
-        let mut flights = self.flights();
-        if self.raise_floor(&mut flights, scope, sent) {
-            self.take(scope);
-        }
+        let is_last = loads.get_mut(scope).is_some_and(Loads::end);
+        let ended = is_last.then(|| loads.remove(scope));
+        drop(loads);
+        drop((gone, ended));
     }
 
     /// The process itself changed this scope: nothing that was sent until now may be used. What the
     /// change left alone is kept, to be compared with the rows on the next use.
     pub(crate) fn overtake(&self, scope: &ScopeId) {
-        let mut flights = self.flights();
         let sent = self.stamp();
-        self.raise_floor(&mut flights, scope, sent);
-        if let Some(entry) = self.entries.get(scope) {
+        let mut gone = Gone::new();
+        let mut loads = self.loads();
+        self.raise_floor(&mut loads, scope, sent);
+        if let Some(entry) = self.entries.peek(scope)
+            && entry.sent.order < sent.order
+        {
             let overtaken = Entry {
                 overtaken: true,
                 ..entry
             };
-            self.put(scope, overtaken);
+            self.put(scope, overtaken, &mut gone);
         }
+        drop(loads);
+        drop(gone);
     }
 
     /// As [`overtake`](Self::overtake), and what the cache holds of the scope is wiped: keys of it were
     /// destroyed.
     pub(crate) fn forget(&self, scope: &ScopeId) {
-        let mut flights = self.flights();
         let sent = self.stamp();
-        self.raise_floor(&mut flights, scope, sent);
-        self.take(scope);
+        let mut gone = Gone::new();
+        let mut loads = self.loads();
+        self.raise_floor(&mut loads, scope, sent);
+        self.take(scope, &mut gone);
+        drop(loads);
+        drop(gone);
     }
 
     /// The database was restored: of no scope anything that was sent until now may be used.
     pub(crate) fn overtake_all(&self) {
-        let mut flights = self.flights();
         let sent = self.stamp();
-        for flight in flights.values_mut() {
-            flight.raise_floor(sent.order);
+        let mut loads = self.loads();
+        for of_scope in loads.values_mut() {
+            of_scope.raise_floor(sent.order);
         }
-        self.view.reset(sent);
+        self.collection.reset(sent);
     }
 
-    /// Joins a load of the scope that is under way and recent enough, or registers a new one. A load that ended
-    /// since the caller looked for an entry counts as under way.
-    pub(crate) fn join<F>(self: &Arc<Self>, scope: &ScopeId, bound: Bound, start: F) -> Joined
-    where
-        F: FnOnce(Sent, FlightGuard) -> flight::LoadFuture,
-    {
-        let mut flights = self.flights();
-        if let Some(joined) = flights.get(scope).and_then(|flight| flight.join(bound)) {
-            return joined;
-        }
-        // What a load has found is here before the load is off the list, and both under this lock.
-        if let Some(entry) = self.found(scope, bound) {
-            return flight::ended(entry.ring);
-        }
+    /// Joins a load of the scope, or begins one.
+    pub(crate) fn join(self: &Arc<Self>, scope: &ScopeId, since: Since) -> Joined {
+        let now = self.now();
         let sent = self.stamp();
-        let guard = FlightGuard::new(Arc::clone(self), scope.clone());
-        let flight = flights.entry(scope.clone()).or_default();
-        flight.begin(sent, start(sent, guard))
+        let (joined, replaced) = {
+            let mut loads = self.loads();
+            self.join_under(&mut loads, scope, since, now, sent)
+        };
+        drop(replaced);
+        joined
     }
 
-    /// As [`join`](Self::join) for several scopes with one query: registers a load for each of which neither a
-    /// load under way nor an entry is recent enough, all sent at one moment. `start` is told which scopes these
-    /// are, and gives what makes the load of each. Those of which a load is under way that began too early are
-    /// not among them.
-    pub(crate) fn join_together<F>(
+    /// As [`join`](Self::join) for several scopes, so that those that are to be loaded can be with one query, sent at
+    /// one moment.
+    pub(crate) fn join_together(
         self: &Arc<Self>,
         scopes: &[ScopeId],
-        bound: Bound,
-        start: impl FnOnce(Sent, &[ScopeId]) -> F,
-    ) -> Vec<(ScopeId, Joined)>
-    where
-        F: Fn(&ScopeId, FlightGuard) -> flight::LoadFuture,
-    {
-        let mut flights = self.flights();
-        let free: Vec<_> = scopes
-            .iter()
-            .filter(|scope| {
-                let under_way = flights
-                    .get(*scope)
-                    .and_then(|flight| flight.join(bound).or_else(|| flight.too_early(bound)));
-                under_way.is_none() && self.found(scope, bound).is_none()
-            })
-            .cloned()
-            .collect();
-        // One moment for all, before the query, and under this lock: whatever changes one of these scopes from
-        // now on finds the load and raises its floor.
+        since: Since,
+    ) -> (Sent, Vec<Joined>) {
+        let now = self.now();
+        let mut all_replaced = Vec::new();
+        // One moment for all, before the query. Whoever changes one of these scopes before they are listed has a later
+        // one, and raises the floor above it: then the load finds what is newer, and is void all the same.
         let sent = self.stamp();
-        let load = start(sent, &free);
-        free.into_iter()
-            .map(|scope| {
-                let guard = FlightGuard::new(Arc::clone(self), scope.clone());
-                let flight = flights.entry(scope.clone()).or_default();
-                let joined = flight.begin(sent, load(&scope, guard));
-                (scope, joined)
-            })
-            .collect()
+        let joined = {
+            let mut loads = self.loads();
+            let mut join = |scope| {
+                let (joined, replaced) = self.join_under(&mut loads, scope, since, now, sent);
+                all_replaced.extend(replaced);
+                joined
+            };
+            scopes.iter().map(&mut join).collect()
+        };
+        drop(all_replaced);
+        (sent, joined)
     }
 
-    /// The load of the scope that is under way and began too early for this bound, to be waited for.
-    pub(crate) fn too_early(&self, scope: &ScopeId, bound: Bound) -> Option<Joined> {
-        self.flights().get(scope)?.too_early(bound)
+    /// The second is to be dropped when the lock is free.
+    fn join_under(
+        self: &Arc<Self>,
+        loads: &mut LoadsByScope,
+        scope: &ScopeId,
+        since: Since,
+        now: Moment,
+        sent: Sent,
+    ) -> (Joined, Option<impl Sized + use<>>) {
+        match loads.get(scope).and_then(|of_scope| of_scope.newest(since)) {
+            Some((true, answer)) => return (Joined::UnderWay(answer), None),
+            Some((false, answer)) => return (Joined::TooEarly(answer), None),
+            None => {}
+        }
+        // What a load has found is here before the load is off the list, and both under this lock.
+        let found = self.entries.peek(scope).filter(|entry| {
+            since.admits(entry.sent) && now < entry.recheck && !self.is_overtaken(entry)
+        });
+        if let Some(entry) = found {
+            return (Joined::Found(entry.ring), None);
+        }
+        let (publisher, shared) = answer();
+        let replaced = loads
+            .entry(scope.clone())
+            .or_default()
+            .begin(sent, shared.clone());
+        let ticket = Ticket::new(Arc::clone(self), scope.clone(), sent, publisher);
+        (Joined::Begin(ticket, shared), Some(replaced))
     }
 
-    /// The generation of a collection version that came with a query sent then.
-    pub(crate) fn observe(&self, collection: CollectionVersion, sent: Sent) -> u64 {
-        self.view.observe(collection, sent)
+    /// What is known of the collection version.
+    pub(crate) fn collection(&self) -> &Collection {
+        &self.collection
     }
 
     /// Scopes that there is room for, beside those that are here.
@@ -303,38 +358,33 @@ impl Cache {
         capacity.saturating_sub(self.entries.len())
     }
 
-    /// What a load has found that the bound admits, unless something newer is known.
-    fn found(&self, scope: &ScopeId, bound: Bound) -> Option<Entry> {
-        self.entries.peek(scope).filter(|entry| {
-            bound.admits(entry.sent) && self.now() < entry.recheck && !self.is_overtaken(entry)
-        })
-    }
-
-    fn put(&self, scope: &ScopeId, entry: Entry) {
-        let mut evicted = Vec::new();
+    /// To be called with `loads` locked; what had to go is for the caller to drop without.
+    fn put(&self, scope: &ScopeId, entry: Entry, gone: &mut Gone) {
+        let before = gone.len();
         self.entries
-            .insert_with_lifecycle(scope.clone(), entry, &mut evicted);
-        self.lanes.remove(scope);
-        for (scope, _) in &evicted {
-            self.lanes.remove(scope);
-        }
+            .insert_with_lifecycle(scope.clone(), entry, gone);
+        let copies = self.lanes.remove(scope);
+        let evicted: Vec<_> = gone[before..]
+            .iter()
+            .filter(|(evicted, _)| evicted != scope)
+            .flat_map(|(evicted, _)| self.lanes.remove(evicted))
+            .collect();
+        let entries = copies.into_iter().chain(evicted);
+        gone.extend(entries.map(|entry| (scope.clone(), entry)));
     }
 
-    fn take(&self, scope: &ScopeId) {
-        self.entries.remove(scope);
-        self.lanes.remove(scope);
+    /// As [`put`](Self::put).
+    fn take(&self, scope: &ScopeId, gone: &mut Gone) {
+        gone.extend(self.entries.remove(scope));
+        let copies = self.lanes.remove(scope);
+        gone.extend(copies.into_iter().map(|entry| (scope.clone(), entry)));
     }
 
     /// Whether this knowledge is the newest about the scope; if so, older loads under way are void.
-    fn raise_floor(
-        &self,
-        flights: &mut HashMap<ScopeId, Flight>,
-        scope: &ScopeId,
-        sent: Sent,
-    ) -> bool {
-        let newest = flights
+    fn raise_floor(&self, loads: &mut LoadsByScope, scope: &ScopeId, sent: Sent) -> bool {
+        let newest = loads
             .get_mut(scope)
-            .is_none_or(|flight| flight.raise_floor(sent.order));
+            .is_none_or(|of_scope| of_scope.raise_floor(sent.order));
         newest
             && self
                 .entries
@@ -342,9 +392,19 @@ impl Cache {
                 .is_none_or(|entry| entry.sent.order < sent.order)
     }
 
-    fn flights(&self) -> MutexGuard<'_, HashMap<ScopeId, Flight>> {
+    fn loads(&self) -> MutexGuard<'_, LoadsByScope> {
         // Nothing under this lock panics between two writes that belong together.
-        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
+        self.loads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    fn facts(&self, rows: Rows) -> Facts {
+        Facts {
+            sent: self.sent,
+            recheck: self.recheck,
+            rows,
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! A change of one scope's keys as plain data: what to find, what to write.
 
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::{DataKeyId, DataKeyVersionId, KeyVersionId, RootKeyId, RootKeyVersionId};
 use crate::rows::ScopeRows;
 use crate::scope::{Purpose, ScopeId};
@@ -178,11 +179,27 @@ impl ChangeSet {
         self.operation != Operation::Create
     }
 
-    /// The receipt for having applied it.
-    pub fn receipt(&self) -> Receipt {
-        Receipt {
-            operation: self.operation,
-            scope: self.scope.clone(),
+    /// Confirms that it was applied, and gives the receipt: for a [`Repository`](crate::Repository), once everything is
+    /// written. `assigned` tells the number that the database gave to the key version of this id.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Conflict`] if a key version that the change set inserts has no number, or another than the one
+    /// that its wrapped key is bound to. Then nothing of it may stay.
+    pub fn applied(&self, assigned: impl Fn(&str) -> Option<i64>) -> Result<Receipt> {
+        let insert = &self.insert;
+        let root = insert.root_key_versions.iter();
+        let root = root.map(|new| (new.id.as_str(), new.version));
+        let data = insert.data_key_versions.iter();
+        let data = data.map(|new| (new.id.as_str(), new.version));
+        if root
+            .chain(data)
+            .all(|(id, number)| assigned(id) == Some(number))
+        {
+            Ok(Receipt::found_applied(self))
+        } else {
+            Err(Error::new(ErrorKind::Conflict)
+                .with_detail("the database assigned another version number"))
         }
     }
 }
@@ -191,6 +208,8 @@ impl ChangeSet {
 /// it makes the change visible to this process at once.
 ///
 /// Without it the process sees its own change as late as any other: within its freshness.
+///
+/// There is one only for what was applied: [`ChangeSet::applied`] gives it to the repository that wrote the change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "hand it to Kms::accept after the commit, so that this process sees the change at once"]
 pub struct Receipt {
@@ -199,6 +218,14 @@ pub struct Receipt {
 }
 
 impl Receipt {
+    /// For a change that was seen to be applied.
+    pub(crate) fn found_applied(change: &ChangeSet) -> Self {
+        Self {
+            operation: change.operation,
+            scope: change.scope.clone(),
+        }
+    }
+
     /// What was done.
     #[must_use]
     pub fn operation(&self) -> Operation {

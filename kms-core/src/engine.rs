@@ -8,7 +8,7 @@ use crate::change::Receipt;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::DataKeyVersionId;
 use crate::key_ring::{DataKeyWrapper, KeyRing, RootKeyWrapper};
-use crate::opener::Opener;
+use crate::opener::{Opener, Opening};
 use crate::planner::Planner;
 use crate::repository::{Referencer, Repository, ScopeFilter};
 use crate::rows::ScopeRows;
@@ -20,9 +20,11 @@ mod campaign;
 mod census;
 mod changes;
 mod dangerous;
+mod executor;
 mod freshness;
 mod listing;
 mod loader;
+mod outage;
 mod prepare;
 mod reconcile;
 mod warm_up;
@@ -38,6 +40,7 @@ pub use reconcile::{Reconciliation, Scopes};
 pub use warm_up::{WarmUp, WarmUpOptions};
 
 use builder::PARALLEL_ROOT_CALLS;
+use executor::Executor;
 use loader::Loader;
 
 /// The engine: the keys of all scopes of one database.
@@ -62,6 +65,7 @@ struct Engine {
     purposes: Vec<Purpose>,
     cache: Arc<Cache>,
     loader: Arc<Loader>,
+    executor: Executor,
 }
 
 impl Kms {
@@ -75,7 +79,11 @@ impl Kms {
     /// with, [`ErrorKind::Stale`] if the cached keys are past their freshness and the database can't be
     /// asked; on a load those of the repository, and of the root wrapper if no version of the key opens.
     pub async fn wrapper(&self, scope: &ScopeId, purpose: &Purpose) -> Result<DataKeyWrapper> {
-        self.ring_with(scope, purpose).await?.into_wrapper(purpose)
+        let (ring, position) = self.ring_with(scope, purpose).await?;
+        if ring.is_retry_due(|| self.0.cache.now()) {
+            return self.wrapper_tried_again(ring, position, purpose).await;
+        }
+        ring.into_wrapper(position)
     }
 
     /// As [`wrapper`](Self::wrapper), and sure to hold this key version: if the cached keys do not have
@@ -90,12 +98,12 @@ impl Kms {
         purpose: &Purpose,
         id: &DataKeyVersionId,
     ) -> Result<DataKeyWrapper> {
-        let mut ring = self.ring_with(scope, purpose).await?;
-        if !ring.holds(purpose, id.as_str()) {
+        let (mut ring, position) = self.ring_with(scope, purpose).await?;
+        if self.is_to_be_loaded(&ring, position, id.as_str()) {
             ring = self.0.loader.reload(scope).await?;
         }
         let wrapper = ring.wrapper(purpose)?;
-        if ring.holds(purpose, id.as_str()) {
+        if wrapper.holds(id.as_str()) {
             Ok(wrapper)
         } else {
             Err(Error::new(ErrorKind::UnknownKeyVersion)
@@ -120,8 +128,8 @@ impl Kms {
         blob: &Blob,
         aad: &[u8],
     ) -> Result<SecretBytes> {
-        let mut ring = self.ring_with(scope, purpose).await?;
-        if !ring.holds(purpose, blob.key_id()) {
+        let (mut ring, position) = self.ring_with(scope, purpose).await?;
+        if self.is_to_be_loaded(&ring, position, blob.key_id()) {
             ring = self.0.loader.reload_spaced(scope).await?;
         }
         ring.wrapper(purpose)?.decrypt(blob, aad)
@@ -160,10 +168,12 @@ impl Kms {
     /// Key versions that do not open fail alone, when they are asked for.
     pub async fn open(&self, rows: &ScopeRows) -> KeyRing {
         let known = self.0.cache.entry(&rows.scope).map(|entry| entry.ring);
-        self.0
-            .opener
-            .open(rows, known.as_ref(), PARALLEL_ROOT_CALLS)
-            .await
+        let opening = Opening {
+            parallel: PARALLEL_ROOT_CALLS,
+            now: self.0.cache.now(),
+            deadline: None,
+        };
+        self.0.opener.open(rows, known.as_ref(), opening).await
     }
 
     /// Takes receipts, after the commit of the transaction that gave them: from now on this process uses
@@ -226,16 +236,46 @@ impl Kms {
         &self.0.purposes
     }
 
-    /// The keys of a scope, looked up again before it is said that they lack this purpose.
-    async fn ring_with(&self, scope: &ScopeId, purpose: &Purpose) -> Result<KeyRing> {
-        let mut ring = self.0.loader.ring(scope).await?;
-        if ring.ring().data_key(purpose).is_none() {
-            self.declared(purpose)?;
-            ring = self.0.loader.reload(scope).await?;
+    /// The keys of a scope, looked up again before it is said that they lack this purpose; and where its key is.
+    async fn ring_with(&self, scope: &ScopeId, purpose: &Purpose) -> Result<(KeyRing, usize)> {
+        let ring = self.0.loader.ring(scope).await?;
+        if let Some(position) = ring.position(purpose) {
+            return Ok((ring, position));
         }
-        match ring.ring().data_key(purpose) {
-            Some(_) => Ok(ring),
-            None => Err(ring.ring().unknown_purpose(purpose)),
+        self.declared(purpose)?;
+        let ring = self.0.loader.reload(scope).await?;
+        match ring.position(purpose) {
+            Some(position) => Ok((ring, position)),
+            None => Err(ring.unknown_purpose(purpose)),
+        }
+    }
+
+    /// Whether the keys lack this version, or it did not open and may do so now.
+    fn is_to_be_loaded(&self, ring: &KeyRing, position: usize, id: &str) -> bool {
+        match ring.ring().data_keys[position].version(id).map(|version| &version.key) {
+            Some(Ok(_)) => false,
+            Some(Err(failure)) => {
+                failure.wanted();
+                failure.is_due(self.0.cache.now())
+            }
+            None => true,
+        }
+    }
+
+    /// Something that did not open is to be tried again: whoever can go on without it does not wait.
+    async fn wrapper_tried_again(
+        &self,
+        ring: KeyRing,
+        position: usize,
+        purpose: &Purpose,
+    ) -> Result<DataKeyWrapper> {
+        let scope = ring.scope().clone();
+        match ring.into_wrapper(position) {
+            Ok(wrapper) => {
+                self.0.loader.retry(&scope);
+                Ok(wrapper)
+            }
+            Err(_) => self.0.loader.reload(&scope).await?.wrapper(purpose),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 /// A result with this crate's [`Error`].
@@ -48,10 +48,13 @@ impl Error {
     }
 
     /// Adds a pair such as `("scope", "o_1")`. The first value of a name stays.
+    ///
+    /// A value of more than 300 bytes is cut, and says how long it was: much of what errors are about comes from
+    /// blobs, and whoever writes those could fill a log with one.
     #[must_use]
     pub fn with_context(mut self, name: &'static str, value: impl fmt::Display) -> Self {
         if self.context(name).is_none() {
-            self.0.context.push((name, value.to_string()));
+            self.0.context.push((name, Excerpt::of(value)));
         }
         self
     }
@@ -96,6 +99,44 @@ impl Error {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         self.0.kind.is_retryable()
+    }
+}
+
+/// Longer than every id there is.
+const MAX_CONTEXT: usize = 300;
+
+/// The beginning of a text, as it is written.
+#[derive(Default)]
+struct Excerpt {
+    kept: String,
+    length: usize,
+}
+
+impl Excerpt {
+    fn of(value: impl fmt::Display) -> String {
+        let mut excerpt = Self::default();
+        // Writing into it never fails; a value that does is as long as it got.
+        let _ = write!(excerpt, "{value}");
+        if excerpt.length > excerpt.kept.len() {
+            let length = excerpt.length;
+            let _ = write!(excerpt.kept, "… ({length} bytes)");
+        }
+        excerpt.kept
+    }
+}
+
+impl fmt::Write for Excerpt {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        // Once something was left out, what follows is too.
+        if self.length == self.kept.len() {
+            let mut room = (MAX_CONTEXT - self.kept.len()).min(text.len());
+            while !text.is_char_boundary(room) {
+                room -= 1;
+            }
+            self.kept.push_str(&text[..room]);
+        }
+        self.length += text.len();
+        Ok(())
     }
 }
 
@@ -315,6 +356,21 @@ mod tests {
             for other in &ErrorKind::ALL[..position] {
                 assert_ne!(other.sentence(), sentence, "{kind:?} and {other:?}");
             }
+        }
+    }
+
+    #[test]
+    fn an_error_about_a_blob_with_a_key_id_of_ten_megabytes_is_short() {
+        let long = "ü".repeat(5_000_000);
+        let error = Error::new(ErrorKind::UnknownKeyVersion).with_context("key_version", &long);
+        assert!(error.to_string().len() < 500);
+        assert!(format!("{error:?}").len() < 500);
+        assert!(error.to_string().contains("(10000000 bytes)"));
+        for length in 0..310 {
+            let whole = "x".repeat(length);
+            let error = Error::new(ErrorKind::UnknownScope).with_context("scope", &whole);
+            let is_whole = error.context("scope") == Some(&whole);
+            assert_eq!(is_whole, length <= MAX_CONTEXT);
         }
     }
 

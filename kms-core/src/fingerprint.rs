@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 /// Those of other bytes are the same with a chance of 2^-128, which nobody can better: whoever writes the bytes sees
 /// neither the keys nor a fingerprint. Equal ones show that a row of the database is the one whose key is known
 /// already; if they were wrong, that key would be used until the row is read anew.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Fingerprint([u64; 2]);
 
 impl Fingerprint {

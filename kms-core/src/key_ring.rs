@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::cache::Moment;
+use crate::counted::Counted;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fingerprint::Fingerprint;
 use crate::id::{DataKeyId, DataKeyVersionId, KeyVersionId, RootKeyId, RootKeyVersionId};
@@ -10,9 +12,14 @@ use crate::local_key::LocalKey;
 use crate::resting_key::RestingKey;
 use crate::scope::{Purpose, ScopeId};
 
+mod failure;
 mod wrappers;
 
+pub(crate) use failure::Failure;
 pub use wrappers::{DataKeyWrapper, RootKeyWrapper};
+
+/// Up to so many versions are looked through; among more, a version is found by its id.
+const FEW: usize = 8;
 
 /// The unwrapped keys of one scope, as they were at one moment. Cheap to clone; queries nothing.
 ///
@@ -20,10 +27,7 @@ pub use wrappers::{DataKeyWrapper, RootKeyWrapper};
 /// inside a database transaction and so must not wait for a second connection. Keys are wiped when the
 /// last clone is gone.
 #[derive(Clone)]
-pub struct KeyRing(Arc<Shared>);
-
-/// Counts the users of a ring, for those who would disturb each other by counting in one place.
-struct Shared(Arc<Ring>);
+pub struct KeyRing(Counted<Ring>);
 
 pub(crate) struct Ring {
     pub(crate) scope: ScopeId,
@@ -33,6 +37,8 @@ pub(crate) struct Ring {
     pub(crate) data_keys: Box<[DataKey]>,
     /// Whether its wrappers encrypt, or only decrypt.
     pub(crate) encrypts: bool,
+    /// What did not open, each once.
+    pub(crate) failures: Box<[Arc<Failure>]>,
 }
 
 pub(crate) struct RootKeyVersion {
@@ -47,6 +53,8 @@ pub(crate) struct DataKey {
     pub(crate) purpose: Purpose,
     /// Ascending.
     pub(crate) versions: Box<[DataKeyVersion]>,
+    /// Positions of the versions in the order of their ids, if there are many.
+    by_id: Box<[u32]>,
 }
 
 pub(crate) struct DataKeyVersion {
@@ -54,60 +62,50 @@ pub(crate) struct DataKeyVersion {
     pub(crate) root_key_version: RootKeyVersionId,
     pub(crate) version: i64,
     pub(crate) wrapped: Fingerprint,
-    pub(crate) key: Result<Held>,
+    pub(crate) key: Result<Held, Arc<Failure>>,
 }
 
-/// How a key of a data key version is kept.
-pub(crate) enum Held {
-    /// Ready: the newest, which encrypts.
-    Ready(Arc<LocalKey>),
-    /// To be expanded for each use: the older ones.
-    Resting(Arc<RestingKey>),
+/// The key of a data key version.
+#[derive(Clone)]
+pub(crate) struct Held {
+    /// To be expanded for each use: all that an older version needs.
+    pub(crate) resting: Arc<RestingKey>,
+    /// Expanded: the newest, which encrypts.
+    pub(crate) ready: Option<Arc<LocalKey>>,
 }
 
 /// What became of a root key version when its scope was loaded.
 pub(crate) enum Opened {
-    /// Not needed: it wraps nothing and is not the newest. As it is stored.
+    /// Nothing needed it. As it is stored.
     NotNeeded(Box<[u8]>),
     /// Unwrapped.
     Key(Arc<RestingKey>),
     /// It did not open. It fails alone, when it is asked for.
-    Failed(Error),
+    Failed(Arc<Failure>),
 }
 
 impl KeyRing {
     pub(crate) fn new(ring: Ring) -> Self {
-        Self(Arc::new(Shared(Arc::new(ring))))
+        Self(Counted::new(ring))
     }
 
     pub(crate) fn ring(&self) -> &Ring {
-        &self.0.0
+        &self.0
+    }
+
+    /// The same keys, for one who uses them so often that others would be disturbed by the counting.
+    pub(crate) fn apart(&self) -> Self {
+        Self(self.0.apart())
+    }
+
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.0.is_same(&other.0)
     }
 
     /// Tells whether the keys are still in memory.
     #[cfg(test)]
     pub(crate) fn watch(&self) -> std::sync::Weak<Ring> {
-        Arc::downgrade(&self.0.0)
-    }
-
-    /// The same keys, but clones of it are counted apart from those of this one.
-    pub(crate) fn counted_apart(&self) -> Self {
-        Self(Arc::new(Shared(Arc::clone(&self.0.0))))
-    }
-
-    /// What [`counted_apart`](Self::counted_apart) would give of `other`, in this one's allocation if nobody
-    /// else uses it.
-    pub(crate) fn turned_into(mut self, other: &Self) -> Self {
-        if Arc::ptr_eq(&self.0.0, &other.0.0) {
-            return self;
-        }
-        match Arc::get_mut(&mut self.0) {
-            Some(shared) => {
-                shared.0 = Arc::clone(&other.0.0);
-                self
-            }
-            None => other.counted_apart(),
-        }
+        self.0.watch()
     }
 
     /// Whose keys these are.
@@ -123,21 +121,43 @@ impl KeyRing {
     /// [`ErrorKind::UnknownPurpose`] if the scope had none. If not one version of the key opened: the
     /// failure of the newest.
     pub fn wrapper(&self, purpose: &Purpose) -> Result<DataKeyWrapper> {
-        self.clone().into_wrapper(purpose)
+        match self.position(purpose) {
+            Some(position) => self.clone().into_wrapper(position),
+            None => Err(self.unknown_purpose(purpose)),
+        }
     }
 
-    /// The same for the last one who needs the ring.
-    pub(crate) fn into_wrapper(self, purpose: &Purpose) -> Result<DataKeyWrapper> {
-        DataKeyWrapper::new(self, purpose)
+    /// Where the data key of this purpose is.
+    pub(crate) fn position(&self, purpose: &Purpose) -> Option<usize> {
+        let keys = &self.ring().data_keys;
+        keys.iter().position(|key| key.purpose == *purpose)
+    }
+
+    /// The wrapper of the data key at this position, for the last one who needs the ring.
+    pub(crate) fn into_wrapper(self, position: usize) -> Result<DataKeyWrapper> {
+        DataKeyWrapper::new(self, position)
+    }
+
+    pub(crate) fn unknown_purpose(&self, purpose: &Purpose) -> Error {
+        Error::new(ErrorKind::UnknownPurpose)
+            .with_context("scope", self.scope())
+            .with_context("purpose", purpose)
     }
 
     /// The key versions that did not open, and why. Those that open work all the same.
+    ///
+    /// A failed version is tried again when it is asked for, after a pause that grows from seconds to five minutes.
     pub fn failures(&self) -> impl Iterator<Item = (KeyVersionId, &Error)> {
+        self.failed_versions()
+            .map(|(id, failure)| (id, failure.error()))
+    }
+
+    pub(crate) fn failed_versions(&self) -> impl Iterator<Item = (KeyVersionId, &Arc<Failure>)> {
         let root = self.ring().root_key_versions.iter().filter_map(|version| {
-            let Opened::Failed(error) = &version.key else {
+            let Opened::Failed(failure) = &version.key else {
                 return None;
             };
-            Some((KeyVersionId::Root(version.id.clone()), error))
+            Some((KeyVersionId::Root(version.id.clone()), failure))
         });
         let data = self
             .ring()
@@ -145,29 +165,70 @@ impl KeyRing {
             .iter()
             .flat_map(|key| &key.versions)
             .filter_map(|version| {
-                let error = version.key.as_ref().err()?;
-                Some((KeyVersionId::Data(version.id.clone()), error))
+                let failure = version.key.as_ref().err()?;
+                Some((KeyVersionId::Data(version.id.clone()), failure))
             });
         root.chain(data)
     }
 
-    /// Whether this data key has this version, opened or not.
-    pub(crate) fn holds(&self, purpose: &Purpose, id: &str) -> bool {
-        self.ring()
-            .data_key(purpose)
-            .is_some_and(|key| key.versions.iter().any(|version| version.id.as_str() == id))
+    /// Whether something that did not open is to be tried again.
+    pub(crate) fn is_retry_due(&self, now: impl FnOnce() -> Moment) -> bool {
+        let failures = &self.ring().failures;
+        !failures.is_empty() && {
+            let now = now();
+            failures.iter().any(|failure| failure.is_due(now))
+        }
     }
 }
 
 impl Ring {
-    pub(crate) fn data_key(&self, purpose: &Purpose) -> Option<&DataKey> {
-        self.data_keys.iter().find(|key| key.purpose == *purpose)
+    /// Collects what did not open, each failure once, to be looked at on the hot path.
+    pub(crate) fn gather_failures(&mut self) {
+        let root = self.root_key_versions.iter().filter_map(|version| {
+            let Opened::Failed(failure) = &version.key else {
+                return None;
+            };
+            Some(failure)
+        });
+        let data = self
+            .data_keys
+            .iter()
+            .flat_map(|key| &key.versions)
+            .filter_map(|version| version.key.as_ref().err());
+        let mut failures: Vec<_> = root.chain(data).cloned().collect();
+        failures.sort_by_key(|failure| Arc::as_ptr(failure).addr());
+        failures.dedup_by(|one, other| Arc::ptr_eq(one, other));
+        self.failures = failures.into();
+    }
+}
+
+impl DataKey {
+    /// Of versions in the order of their numbers.
+    pub(crate) fn new(id: DataKeyId, purpose: Purpose, versions: Box<[DataKeyVersion]>) -> Self {
+        let mut by_id = Vec::new();
+        if versions.len() > FEW {
+            by_id.extend(0..u32::try_from(versions.len()).unwrap_or(u32::MAX));
+            by_id.sort_unstable_by_key(|position| &versions[*position as usize].id);
+        }
+        Self {
+            id,
+            purpose,
+            versions,
+            by_id: by_id.into(),
+        }
     }
 
-    pub(crate) fn unknown_purpose(&self, purpose: &Purpose) -> Error {
-        Error::new(ErrorKind::UnknownPurpose)
-            .with_context("scope", &self.scope)
-            .with_context("purpose", purpose)
+    /// The version of this id, opened or not.
+    pub(crate) fn version(&self, id: &str) -> Option<&DataKeyVersion> {
+        if self.by_id.is_empty() {
+            let mut newest_first = self.versions.iter().rev();
+            return newest_first.find(|version| version.id.as_str() == id);
+        }
+        let version = |position: u32| &self.versions[position as usize];
+        self.by_id
+            .binary_search_by(|position| version(*position).id.as_str().cmp(id))
+            .ok()
+            .map(|place| version(self.by_id[place]))
     }
 }
 
@@ -175,9 +236,11 @@ impl DataKeyVersion {
     /// Does something with the key, or gives why it did not open.
     pub(crate) fn with_key<T>(&self, work: impl FnOnce(&LocalKey) -> Result<T>) -> Result<T> {
         match &self.key {
-            Ok(Held::Ready(key)) => work(key),
-            Ok(Held::Resting(key)) => work(&key.expand(self.id.text())),
-            Err(error) => Err(error.clone()),
+            Ok(Held {
+                ready: Some(key), ..
+            }) => work(key),
+            Ok(Held { resting, .. }) => work(&resting.expand(self.id.text())),
+            Err(failure) => Err(failure.wanted()),
         }
     }
 }

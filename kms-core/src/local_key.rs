@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use zeroize::Zeroize as _;
 
@@ -11,6 +11,7 @@ use crate::blob::{Blob, Encoded};
 use crate::error::{Error, ErrorKind, Result};
 use crate::random;
 use crate::secret::{KeyBytes, SecretBytes};
+use crate::usage::Count;
 use smol_str::SmolStr;
 
 /// An AES-256-GCM key with an id, ready to use. Synchronous, local, shared by any number of threads.
@@ -20,7 +21,8 @@ use smol_str::SmolStr;
 pub struct LocalKey {
     id: SmolStr,
     key: Box<dyn AeadKey>,
-    encryptions: AtomicU64,
+    /// Where encryptions are counted, if anybody wants to know.
+    encryptions: Option<Count>,
 }
 
 impl LocalKey {
@@ -31,14 +33,19 @@ impl LocalKey {
     /// Prepares the key. `id` goes into each blob's key info.
     #[must_use]
     pub fn new(aead: &dyn Aead, key: &KeyBytes, id: impl Into<Arc<str>>) -> Self {
-        Self::named(aead, key, id.into().into())
+        Self::named(aead, key, id.into().into(), Some(Count::default()))
     }
 
-    pub(crate) fn named(aead: &dyn Aead, key: &KeyBytes, id: SmolStr) -> Self {
+    pub(crate) fn named(
+        aead: &dyn Aead,
+        key: &KeyBytes,
+        id: SmolStr,
+        encryptions: Option<Count>,
+    ) -> Self {
         Self {
             id,
             key: aead.prepare(key),
-            encryptions: AtomicU64::new(0),
+            encryptions,
         }
     }
 
@@ -51,7 +58,8 @@ impl LocalKey {
     /// How often [`encrypt`](Self::encrypt) was called.
     #[must_use]
     pub fn encryptions(&self) -> u64 {
-        self.encryptions.load(Ordering::Relaxed)
+        let counted = self.encryptions.as_ref();
+        counted.map_or(0, |count| count.load(Ordering::Relaxed))
     }
 
     /// Encrypts; an empty plaintext is fine. `aad` is authenticated and not stored.
@@ -98,7 +106,9 @@ impl LocalKey {
 
     /// Appends nonce, ciphertext and tag. Capacity for them is there.
     fn seal_into(&self, plaintext: &[u8], aad: &[u8], buffer: &mut Vec<u8>) -> Result<()> {
-        self.encryptions.fetch_add(1, Ordering::Relaxed);
+        if let Some(count) = &self.encryptions {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
         let nonce = random::nonce();
         buffer.extend_from_slice(&nonce);
         let start = buffer.len();

@@ -1,25 +1,35 @@
 //! Opening wrapped keys: from rows to a key ring.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
+use tokio::time::{Instant, timeout_at};
 
 use crate::aead::Aead;
 use crate::binding::{self, Binding};
 use crate::blob::Blob;
+use crate::cache::Moment;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fingerprint::Fingerprint;
-use crate::id::{RootKeyId, RootKeyVersionId};
-use crate::key_ring::{DataKey, DataKeyVersion, Held, KeyRing, Opened, Ring, RootKeyVersion};
+use crate::guard::guarded;
+use crate::id::{DataKeyVersionId, RootKeyId, RootKeyVersionId};
+use crate::key_ring::{
+    DataKey, DataKeyVersion, Failure, Held, KeyRing, Opened, Ring, RootKeyVersion,
+};
 use crate::local_key::LocalKey;
 use crate::resting_key::RestingKey;
 use crate::rows::{DataKeyRow, DataKeyVersionRow, RootKeyVersionRow, ScopeRows};
 use crate::scope::ScopeId;
 use crate::secret::{KeyBytes, SecretBytes};
+use crate::usage::Usage;
 use crate::wrapper::{Ownership, Wrapper};
 use smol_str::SmolStr;
+
+mod known;
+
+use known::{Kept, Known};
 
 /// Opens wrapped keys with the root wrapper, in one binding mode.
 #[derive(Debug)]
@@ -28,23 +38,74 @@ pub(crate) struct Opener {
     pub(crate) aead: Arc<dyn Aead>,
     pub(crate) binding: Binding,
     pub(crate) decrypt_only: bool,
+    pub(crate) usage: Usage,
+}
+
+/// How an opening goes about it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Opening {
+    /// Calls to the root wrapper at once.
+    pub(crate) parallel: usize,
+    /// The time, by which failures count their pauses.
+    pub(crate) now: Moment,
+    /// When a call to the root wrapper is given up. A wrapper bounds its calls itself, but it may be anybody's.
+    pub(crate) deadline: Option<Instant>,
 }
 
 impl Opener {
-    /// Opens the keys of a scope: the newest root key version, those that wrap a data key version, and
-    /// all data key versions. What does not open fails alone. Keys whose wrapped form and bound fields
-    /// are those of `known` are taken from there. The root wrapper gets `parallel` calls at once.
+    /// Opens the data key versions of a scope, and the root key versions that this needs. What does not open fails
+    /// alone.
+    ///
+    /// A data key version whose row is that of `known` is taken from there, whatever became of the root key version
+    /// above it: moving to another root key calls no root wrapper where the keys are held. What failed before is
+    /// tried again only if somebody asked for it and its pause is over.
     pub(crate) async fn open(
         &self,
         rows: &ScopeRows,
         known: Option<&KeyRing>,
-        parallel: usize,
+        opening: Opening,
     ) -> KeyRing {
-        let known = known
-            .map(KeyRing::ring)
-            .filter(|ring| ring.scope == rows.scope && ring.root_key == rows.root_key);
-        let root_keys = self.open_root_keys(rows, known, parallel).await;
+        let known = Known::of(known, rows);
+        let held: Vec<Vec<Kept>> = rows
+            .data_keys
+            .iter()
+            .map(|key| known.kept(rows, key, opening.now))
+            .collect();
+        let needed: HashSet<&RootKeyVersionId> = rows
+            .data_keys
+            .iter()
+            .zip(&held)
+            .flat_map(|(key, held)| key.versions.iter().zip(held))
+            .filter(|(_, kept)| matches!(kept, Kept::Nothing))
+            .map(|(version, _)| &version.root_key_version)
+            .collect();
+        let root_keys = self.open_root_keys(rows, &known, &needed, opening).await;
         let mut wrapping = Wrapping::new(&root_keys);
+        let data_keys: Box<[DataKey]> = rows
+            .data_keys
+            .iter()
+            .zip(held)
+            .map(|(row, held)| {
+                let versions = row.versions.iter().zip(held);
+                let versions = versions.map(|(version, kept)| {
+                    let key = match kept {
+                        Kept::Key(held) => Ok(self.prepared(row, version, held)),
+                        Kept::Failure(failure) => Err(failure),
+                        Kept::Nothing => self
+                            .open_data_key(rows, row, version, &mut wrapping, &known, opening.now)
+                            .map(|held| self.prepared(row, version, held)),
+                    };
+                    DataKeyVersion {
+                        id: version.id.clone(),
+                        root_key_version: version.root_key_version.clone(),
+                        version: version.version,
+                        wrapped: Fingerprint::of(&version.key),
+                        key,
+                    }
+                });
+                DataKey::new(row.id.clone(), row.purpose.clone(), versions.collect())
+            })
+            .collect();
         let root_key_versions = rows
             .root_key_versions
             .iter()
@@ -53,41 +114,25 @@ impl Opener {
                 version: row.version,
                 wrapped: Fingerprint::of(&row.key),
                 key: match root_keys.get(&row.id) {
-                    None => Opened::NotNeeded(row.key.as_slice().into()),
                     Some(Ok(key)) => Opened::Key(Arc::clone(key)),
-                    Some(Err(error)) => Opened::Failed(error.clone()),
+                    Some(Err(failure)) => Opened::Failed(Arc::clone(failure)),
+                    None => known
+                        .root_key(row)
+                        .unwrap_or_else(|| Opened::NotNeeded(row.key.as_slice().into())),
                 },
             })
             .collect();
-        let data_keys = rows
-            .data_keys
-            .iter()
-            .map(|row| DataKey {
-                id: row.id.clone(),
-                purpose: row.purpose.clone(),
-                versions: row
-                    .versions
-                    .iter()
-                    .map(|version| DataKeyVersion {
-                        id: version.id.clone(),
-                        root_key_version: version.root_key_version.clone(),
-                        version: version.version,
-                        wrapped: Fingerprint::of(&version.key),
-                        key: self.data_key(rows, row, version, &mut wrapping, known),
-                    })
-                    .collect(),
-            })
-            .collect();
-        let ring = KeyRing::new(Ring {
+        let mut ring = Ring {
             scope: rows.scope.clone(),
             root_key: rows.root_key.clone(),
             root_key_versions,
             data_keys,
             encrypts: !self.decrypt_only,
-        });
-        for (id, error) in ring.failures() {
-            tracing::warn!(scope = %rows.scope, key_version = %id, kind = error.kind().name(), "a key version does not open");
-        }
+            failures: Box::default(),
+        };
+        ring.gather_failures();
+        let ring = KeyRing::new(ring);
+        known.log_changes(&ring);
         ring
     }
 
@@ -98,10 +143,9 @@ impl Opener {
         known: Option<&KeyRing>,
     ) -> Result<(RootKeyVersionId, LocalKey)> {
         let newest = rows.newest_root_key_version()?;
-        let known = known.and_then(|ring| known_root_key(ring.ring(), rows, newest));
-        let key = match known {
-            Some(key) => key,
-            None => self.open_root_key(rows, newest).await?,
+        let key = match Known::of(known, rows).root_key(newest) {
+            Some(Opened::Key(key)) => key,
+            _ => self.open_root_key(rows, newest).await?,
         };
         Ok((newest.id.clone(), key.expand(newest.id.text())))
     }
@@ -156,7 +200,8 @@ impl Opener {
         let aad = binding::root_key_version(scope, key, id, version);
         let mut opened = Err(Error::new(ErrorKind::AuthenticationFailed));
         for attempt in self.attempts(&blob) {
-            opened = root.decrypt(&blob, attempt.aad(&aad)).await;
+            let call = async { root.decrypt(&blob, attempt.aad(&aad)).await };
+            opened = guarded("the root wrapper panicked", call).await;
             if !could_be_otherwise_bound(&opened) {
                 break;
             }
@@ -197,9 +242,14 @@ impl Opener {
         self.finish(opened, &blob).map_err(context)
     }
 
-    /// Prepares a key for use.
+    /// Prepares a key that wraps others.
     pub(crate) fn prepare(&self, key: &KeyBytes, id: SmolStr) -> LocalKey {
-        LocalKey::named(&*self.aead, key, id)
+        LocalKey::named(&*self.aead, key, id, None)
+    }
+
+    /// Prepares a key that encrypts data, which is counted.
+    pub(crate) fn prepare_data_key(&self, key: &KeyBytes, id: &DataKeyVersionId) -> LocalKey {
+        LocalKey::named(&*self.aead, key, id.text(), Some(self.usage.of(id)))
     }
 
     fn rest(&self, key: &KeyBytes) -> Arc<RestingKey> {
@@ -212,29 +262,37 @@ impl Opener {
             .ok_or_else(|| Error::new(ErrorKind::NoRootWrapper))
     }
 
+    /// Those root key versions that are needed, from what is known or by the root wrapper.
     async fn open_root_keys(
         &self,
         rows: &ScopeRows,
-        known: Option<&Ring>,
-        parallel: usize,
+        known: &Known<'_>,
+        needed: &HashSet<&RootKeyVersionId>,
+        opening: Opening,
     ) -> RootKeys {
-        let newest = rows.root_key_versions.last().map(|row| &row.id);
+        let deadline = opening.deadline;
         // The newest first: it is what most callers wait for.
         let unwraps: Vec<_> = rows
             .root_key_versions
             .iter()
             .rev()
-            .filter(|row| Some(&row.id) == newest || rows.wraps_something(&row.id))
+            .filter(|row| needed.contains(&row.id))
             .map(|row| async move {
-                let key = match known.and_then(|ring| known_root_key(ring, rows, row)) {
-                    Some(key) => Ok(key),
-                    None => self.open_root_key(rows, row).await,
+                let before = match known.root_key(row) {
+                    Some(Opened::Key(key)) => return (row.id.clone(), Ok(key)),
+                    Some(Opened::Failed(failure)) if !failure.is_due(opening.now) => {
+                        return (row.id.clone(), Err(failure));
+                    }
+                    Some(Opened::Failed(failure)) => Some(failure),
+                    _ => None,
                 };
-                (row.id.clone(), key)
+                let key = within(deadline, self.open_root_key(rows, row)).await;
+                let failed = |error| Failure::new(error, before.as_deref(), opening.now);
+                (row.id.clone(), key.map_err(failed))
             })
             .collect();
         stream::iter(unwraps)
-            .buffer_unordered(parallel)
+            .buffer_unordered(opening.parallel)
             .collect()
             .await
     }
@@ -250,35 +308,43 @@ impl Opener {
         Ok(self.rest(&bytes))
     }
 
-    fn data_key(
+    fn open_data_key(
         &self,
         rows: &ScopeRows,
         key: &DataKeyRow,
         version: &DataKeyVersionRow,
         wrapping: &mut Wrapping<'_>,
-        known: Option<&Ring>,
-    ) -> Result<Held> {
+        known: &Known<'_>,
+        now: Moment,
+    ) -> Result<Held, Arc<Failure>> {
+        let failed = |error| Failure::new(error, known.failure(version), now);
         let resting = wrapping
             .resting(&version.root_key_version)
-            .ok_or_else(|| rows.foreign_wrapping_key(key, version))?
-            .map_err(Error::clone)?;
-        let encrypts = key
-            .versions
-            .last()
-            .is_some_and(|last| last.id == version.id);
-        match known.and_then(|ring| known_data_key(ring, key, version)) {
-            Some(Held::Ready(same)) if encrypts => return Ok(Held::Ready(Arc::clone(same))),
-            Some(Held::Resting(same)) if !encrypts => return Ok(Held::Resting(Arc::clone(same))),
-            // It was the newest until now, and its bytes are not to be had of it; or it is again.
-            _ => {}
-        }
+            .ok_or_else(|| failed(rows.foreign_wrapping_key(key, version)))?
+            .map_err(Arc::clone)?;
         let wrapping = wrapping.expanded(&version.root_key_version, resting);
-        let bytes = self.data_key_version(rows, key, version, wrapping)?;
-        Ok(if encrypts {
-            Held::Ready(Arc::new(self.prepare(&bytes, version.id.text())))
-        } else {
-            Held::Resting(self.rest(&bytes))
+        let bytes = self
+            .data_key_version(rows, key, version, wrapping)
+            .map_err(failed)?;
+        Ok(Held {
+            resting: self.rest(&bytes),
+            ready: None,
         })
+    }
+
+    /// The key as its version needs it: expanded if it is the newest, which encrypts.
+    fn prepared(&self, key: &DataKeyRow, version: &DataKeyVersionRow, held: Held) -> Held {
+        let newest = key.versions.last();
+        let encrypts = newest.is_some_and(|newest| newest.id == version.id);
+        let ready = match held.ready {
+            _ if !encrypts => None,
+            Some(ready) => Some(ready),
+            None => Some(Arc::new(held.resting.expand_counted(
+                version.id.text(),
+                Some(self.usage.of(&version.id)),
+            ))),
+        };
+        Held { ready, ..held }
     }
 
     /// The ways in which this mode may open a wrapped key, the likelier first.
@@ -308,7 +374,21 @@ impl Opener {
     }
 }
 
-type RootKeys = HashMap<RootKeyVersionId, Result<Arc<RestingKey>>>;
+type RootKeys = HashMap<RootKeyVersionId, Result<Arc<RestingKey>, Arc<Failure>>>;
+
+/// Waits no longer than this for the root wrapper.
+async fn within<T>(
+    deadline: Option<Instant>,
+    call: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let Some(deadline) = deadline else {
+        return call.await;
+    };
+    timeout_at(deadline, call).await.unwrap_or_else(|_| {
+        Err(Error::new(ErrorKind::TimedOut)
+            .with_detail("the root wrapper did not return within the time that a load may take"))
+    })
+}
 
 /// The root key versions of a scope, each expanded once if anything is opened with it.
 struct Wrapping<'a> {
@@ -324,7 +404,10 @@ impl<'a> Wrapping<'a> {
         }
     }
 
-    fn resting(&self, id: &RootKeyVersionId) -> Option<Result<&'a RestingKey, &'a Error>> {
+    fn resting(
+        &self,
+        id: &RootKeyVersionId,
+    ) -> Option<Result<&'a RestingKey, &'a Arc<Failure>>> {
         let key = self.root_keys.get(id)?;
         Some(key.as_ref().map(|key| &**key))
     }
@@ -363,46 +446,6 @@ fn tampered(source: Error) -> Error {
     Error::new(ErrorKind::TamperedKey).with_source(source)
 }
 
-fn known_root_key(
-    ring: &Ring,
-    rows: &ScopeRows,
-    row: &RootKeyVersionRow,
-) -> Option<Arc<RestingKey>> {
-    if ring.scope != rows.scope || ring.root_key != rows.root_key {
-        return None;
-    }
-    let known = ring
-        .root_key_versions
-        .iter()
-        .find(|known| known.id == row.id)?;
-    match &known.key {
-        Opened::Key(key)
-            if known.version == row.version && known.wrapped == Fingerprint::of(&row.key) =>
-        {
-            Some(Arc::clone(key))
-        }
-        _ => None,
-    }
-}
-
-fn known_data_key<'a>(
-    ring: &'a Ring,
-    key: &DataKeyRow,
-    version: &DataKeyVersionRow,
-) -> Option<&'a Held> {
-    let known_key = ring
-        .data_keys
-        .iter()
-        .find(|known| known.id == key.id && known.purpose == key.purpose)?;
-    let known = known_key.versions.iter().find(|known| {
-        known.id == version.id
-            && known.version == version.version
-            && known.root_key_version == version.root_key_version
-            && known.wrapped == Fingerprint::of(&version.key)
-    })?;
-    known.key.as_ref().ok()
-}
-
 impl ScopeRows {
     /// The root key version with the highest number.
     pub(crate) fn newest_root_key_version(&self) -> Result<&RootKeyVersionRow> {
@@ -411,14 +454,6 @@ impl ScopeRows {
                 .with_detail("the root key has no version")
                 .with_context("scope", &self.scope)
         })
-    }
-
-    /// Whether any data key version of the scope is wrapped by this root key version.
-    pub(crate) fn wraps_something(&self, id: &RootKeyVersionId) -> bool {
-        self.data_keys
-            .iter()
-            .flat_map(|key| &key.versions)
-            .any(|version| version.root_key_version == *id)
     }
 
     /// The error for a data key version that names a root key version of another scope.

@@ -11,6 +11,7 @@ use crate::change::{
     Operation, Proof, RewrappedDataKeyVersion, Updates,
 };
 use crate::error::{Error, ErrorKind, Result};
+use crate::guard::guarded;
 use crate::id::{DataKeyId, DataKeyVersionId, KeyVersionId, RootKeyId, RootKeyVersionId};
 use crate::local_key::LocalKey;
 use crate::opener::Opener;
@@ -58,10 +59,11 @@ impl Planner {
         let (root_version, wrapping) = self.new_root_key_version(&mut draft, newest + 1).await?;
         if rewrap {
             let root_keys = self.opener.all_root_keys(rows, self.parallel).await?;
-            let data_keys = self.all_data_keys(rows, &root_keys)?;
+            let data_keys = self.all_data_keys(rows, &root_keys).await?;
             self.refuse_copies(rows, &root_keys, &data_keys)?;
             self.rewrap_root_keys(&mut draft, rows, &root_keys).await?;
-            self.rewrap_data_keys(&mut draft, rows, &data_keys, &root_version, &wrapping)?;
+            self.rewrap_data_keys(&mut draft, rows, &data_keys, &root_version, &wrapping)
+                .await?;
         }
         for key in &rows.data_keys {
             let version = key.versions.last().map_or(1, |newest| newest.version + 1);
@@ -124,10 +126,9 @@ impl Planner {
         } else {
             Vec::new()
         };
-        let blob = self
-            .opener
-            .root()?
-            .encrypt(bytes.expose(), &aad)
+        let root = self.opener.root()?;
+        let call = async { root.encrypt(bytes.expose(), &aad).await };
+        let blob = guarded("the root wrapper panicked", call)
             .await
             .map_err(|error| error.with_context("scope", scope))?;
         let blob = if binds { blob.marked_bound() } else { blob };
@@ -175,7 +176,7 @@ impl Planner {
             version,
             key,
         });
-        let prepared = self.opener.prepare(&bytes, id.text());
+        let prepared = self.opener.prepare_data_key(&bytes, &id);
         draft.pending.push(PendingDataKeyWrapper::new(
             draft.scope.clone(),
             purpose.clone(),

@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 use crate::aead::Aead;
 use crate::local_key::LocalKey;
 use crate::secret::KeyBytes;
+use crate::usage::Count;
 use smol_str::SmolStr;
 
 /// An AES-256-GCM key that is expanded anew for each use.
@@ -33,10 +34,15 @@ impl RestingKey {
         key
     }
 
-    /// The key, ready to use. It is wiped when it is dropped.
+    /// The key, ready for one use or a few. It is wiped when it is dropped.
     pub(crate) fn expand(&self, id: SmolStr) -> LocalKey {
+        self.expand_counted(id, None)
+    }
+
+    /// The key, ready to encrypt, and to count that.
+    pub(crate) fn expand_counted(&self, id: SmolStr, encryptions: Option<Count>) -> LocalKey {
         let bytes = KeyBytes::copy_of(&self.bytes);
-        LocalKey::named(&*self.aead, &bytes, id)
+        LocalKey::named(&*self.aead, &bytes, id, encryptions)
     }
 }
 

@@ -148,12 +148,11 @@ impl<'a> Batch<'a> {
     ) -> Result<bool, Failure> {
         let started = Instant::now();
         match connection.transaction(|connection| write(connection, changes)) {
-            Ok(taken) => {
-                for (index, &position) in positions.iter().enumerate() {
-                    if taken.contains(&index) {
-                        self.refuse(position, ErrorKind::AlreadyExists);
-                    } else {
-                        self.verdicts[position] = Some(Ok(changes[index].receipt()));
+            Ok(written) => {
+                for (&position, receipt) in positions.iter().zip(written) {
+                    match receipt {
+                        Some(receipt) => self.verdicts[position] = Some(Ok(receipt)),
+                        None => self.refuse(position, ErrorKind::AlreadyExists),
                     }
                 }
                 Ok(true)
@@ -181,8 +180,10 @@ impl<'a> Batch<'a> {
             connection.transaction(|connection| write(connection, &[change]))
         };
         match written {
-            Ok(taken) if taken.is_empty() => self.verdicts[position] = Some(Ok(change.receipt())),
-            Ok(_) => self.refuse(position, ErrorKind::AlreadyExists),
+            Ok(mut written) => match written.pop().flatten() {
+                Some(receipt) => self.verdicts[position] = Some(Ok(receipt)),
+                None => self.refuse(position, ErrorKind::AlreadyExists),
+            },
             Err(WriteFailure::Unexpected) => {
                 let error = Error::new(ErrorKind::Conflict)
                     .with_detail("the database assigned another version number, or a row was gone");

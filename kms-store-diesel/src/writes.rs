@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use diesel::result::Error as QueryError;
-use kms_core::ChangeSet;
+use kms_core::{ChangeSet, Receipt};
 
 use crate::dialect::Dialect;
 
@@ -56,8 +56,6 @@ struct Writes<'a> {
     data_key_versions: Vec<NewDataKeyVersionRecord<'a>>,
     rewrapped_root: Vec<RewrappedRootKeyRecord<'a>>,
     rewrapped_data: Vec<RewrappedDataKeyRecord<'a>>,
-    /// The number that each new version must get.
-    numbers: HashMap<&'a str, i64>,
 }
 
 /// Why change sets were not written, and what was is to be rolled back.
@@ -74,12 +72,12 @@ impl From<QueryError> for WriteFailure {
     }
 }
 
-/// Writes what these change sets insert and update, in one statement per table and kind. Gives the
-/// positions of those whose scope has a root key already; nothing was written for them.
+/// Writes what these change sets insert and update, in one statement per table and kind. Gives a receipt for
+/// each, or `None` for one whose scope has a root key already; nothing was written for it.
 pub(crate) fn write<C: Dialect>(
     connection: &mut C,
     changes: &[&ChangeSet],
-) -> Result<HashSet<usize>, WriteFailure> {
+) -> Result<Vec<Option<Receipt>>, WriteFailure> {
     let taken = insert_root_keys(connection, changes)?;
     let mut writes = Writes::default();
     for (position, change) in changes.iter().enumerate() {
@@ -87,8 +85,19 @@ pub(crate) fn write<C: Dialect>(
             writes.gather(change);
         }
     }
-    writes.run(connection)?;
-    Ok(taken)
+    let numbers = writes.run(connection)?;
+    let assigned = |id: &str| numbers.get(id).copied();
+    changes
+        .iter()
+        .enumerate()
+        .map(|(position, change)| {
+            if taken.contains(&position) {
+                return Ok(None);
+            }
+            let receipt = change.applied(assigned);
+            receipt.map(Some).map_err(|_| WriteFailure::Unexpected)
+        })
+        .collect()
 }
 
 fn insert_root_keys<C: Dialect>(
@@ -123,7 +132,6 @@ impl<'a> Writes<'a> {
     fn gather(&mut self, change: &'a ChangeSet) {
         let insert = &change.insert;
         for new in &insert.root_key_versions {
-            self.numbers.insert(new.id.as_str(), new.version);
             self.root_key_versions.push(NewRootKeyVersionRecord {
                 id: new.id.as_str(),
                 root_key: change.root_key.as_str(),
@@ -137,7 +145,6 @@ impl<'a> Writes<'a> {
                 purpose: new.purpose.as_str(),
             }));
         for new in &insert.data_key_versions {
-            self.numbers.insert(new.id.as_str(), new.version);
             self.data_key_versions.push(NewDataKeyVersionRecord {
                 id: new.id.as_str(),
                 data_key: new.data_key.as_str(),
@@ -166,17 +173,17 @@ impl<'a> Writes<'a> {
             );
     }
 
-    fn run<C: Dialect>(&self, connection: &mut C) -> Result<(), WriteFailure> {
+    /// Gives the numbers that the database assigned to new versions.
+    fn run<C: Dialect>(&self, connection: &mut C) -> Result<HashMap<String, i64>, WriteFailure> {
+        let mut numbers = HashMap::new();
         if !self.root_key_versions.is_empty() {
-            let assigned = connection.insert_root_key_versions(&self.root_key_versions)?;
-            self.compare(&assigned, self.root_key_versions.len())?;
+            numbers.extend(connection.insert_root_key_versions(&self.root_key_versions)?);
         }
         if !self.data_keys.is_empty() {
             connection.insert_data_keys(&self.data_keys)?;
         }
         if !self.data_key_versions.is_empty() {
-            let assigned = connection.insert_data_key_versions(&self.data_key_versions)?;
-            self.compare(&assigned, self.data_key_versions.len())?;
+            numbers.extend(connection.insert_data_key_versions(&self.data_key_versions)?);
         }
         if !self.rewrapped_root.is_empty() {
             let rows = connection.rewrap_root_key_versions(&self.rewrapped_root)?;
@@ -186,16 +193,7 @@ impl<'a> Writes<'a> {
             let rows = connection.rewrap_data_key_versions(&self.rewrapped_data)?;
             expect(rows == self.rewrapped_data.len())?;
         }
-        Ok(())
-    }
-
-    fn compare(&self, assigned: &[(String, i64)], count: usize) -> Result<(), WriteFailure> {
-        expect(
-            assigned.len() == count
-                && assigned
-                    .iter()
-                    .all(|(id, number)| self.numbers.get(id.as_str()) == Some(number)),
-        )
+        Ok(numbers)
     }
 }
 

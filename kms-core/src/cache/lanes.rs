@@ -2,12 +2,14 @@
 //!
 //! The shared map costs each caller a lock, a counter and a reference count that all other callers write to as
 //! well. With two processors that makes eight callers slower together than one alone. So every thread has a
-//! *lane*: a small map of its own, whose copies count references for themselves. (Threads far outnumbering
-//! processors share lanes. Who finds its lane taken does not wait, but goes to the shared map.)
+//! *lane*: a small map of its own, whose copies count references for themselves. (If threads far outnumber
+//! processors, several share a lane. A thread whose lane is locked reads the shared map instead of waiting.)
 //!
-//! A lane never knows more than the map, nor longer. It is filled from the map under the lane's lock; whoever
+//! A lane holds only entries that are still in the map. It is filled from the map under the lane's lock; whoever
 //! changes the map does so first and then takes the scope out of every lane. So either the change is seen by the
 //! filling, or what was filled is taken out. And keys that are to be wiped are wiped.
+//!
+//! Nothing is dropped while a lane is locked: what goes is handed out, and dropped when the lane is free.
 
 use std::cell::Cell;
 use std::hash::BuildHasher as _;
@@ -68,7 +70,8 @@ impl Lanes {
         }
     }
 
-    /// What `read` makes of the scope's entry: of this thread's copy, or of the one that `shared` finds.
+    /// What `read` makes of the scope's entry: of this thread's copy, or of the one that `shared` finds. Neither may run
+    /// foreign code: they are called while the lane is locked.
     pub(super) fn get<T>(
         &self,
         scope: &ScopeId,
@@ -82,24 +85,29 @@ impl Lanes {
             Err(TryLockError::WouldBlock) => return read(&shared()?),
         };
         let place = self.place(scope);
-        match slots.find(place, scope) {
-            Some(copied) if copied.uses < USES => {
-                copied.uses += 1;
-                read(&copied.entry)
-            }
-            // Under the lock: what is read here is in the lane before anybody can take it out.
-            _ => read(slots.fill(self.sets, place, &shared()?)),
+        if let Some(copied) = slots.find(place, scope)
+            && copied.uses < USES
+        {
+            copied.uses += 1;
+            return read(&copied.entry);
         }
+        // Under the lock: what is read here is in the lane before anybody can take it out.
+        let entry = shared()?;
+        let (copied, replaced) = slots.fill(self.sets, place, &entry);
+        let result = read(copied);
+        drop(slots);
+        drop((entry, replaced));
+        result
     }
 
-    /// Takes a scope out of all lanes. To be called after the shared map was changed.
-    pub(super) fn remove(&self, scope: &ScopeId) {
+    /// Takes a scope out of all lanes, and gives what is to be dropped when no lock is held. To be called after the
+    /// shared map was changed.
+    pub(super) fn remove(&self, scope: &ScopeId) -> Vec<Entry> {
         let place = self.place(scope);
-        for lane in &self.lanes {
-            let removed = lane.lock().remove(place, scope);
-            // Keys are wiped here, with the lane free.
-            drop(removed);
-        }
+        self.lanes
+            .iter()
+            .filter_map(|lane| lane.lock().remove(place, scope))
+            .collect()
     }
 
     fn place(&self, scope: &ScopeId) -> Place {
@@ -137,9 +145,9 @@ impl Slots {
             .filter(|copied| copied.entry.ring.scope() == scope)
     }
 
-    /// Keeps a copy, in place of the old one of the same scope, of none, or of another's. Allocates nothing
-    /// where what it replaces is used by nobody.
-    fn fill(&mut self, sets: usize, place: Place, entry: &Entry) -> &Entry {
+    /// Keeps a copy, in place of the old one of the same scope, of none, or of another's. Gives it with what it
+    /// replaced. Allocates nothing where the keys are the same as before.
+    fn fill(&mut self, sets: usize, place: Place, entry: &Entry) -> (&Entry, Option<Entry>) {
         if self.copies.is_empty() {
             self.hashes = vec![[0; WAYS]; sets].into();
             self.copies = (0..sets).map(|_| [const { None }; WAYS]).collect();
@@ -153,22 +161,26 @@ impl Slots {
             self.next
         });
         hashes[way] = place.hash;
-        let ring = match copies[way].take() {
-            Some(old) => old.entry.ring.turned_into(&entry.ring),
-            None => entry.ring.counted_apart(),
+        let mut replaced = copies[way].take().map(|copied| copied.entry);
+        let ring = match replaced.take() {
+            Some(old) if old.ring.is_same(&entry.ring) => old.ring,
+            other => {
+                replaced = other;
+                entry.ring.apart()
+            }
         };
         let copied = copies[way].insert(Copied {
             entry: Entry { ring, ..*entry },
             uses: 0,
         });
-        &copied.entry
+        (&copied.entry, replaced)
     }
 
-    fn remove(&mut self, place: Place, scope: &ScopeId) -> Option<Copied> {
+    fn remove(&mut self, place: Place, scope: &ScopeId) -> Option<Entry> {
         self.find(place, scope)?;
         let hashes = &mut self.hashes[place.set];
         let way = hashes.iter().position(|hash| *hash == place.hash)?;
-        self.copies[place.set][way].take()
+        self.copies[place.set][way].take().map(|copied| copied.entry)
     }
 }
 

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Engine, Freshness, Kms, Loader, loader::Settings};
+use tokio::runtime::Handle;
+
+use super::{Engine, Executor, Freshness, Kms, Loader, loader::Settings};
 use crate::aead::Aead;
 use crate::binding::Binding;
 use crate::cache::Cache;
@@ -13,6 +15,7 @@ use crate::opener::Opener;
 use crate::planner::Planner;
 use crate::repository::Repository;
 use crate::scope::Purpose;
+use crate::usage::Usage;
 use crate::wrapper::Wrapper;
 
 /// Calls to the root wrapper that one operation on one scope has under way at once.
@@ -30,6 +33,8 @@ pub(super) const PARALLEL_ROOT_CALLS: usize = 8;
 /// | [`recheck_interval`](Self::recheck_interval) | five minutes |
 /// | [`lookup_interval`](Self::lookup_interval) | 100 ms |
 /// | [`grace_period`](Self::grace_period) | none |
+/// | [`load_timeout`](Self::load_timeout) | 30 seconds |
+/// | [`runtime`](Self::runtime) | the caller's, if it has threads of its own; else a small one of this crate's |
 #[derive(Debug)]
 pub struct KmsBuilder {
     repository: Arc<dyn Repository>,
@@ -41,6 +46,7 @@ pub struct KmsBuilder {
     capacity: usize,
     settings: Settings,
     clock: Arc<dyn Clock>,
+    executor: Executor,
 }
 
 impl KmsBuilder {
@@ -57,6 +63,7 @@ impl KmsBuilder {
             capacity: 10_000,
             settings: Settings::default(),
             clock: Arc::new(SystemClock),
+            executor: Executor::default(),
         }
     }
 
@@ -115,9 +122,36 @@ impl KmsBuilder {
     /// How long past their freshness keys may be used while the database can't be asked. By default not
     /// at all. Within this period a key version that another process revoked still decrypts, and one
     /// that it replaced still encrypts.
+    ///
+    /// Keys are handed out at once then. The database is asked in the background, by one caller about every second.
+    /// The caller who finds out that the database does not answer waits half a second for it.
     #[must_use]
     pub fn grace_period(mut self, period: Duration) -> Self {
         self.settings.grace = period;
+        self
+    }
+
+    /// How long loading a scope's keys may take, from the query to the last call of the root wrapper; it also bounds
+    /// the question for the collection version. Whoever waits for a load waits no longer than that.
+    ///
+    /// Repositories and root wrappers bound their calls themselves; this holds also for one that fails to.
+    #[must_use]
+    pub fn load_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.load_timeout = timeout;
+        self
+    }
+
+    /// Where keys are loaded and changes are applied: as tasks of this runtime, so that callers may go away, or run in
+    /// any number of other runtimes.
+    ///
+    /// If none is set, they are tasks of the caller's runtime if that has threads of its own. Callers in a
+    /// current-thread runtime, or in none, share a runtime of this crate's: it is begun when it is first needed, has
+    /// one thread, `kms-loading`, and lives as long as the process. (A current-thread runtime stands still while
+    /// nobody blocks on it, and with it would whoever waits elsewhere for a load that was begun in it. Choose one here
+    /// only if all callers are in it.)
+    #[must_use]
+    pub fn runtime(mut self, runtime: Handle) -> Self {
+        self.executor.chosen = Some(runtime);
         self
     }
 
@@ -149,12 +183,17 @@ impl KmsBuilder {
             return Err(Error::new(ErrorKind::InvalidConfiguration)
                 .with_detail("cache_capacity must be at least 1"));
         }
+        if self.settings.load_timeout.is_zero() {
+            return Err(Error::new(ErrorKind::InvalidConfiguration)
+                .with_detail("load_timeout must be more than zero"));
+        }
         self.repository.validate_schema().await?;
         let opener = Arc::new(Opener {
             root: self.root,
             aead: self.aead,
             binding: self.binding,
             decrypt_only: self.decrypt_only,
+            usage: Usage::default(),
         });
         let cache = Arc::new(Cache::new(self.capacity, self.clock));
         let loader = Arc::new(Loader::new(
@@ -162,6 +201,7 @@ impl KmsBuilder {
             Arc::clone(&opener),
             Arc::clone(&cache),
             self.settings,
+            self.executor.clone(),
         ));
         Ok(Kms(Arc::new(Engine {
             repository: self.repository,
@@ -173,6 +213,7 @@ impl KmsBuilder {
             purposes: self.purposes,
             cache,
             loader,
+            executor: self.executor,
         })))
     }
 }

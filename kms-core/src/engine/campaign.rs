@@ -291,7 +291,7 @@ impl Campaign<'_> {
                 .apply_step(Arc::clone(&changes), step)
                 .await;
             for change in changes.iter() {
-                engine.accept(&change.receipt());
+                engine.overtake(change);
             }
             result
         });

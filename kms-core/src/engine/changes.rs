@@ -6,8 +6,10 @@ use std::time::Duration;
 use rand::RngExt as _;
 
 use super::{Engine, Kms};
+use crate::cache::answer;
 use crate::change::{ChangeSet, Operation, Proof, Receipt};
 use crate::error::{Error, ErrorKind, Result};
+use crate::guard::guarded;
 use crate::id::KeyVersionId;
 use crate::planner::RewrapKeys;
 use crate::prepared::Prepared;
@@ -153,21 +155,26 @@ impl Kms {
     /// same.
     async fn apply(&self, change: ChangeSet) -> Result<Receipt> {
         let engine = Arc::clone(&self.0);
-        tokio::spawn(async move { engine.apply(change).await })
-            .await
-            .unwrap_or_else(|source| {
-                Err(Error::new(ErrorKind::Internal)
-                    .with_detail("the task that applied the change ended early")
-                    .with_source(source))
-            })
+        let (publisher, applied) = answer();
+        self.0.executor.spawn(async move {
+            let result = engine.apply(change).await;
+            publisher.publish(result);
+        })?;
+        applied.wait().await.unwrap_or_else(|| {
+            Err(Error::new(ErrorKind::OutcomeUnknown)
+                .with_detail("the runtime in which the change was applied has ended"))
+        })
     }
 }
 
 impl Engine {
     async fn apply(&self, change: ChangeSet) -> Result<Receipt> {
         let changes: Arc<[ChangeSet]> = Arc::new([change]);
-        let receipt = changes[0].receipt();
-        let mut result = match self.repository.apply(Arc::clone(&changes)).await {
+        let applied = guarded(
+            "the repository panicked",
+            self.repository.apply(Arc::clone(&changes)),
+        );
+        let mut result = match applied.await {
             Ok(mut outcomes) if outcomes.len() == 1 => outcomes.remove(0),
             Ok(outcomes) => Err(Error::new(ErrorKind::Internal).with_detail(format!(
                 "the repository gave {} outcomes for one change set",
@@ -181,7 +188,7 @@ impl Engine {
             result = self.resolve(&changes, error.clone()).await;
         }
         // After a failure too: it costs one look at the rows, and is right whatever happened.
-        self.accept(&receipt);
+        self.overtake(&changes[0]);
         result
     }
 
@@ -194,7 +201,7 @@ impl Engine {
                 .await
                 .as_deref()
             {
-                Ok([Resolution::Applied]) => return Ok(changes[0].receipt()),
+                Ok([Resolution::Applied]) => return Ok(Receipt::found_applied(&changes[0])),
                 Ok([Resolution::NotApplied]) => {
                     return Err(Error::new(ErrorKind::Conflict)
                         .with_detail("the connection was lost before the commit took effect")
@@ -210,9 +217,18 @@ impl Engine {
     }
 
     pub(super) fn accept(&self, receipt: &Receipt) {
-        match receipt.operation() {
-            Operation::Delete | Operation::Revoke => self.cache.forget(receipt.scope()),
-            _ => self.cache.overtake(receipt.scope()),
+        self.changed(receipt.operation(), receipt.scope());
+    }
+
+    /// The change may have been applied: what is cached of its scope may be old.
+    pub(super) fn overtake(&self, change: &ChangeSet) {
+        self.changed(change.operation, &change.scope);
+    }
+
+    fn changed(&self, operation: Operation, scope: &ScopeId) {
+        match operation {
+            Operation::Delete | Operation::Revoke => self.cache.forget(scope),
+            _ => self.cache.overtake(scope),
         }
     }
 }

@@ -1,28 +1,31 @@
 //! From the cache, or from the database: getting a scope's keys within the promised freshness.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use futures_util::future::{BoxFuture, WeakShared};
+use tokio::time::Instant;
 
+use super::executor::{Ended, Executor};
+use super::outage::Outage;
 use super::{Freshness, PARALLEL_ROOT_CALLS};
-use crate::cache::{Bound, Cache, Entry, Sent};
+use crate::cache::{
+    Answer, Cache, Entry, Joined, Moment, Promise, Sent, Since, Ticket, Verdict, answer,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key_ring::KeyRing;
-use crate::opener::Opener;
+use crate::opener::{Opener, Opening};
 use crate::repository::Repository;
-use crate::rows::ScopeRows;
+use crate::rows::{CollectionVersion, ScopeRows};
 use crate::scope::ScopeId;
 
 mod together;
 
-pub(super) use together::Together;
+pub(super) use together::Loading;
 
-/// When a version that did not open is tried again: soon after a passing failure, a little later after another.
-/// Somebody may be about to mend it, and the root wrapper's service may charge for each call.
-const RETRY_PASSING: Duration = Duration::from_secs(1);
-const RETRY_LASTING: Duration = Duration::from_secs(5);
+/// How long a caller with a grace period waits for an answer before it takes the database for down.
+const PATIENCE_IN_GRACE: Duration = Duration::from_millis(500);
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Settings {
@@ -30,6 +33,7 @@ pub(super) struct Settings {
     pub(super) recheck: Duration,
     pub(super) lookup_interval: Duration,
     pub(super) grace: Duration,
+    pub(super) load_timeout: Duration,
 }
 
 impl Default for Settings {
@@ -39,11 +43,13 @@ impl Default for Settings {
             recheck: Duration::from_secs(300),
             lookup_interval: Duration::from_millis(100),
             grace: Duration::ZERO,
+            load_timeout: Duration::from_secs(30),
         }
     }
 }
 
-type Question = BoxFuture<'static, Result<()>>;
+/// A question for the collection version: when it was sent, and where the answer will be.
+type Question = (Sent, Answer<Result<()>>);
 
 #[derive(Debug)]
 pub(super) struct Loader {
@@ -51,8 +57,10 @@ pub(super) struct Loader {
     opener: Arc<Opener>,
     cache: Arc<Cache>,
     settings: Settings,
-    /// The query for the collection version that is under way.
-    asking: Mutex<Option<(Sent, WeakShared<Question>)>>,
+    executor: Executor,
+    outage: Outage,
+    /// The question that is under way. Nothing is dropped, woken or called under this lock.
+    asking: Mutex<Option<Question>>,
 }
 
 impl Loader {
@@ -61,215 +69,315 @@ impl Loader {
         opener: Arc<Opener>,
         cache: Arc<Cache>,
         settings: Settings,
+        executor: Executor,
     ) -> Self {
         Self {
             repository,
             opener,
             cache,
             settings,
+            executor,
+            outage: Outage::default(),
             asking: Mutex::default(),
         }
     }
 
     /// The keys of a scope, as fresh as promised.
     pub(super) async fn ring(self: &Arc<Self>, scope: &ScopeId) -> Result<KeyRing> {
-        if let Freshness::Within(within) = self.settings.freshness
-            && let Some(ring) = self.cache.fresh(scope, within)
-        {
-            return Ok(ring);
+        if let Freshness::Within(within) = self.settings.freshness {
+            let now = self.cache.now();
+            let promise = self.promise(Since::Moment(now.saturating_sub(within)));
+            if let Some(ring) = self.cache.usable(scope, now, &promise) {
+                return Ok(ring);
+            }
         }
-        self.confirm_or_load(scope, self.promised()).await
+        self.find(scope, self.promised()).await
     }
 
-    /// How recent the knowledge must be that a call uses which begins now.
-    fn promised(&self) -> Bound {
-        match self.settings.freshness {
-            Freshness::Within(within) => Bound::At(self.cache.now().saturating_sub(within)),
-            Freshness::Always => Bound::After(self.cache.stamp().order),
+    /// What a call is promised that begins now.
+    fn promised(&self) -> Promise {
+        self.promise(match self.settings.freshness {
+            Freshness::Within(within) => Since::Moment(self.cache.now().saturating_sub(within)),
+            Freshness::Always => self.from_now_on(),
+        })
+    }
+
+    fn promise(&self, since: Since) -> Promise {
+        let promised = match self.settings.freshness {
+            Freshness::Within(within) => within,
+            Freshness::Always => Duration::ZERO,
+        };
+        Promise {
+            since,
+            rows_only: false,
+            oldest_in_grace: if self.settings.grace.is_zero() {
+                Duration::ZERO
+            } else {
+                promised.saturating_add(self.settings.grace)
+            },
         }
     }
 
-    /// The keys of a scope by a query that is sent after this call began.
+    fn from_now_on(&self) -> Since {
+        Since::Order(self.cache.stamp().order)
+    }
+
+    /// The keys of a scope from rows that were asked for after this call began.
     pub(super) async fn reload(self: &Arc<Self>, scope: &ScopeId) -> Result<KeyRing> {
-        let bound = Bound::After(self.cache.stamp().order);
-        self.load(scope, bound).await
+        let promise = Promise {
+            rows_only: true,
+            oldest_in_grace: Duration::ZERO,
+            ..self.promise(self.from_now_on())
+        };
+        self.find(scope, promise).await
     }
 
     /// As [`reload`](Self::reload), not sooner after the last query for the scope was sent than the
     /// interval allows, whether it was answered or not. All who wait meanwhile share one load.
     pub(super) async fn reload_spaced(self: &Arc<Self>, scope: &ScopeId) -> Result<KeyRing> {
-        let bound = Bound::After(self.cache.stamp().order);
+        let since = self.from_now_on();
         if let Some(last) = self.cache.last_asked(scope) {
             let next = last.saturating_add(self.settings.lookup_interval);
             let wait = next.saturating_sub(self.cache.now());
             if !wait.is_zero() {
                 tokio::time::sleep(wait).await;
             }
-            if let Some(ring) = self.found_meanwhile(scope, bound) {
-                return Ok(ring);
-            }
         }
-        self.load(scope, bound).await
+        let promise = Promise {
+            rows_only: true,
+            oldest_in_grace: Duration::ZERO,
+            ..self.promise(since)
+        };
+        self.find(scope, promise).await
     }
 
-    /// What somebody else's load, recent enough, found while this caller waited.
-    fn found_meanwhile(&self, scope: &ScopeId, bound: Bound) -> Option<KeyRing> {
-        let entry = self.cache.entry(scope)?;
-        let usable = bound.admits(entry.sent) && !self.cache.is_overtaken(&entry);
-        usable.then_some(entry.ring)
+    /// Loads the scope in the background, for the sake of what did not open.
+    pub(super) fn retry(self: &Arc<Self>, scope: &ScopeId) {
+        let (this, scope) = (Arc::clone(self), scope.clone());
+        let begun = self.executor.spawn(async move {
+            // What fails is in the ring, or remembered as an outage.
+            let _ = this.reload(&scope).await;
+        });
+        if let Err(error) = begun {
+            tracing::warn!(%error, "keys can't be loaded in the background");
+        }
     }
 
-    async fn confirm_or_load(self: &Arc<Self>, scope: &ScopeId, bound: Bound) -> Result<KeyRing> {
-        let cached = self
-            .cache
-            .entry(scope)
-            .filter(|entry| !self.cache.is_overtaken(entry));
-        let result = match &cached {
-            Some(entry) if self.cache.now() < entry.recheck => {
-                match self.is_current(entry, bound).await {
-                    Ok(true) => return Ok(entry.ring.clone()),
-                    Ok(false) => self.load(scope, bound).await,
-                    Err(error) => Err(error),
+    /// Does what the verdict says until there are keys, or a reason why not.
+    async fn find(self: &Arc<Self>, scope: &ScopeId, promise: Promise) -> Result<KeyRing> {
+        let mut failure: Option<Error> = None;
+        loop {
+            let now = self.cache.now();
+            let down = failure.clone().or_else(|| self.outage.error(now));
+            let (mut verdict, mut ring) = self.cache.verdict(scope, &promise, down.is_some());
+            let mut down = down;
+            if matches!(verdict, Verdict::Ask | Verdict::Load)
+                && !self.outage.may_ask(now, self.settings.load_timeout)
+            {
+                // Somebody else was faster, and asks for all of us.
+                down = self.outage.error(now);
+                (verdict, ring) = self.cache.verdict(scope, &promise, true);
+            }
+            let asked = match (verdict, ring) {
+                (Verdict::Usable, Some(ring)) => return Ok(ring),
+                (Verdict::Grace, Some(ring)) => {
+                    self.ask_in_background(now);
+                    return Ok(ring);
                 }
+                (Verdict::Refused, ring) => return Err(refused(scope, ring.is_some(), down)),
+                (Verdict::Ask, _) => self.ask_patiently(&promise).await,
+                _ => match self.load(scope, promise.since).await {
+                    Ok(found) => return found.ok_or_else(|| unknown(scope)),
+                    Err(error) => Err(error),
+                },
+            };
+            match asked {
+                Ok(()) => {}
+                Err(error) if Outage::is_one(&error) && failure.is_none() => failure = Some(error),
+                Err(error) => return Err(error),
             }
-            _ => self.load(scope, bound).await,
-        };
-        match (result, cached) {
-            (Err(error), Some(entry)) if can_not_be_asked(&error) => self.in_grace(&entry, error),
-            (result, _) => result,
         }
     }
 
-    /// Asks for the collection version, if what is known of it is too old.
-    async fn is_current(self: &Arc<Self>, entry: &Entry, bound: Bound) -> Result<bool> {
-        if self.cache.is_confirmed(entry, bound) {
-            return Ok(true);
+    /// Waits for the answer, but where old keys may be served not for long.
+    async fn ask_patiently(self: &Arc<Self>, promise: &Promise) -> Result<()> {
+        let asked = self.ask(promise.since);
+        if promise.oldest_in_grace.is_zero() {
+            return asked.await;
         }
-        // Somebody may have asked already, and found that the collection version is not the entry's.
-        if !self.cache.view.is_recent(bound) {
-            self.ask(bound).await?;
-        }
-        Ok(self.cache.view.confirms(entry.generation, bound))
+        tokio::time::timeout(PATIENCE_IN_GRACE, asked)
+            .await
+            .unwrap_or_else(|_| {
+                let error = Error::new(ErrorKind::DatabaseUnreachable)
+                    .with_detail(format!("it did not answer within {PATIENCE_IN_GRACE:?}"));
+                self.outage.failed(error.clone(), self.cache.now());
+                Err(error)
+            })
     }
 
-    fn in_grace(&self, entry: &Entry, error: Error) -> Result<KeyRing> {
-        let promised = match self.settings.freshness {
-            Freshness::Within(within) => within,
-            Freshness::Always => Duration::ZERO,
-        };
-        let last = self.cache.confirmed_at(entry);
-        let age = self.cache.now().saturating_sub(last);
-        let limit = promised.saturating_add(self.settings.grace);
-        // Somebody's receipt may have overtaken the entry while the database was asked.
-        let overtaken = self
-            .cache
-            .entry(entry.ring.scope())
-            .is_none_or(|entry| self.cache.is_overtaken(&entry));
-        if !self.settings.grace.is_zero() && !overtaken && age <= limit {
-            return Ok(entry.ring.clone());
+    /// While old keys are served: one caller at a time finds out whether the database is back, and nobody waits.
+    fn ask_in_background(self: &Arc<Self>, now: Moment) {
+        if self.outage.is_known()
+            && self.outage.may_ask(now, self.settings.load_timeout)
+            && let Err(error) = self.begin_question(self.from_now_on())
+        {
+            tracing::warn!(%error, "the database can't be asked in the background");
         }
-        Err(Error::new(ErrorKind::Stale)
-            .with_context("scope", entry.ring.scope())
-            .with_source(error))
     }
 
     /// Reads the collection version, together with all who may share the answer.
-    async fn ask(self: &Arc<Self>, bound: Bound) -> Result<()> {
-        let asked = {
-            let mut asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
-            let shared = asking
-                .as_ref()
-                .filter(|(sent, _)| bound.admits(*sent))
-                .and_then(|(_, question)| question.upgrade());
-            match shared {
-                Some(question) => question,
-                None => {
-                    let sent = self.cache.stamp();
-                    let this = Arc::clone(self);
-                    let question = async move {
-                        let found = this.repository.collection_version(None).await?;
-                        this.cache.observe(found.collection, sent);
-                        Ok(())
-                    }
-                    .boxed()
-                    .shared();
-                    *asking = question.downgrade().map(|question| (sent, question));
-                    question
-                }
-            }
-        };
-        asked.await
-    }
-
-    async fn load(self: &Arc<Self>, scope: &ScopeId, bound: Bound) -> Result<KeyRing> {
-        // One at a time: whoever comes during a load that began too early waits for it, and then one more
-        // serves all of them. Each of their own would ask the root wrapper for the same new keys.
-        while let Some(earlier) = self.cache.too_early(scope, bound) {
-            let _ = earlier.await;
-            if let Some(ring) = self.found_meanwhile(scope, bound) {
-                return Ok(ring);
+    async fn ask(self: &Arc<Self>, since: Since) -> Result<()> {
+        for _ in 0..2 {
+            if let Some(answer) = self.begin_question(since)?.wait().await {
+                return answer;
             }
         }
-        let load = self.cache.join(scope, bound, |sent, guard| {
-            let this = Arc::clone(self);
-            let scope = scope.clone();
-            async move {
-                let _guard = guard;
-                this.run(&scope, sent).await
-            }
-            .boxed()
-        });
-        load.await?
-            .ok_or_else(|| Error::new(ErrorKind::UnknownScope).with_context("scope", scope))
+        Err(Error::new(ErrorKind::Internal).with_detail(Ended.to_string()))
     }
 
-    async fn run(&self, scope: &ScopeId, sent: Sent) -> Result<Option<KeyRing>> {
-        let snapshot = self.repository.load(std::slice::from_ref(scope)).await?;
-        let found = Found {
-            sent,
-            generation: self.cache.observe(snapshot.collection, sent),
-            rows: snapshot
-                .scopes
-                .into_iter()
-                .find(|rows| rows.scope == *scope),
+    /// Joins the question that is under way, or begins one.
+    fn begin_question(self: &Arc<Self>, since: Since) -> Result<Answer<Result<()>>> {
+        let sent = self.cache.stamp();
+        let (publisher, shared) = answer();
+        let replaced = {
+            let mut asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some((under_way, answer)) = &*asking
+                && since.admits(*under_way)
+                && answer.is_coming()
+            {
+                return Ok(answer.clone());
+            }
+            asking.replace((sent, shared.clone()))
         };
-        Ok(self.take_in(scope, found, PARALLEL_ROOT_CALLS).await)
+        drop(replaced);
+        let this = Arc::clone(self);
+        self.executor.spawn(async move {
+            let answer = this.question(sent).await;
+            publisher.publish(answer);
+        })?;
+        Ok(shared)
+    }
+
+    async fn question(&self, sent: Sent) -> Result<()> {
+        let since = self.cache.collection().known_version();
+        let asked = self.query(self.repository.collection_version(since)).await?;
+        self.cache.collection().learn(since, &asked, sent);
+        Ok(())
+    }
+
+    /// A query with a bound on its time, whose failure is remembered if the database can't be asked.
+    async fn query<T>(&self, query: impl Future<Output = Result<T>>) -> Result<T> {
+        let bound = self.settings.load_timeout;
+        let answer = AssertUnwindSafe(tokio::time::timeout(bound, query))
+            .catch_unwind()
+            .await;
+        let result = match answer {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(Error::new(ErrorKind::DatabaseUnreachable)
+                .with_detail(format!("it did not answer within {bound:?}"))),
+            Err(_) => Err(Error::new(ErrorKind::Internal).with_detail("the repository panicked")),
+        };
+        match &result {
+            Err(error) if self.is_remembered(error) => {
+                self.outage.failed(error.clone(), self.cache.now());
+            }
+            Err(error) if Outage::is_one(error) => {}
+            // An answer, if not the one that was wished for.
+            _ => self.outage.is_over(),
+        }
+        result
+    }
+
+    /// A busy database is one that others may still be served by, unless nobody needs it to be served.
+    fn is_remembered(&self, error: &Error) -> bool {
+        error.kind() == ErrorKind::DatabaseUnreachable
+            || (Outage::is_one(error) && !self.settings.grace.is_zero())
+    }
+
+    /// Loads the scope, together with all who may share the load.
+    async fn load(self: &Arc<Self>, scope: &ScopeId, since: Since) -> Result<Option<KeyRing>> {
+        let mut ended = false;
+        loop {
+            let answer = match self.cache.join(scope, since) {
+                Joined::Found(ring) => return Ok(Some(ring)),
+                Joined::UnderWay(answer) => answer,
+                // One at a time: whoever comes during a load that began too early waits for it, and then one more
+                // serves all of them. Each of their own would ask the root wrapper for the same new keys.
+                Joined::TooEarly(answer) => {
+                    let _ = answer.wait().await;
+                    continue;
+                }
+                Joined::Begin(ticket, answer) => {
+                    let this = Arc::clone(self);
+                    let load = async move { this.run(ticket).await };
+                    if ended {
+                        Executor::spawn_for_good(load)?;
+                    } else {
+                        self.executor.spawn(load)?;
+                    }
+                    answer
+                }
+            };
+            match answer.wait().await {
+                Some(loaded) => return loaded,
+                None if ended => {
+                    return Err(Error::new(ErrorKind::Internal).with_detail(Ended.to_string()));
+                }
+                // The runtime in which it ran is gone, and ours may be about to be.
+                None => ended = true,
+            }
+        }
+    }
+
+    async fn run(&self, ticket: Ticket) {
+        let deadline = Instant::now() + self.settings.load_timeout;
+        let scope = ticket.scope().clone();
+        let query = self.query(self.repository.load(std::slice::from_ref(&scope)));
+        let found = query.await.map(|snapshot| Found {
+            sent: ticket.sent,
+            collection: snapshot.collection,
+            rows: snapshot.scopes.into_iter().find(|rows| rows.scope == scope),
+        });
+        match found {
+            Ok(found) => self.take_in(ticket, found, PARALLEL_ROOT_CALLS, deadline).await,
+            Err(error) => ticket.failed(error),
+        }
     }
 
     /// Opens what a query found, and puts it into the cache unless something newer is known.
-    async fn take_in(&self, scope: &ScopeId, found: Found, parallel: usize) -> Option<KeyRing> {
+    async fn take_in(&self, ticket: Ticket, found: Found, parallel: usize, deadline: Instant) {
         let Found {
             sent,
-            generation,
+            collection,
             rows,
         } = found;
+        let generation = self.cache.collection().observe(collection, sent);
         let Some(rows) = rows else {
-            self.cache.insert_absence(scope, sent);
-            return None;
+            ticket.found(None);
+            return;
         };
-        let known = self.cache.entry(scope).map(|entry| entry.ring);
-        let ring = self.opener.open(&rows, known.as_ref(), parallel).await;
-        let entry = Entry {
-            recheck: sent.at.saturating_add(self.recheck_after(&ring)),
-            ring: ring.clone(),
-            sent,
-            generation,
-            overtaken: false,
+        let known = self.cache.entry(&rows.scope).map(|entry| entry.ring);
+        let opening = Opening {
+            parallel,
+            now: self.cache.now(),
+            deadline: Some(deadline),
         };
-        self.cache.insert(scope, entry);
-        Some(ring)
-    }
-
-    fn recheck_after(&self, ring: &KeyRing) -> Duration {
-        ring.failures()
-            .map(|(_, error)| {
-                if error.is_retryable() {
-                    RETRY_PASSING
-                } else {
-                    RETRY_LASTING
-                }
-            })
-            .fold(self.settings.recheck, Duration::min)
+        let opened = self.opener.open(&rows, known.as_ref(), opening);
+        match AssertUnwindSafe(opened).catch_unwind().await {
+            Ok(ring) => ticket.found(Some(Entry {
+                ring,
+                sent,
+                collection,
+                generation,
+                recheck: sent.at.saturating_add(self.settings.recheck),
+                overtaken: false,
+            })),
+            Err(_) => ticket.failed(
+                Error::new(ErrorKind::Internal)
+                    .with_detail("opening the keys panicked")
+                    .with_context("scope", &rows.scope),
+            ),
+        }
     }
 }
 
@@ -277,15 +385,26 @@ impl Loader {
 struct Found {
     /// When the query was sent.
     sent: Sent,
-    /// The view's generation that the rows belong to.
-    generation: u64,
+    /// The collection version that came with the rows.
+    collection: CollectionVersion,
     rows: Option<ScopeRows>,
 }
 
-/// Whether the failure says that the database can't be asked, rather than that it answered.
-fn can_not_be_asked(error: &Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::DatabaseUnreachable | ErrorKind::DatabaseBusy
-    )
+fn unknown(scope: &ScopeId) -> Error {
+    Error::new(ErrorKind::UnknownScope).with_context("scope", scope)
+}
+
+/// The error for somebody who can't have keys since the database can't be asked.
+fn refused(scope: &ScopeId, cached: bool, down: Option<Error>) -> Error {
+    let down = down.unwrap_or_else(|| {
+        Error::new(ErrorKind::DatabaseUnreachable)
+            .with_detail("it could not be asked a moment ago, and somebody is asking again")
+    });
+    if cached {
+        Error::new(ErrorKind::Stale)
+            .with_context("scope", scope)
+            .with_source(down)
+    } else {
+        down.with_context("scope", scope)
+    }
 }

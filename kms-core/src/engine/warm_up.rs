@@ -1,15 +1,13 @@
 //! Filling the cache before it is used.
 
-use std::collections::{HashSet, VecDeque};
-use std::future::poll_fn;
+use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
-use std::task::Poll;
 
-use futures_util::future::BoxFuture;
-use futures_util::stream::{BoxStream, Fuse, FuturesUnordered};
-use futures_util::{FutureExt as _, StreamExt as _, stream};
+use futures_util::future::join_all;
+use futures_util::{Stream, StreamExt as _, stream};
+use tokio::sync::Semaphore;
 
-use super::loader::Together;
+use super::loader::Loading;
 use super::{Kms, Scopes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key_ring::KeyRing;
@@ -64,18 +62,22 @@ impl Kms {
             room: self.0.cache.room(),
             end: Arc::clone(&end),
         };
-        let mut loading = Loading {
-            kms: self.clone(),
-            ahead: options.batch_size.max(options.concurrency),
-            concurrency: options.concurrency,
-            found: batches.found(),
-            waiting: VecDeque::new(),
-            under_way: FuturesUnordered::new(),
-        };
+        let root_calls = Arc::new(Semaphore::new(options.concurrency));
+        // While the keys of one batch are opened, the rows of the next ones are read: as many as it takes to have
+        // all calls under way.
+        let at_once = 2 + options.concurrency.div_ceil(options.batch_size);
+        let mut batches = batches
+            .stream()
+            .map(|batch| self.load_batch(batch, Arc::clone(&root_calls), &end))
+            .buffered(at_once)
+            .boxed();
         let mut warm_up = WarmUp::default();
-        while let Some((scope, result)) = loading.next().await {
-            warm_up.add(scope, result);
+        while let Some(loaded) = batches.next().await {
+            for (scope, result) in loaded {
+                warm_up.add(scope, result);
+            }
         }
+        drop(batches);
         match end.get() {
             Some(End::Failed(error)) => return Err(error.clone()),
             Some(End::Full(first)) => warm_up.left_out = Some(first.clone()),
@@ -91,8 +93,40 @@ impl Kms {
     }
 }
 
-/// A scope's way into the cache.
-type Load = BoxFuture<'static, (ScopeId, Result<KeyRing>)>;
+impl Kms {
+    /// Loads a batch, and waits for it.
+    async fn load_batch(
+        &self,
+        scopes: Vec<ScopeId>,
+        root_calls: Arc<Semaphore>,
+        end: &OnceLock<End>,
+    ) -> Vec<(ScopeId, Result<KeyRing>)> {
+        let found = match self.0.loader.find_together(&scopes, &root_calls).await {
+            Ok(found) => found,
+            Err(error) => {
+                let _ = end.set(End::Failed(error));
+                return Vec::new();
+            }
+        };
+        let found = found.into_iter().map(|(scope, loading)| async move {
+            let loaded = match loading {
+                Loading::Ready(ring) => Some(Ok(Some(ring))),
+                Loading::UnderWay(answer) => answer.wait().await,
+                Loading::Alone => None,
+            };
+            let ring = match loaded {
+                Some(loaded) => loaded.and_then(|ring| {
+                    let unknown = || Error::new(ErrorKind::UnknownScope);
+                    ring.ok_or_else(|| unknown().with_context("scope", &scope))
+                }),
+                None => self.0.loader.ring(&scope).await,
+            };
+            (scope, ring)
+        });
+        let all: Vec<_> = found.collect();
+        join_all(all).await
+    }
+}
 
 /// Why it ended before all scopes were loaded.
 enum End {
@@ -132,25 +166,20 @@ impl Source {
 }
 
 impl Batches {
-    /// Asks for the rows of one batch after the other. When that fails, no more are asked for.
-    fn found(self) -> Fuse<BoxStream<'static, Together>> {
+    /// One batch after the other. When the database fails, no more.
+    fn stream(self) -> impl Stream<Item = Vec<ScopeId>> {
         stream::unfold(self, |mut batches| async move {
-            let found = async {
-                match batches.next().await? {
-                    None => Ok(None),
-                    Some(batch) => batches.kms.0.loader.find_together(&batch).await.map(Some),
-                }
-            };
-            match found.await {
-                Ok(found) => found.map(|together| (together, batches)),
+            if batches.end.get().is_some() {
+                return None;
+            }
+            match batches.next().await {
+                Ok(batch) => batch.map(|batch| (batch, batches)),
                 Err(error) => {
                     let _ = batches.end.set(End::Failed(error));
                     None
                 }
             }
         })
-        .boxed()
-        .fuse()
     }
 
     async fn next(&mut self) -> Result<Option<Vec<ScopeId>>> {
@@ -189,76 +218,6 @@ impl Batches {
                 };
                 Ok(page)
             }
-        }
-    }
-}
-
-/// The loads, so many at once. While those of one batch are under way, the rows of the next one are read.
-struct Loading {
-    kms: Kms,
-    /// With so many loads waiting, no more rows are asked for.
-    ahead: usize,
-    concurrency: usize,
-    found: Fuse<BoxStream<'static, Together>>,
-    waiting: VecDeque<Load>,
-    under_way: FuturesUnordered<Load>,
-}
-
-impl Loading {
-    /// The next load that ends. `None` when all have, or when no more can be begun.
-    async fn next(&mut self) -> Option<(ScopeId, Result<KeyRing>)> {
-        poll_fn(|context| {
-            // Before the last loads are under way, so that no call waits for a query.
-            let mut all_found = false;
-            while self.waiting.len() <= self.ahead {
-                match self.found.poll_next_unpin(context) {
-                    Poll::Ready(Some(together)) => self.take(together),
-                    Poll::Ready(None) => {
-                        all_found = true;
-                        break;
-                    }
-                    Poll::Pending => break,
-                }
-            }
-            while self.under_way.len() < self.concurrency
-                && let Some(load) = self.waiting.pop_front()
-            {
-                self.under_way.push(load);
-            }
-            match self.under_way.poll_next_unpin(context) {
-                // A query is under way.
-                Poll::Ready(None) if !all_found => Poll::Pending,
-                other => other,
-            }
-        })
-        .await
-    }
-
-    fn take(&mut self, together: Together) {
-        let Together {
-            fresh,
-            loads,
-            elsewhere,
-        } = together;
-        for ring in fresh {
-            let loaded = std::future::ready((ring.scope().clone(), Ok(ring)));
-            self.waiting.push_back(loaded.boxed());
-        }
-        for (scope, load) in loads {
-            let load = async move {
-                let unknown = || Error::new(ErrorKind::UnknownScope).with_context("scope", &scope);
-                let ring = load.await.and_then(|ring| ring.ok_or_else(unknown));
-                (scope, ring)
-            };
-            self.waiting.push_back(load.boxed());
-        }
-        for scope in elsewhere {
-            let kms = self.kms.clone();
-            let load = async move {
-                let ring = kms.0.loader.ring(&scope).await;
-                (scope, ring)
-            };
-            self.waiting.push_back(load.boxed());
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{DataKey, DataKeyVersion, Held, KeyRing, Opened};
+use super::{DataKey, DataKeyVersion, KeyRing, Opened};
 use crate::blob::{Blob, Encoded};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::DataKeyVersionId;
@@ -33,25 +33,24 @@ pub struct DataKeyWrapper {
 }
 
 impl DataKeyWrapper {
-    pub(super) fn new(ring: KeyRing, purpose: &Purpose) -> Result<Self> {
-        let keys = &ring.ring().data_keys;
-        let Some(position) = keys.iter().position(|key| key.purpose == *purpose) else {
-            return Err(ring.ring().unknown_purpose(purpose));
-        };
-        let versions = &keys[position].versions;
-        if versions.iter().all(|version| version.key.is_err()) {
-            return Err(match versions.last() {
-                Some(newest) => newest.key.as_ref().err().cloned(),
-                None => None,
-            }
-            .unwrap_or_else(|| {
-                Error::new(ErrorKind::UnknownKeyVersion)
-                    .with_detail("the data key has no version")
-                    .with_context("scope", ring.scope())
-                    .with_context("purpose", purpose)
-            }));
+    pub(super) fn new(ring: KeyRing, position: usize) -> Result<Self> {
+        let versions = &ring.ring().data_keys[position].versions;
+        if versions.iter().rev().all(|version| version.key.is_err()) {
+            return Err(Self::nothing_opens(&ring, position));
         }
         Ok(Self { ring, position })
+    }
+
+    /// The failure of the newest version, since somebody needs the key.
+    fn nothing_opens(ring: &KeyRing, position: usize) -> Error {
+        let key = &ring.ring().data_keys[position];
+        match key.versions.last().map(|newest| &newest.key) {
+            Some(Err(failure)) => failure.wanted(),
+            _ => Error::new(ErrorKind::UnknownKeyVersion)
+                .with_detail("the data key has no version")
+                .with_context("scope", ring.scope())
+                .with_context("purpose", &key.purpose),
+        }
     }
 
     /// Encrypts with the newest version. The plaintext may be empty; `aad` is authenticated, not stored,
@@ -184,9 +183,9 @@ impl DataKeyWrapper {
         &self.newest().id
     }
 
-    /// How often this process encrypted with the newest version since it unwrapped it: to be watched, and
-    /// added up over a fleet, against [`LocalKey::BUDGET`]. It starts at zero when the key was evicted from
-    /// the cache and comes back. Zero if the newest version did not open.
+    /// How often this process encrypted with the newest version: to be watched, and added up over a fleet, against
+    /// [`LocalKey::BUDGET`]. The count belongs to the key version, and goes on whatever becomes of the key in memory.
+    /// Zero if the newest version did not open.
     ///
     /// ```
     /// # fn check(wrapper: &kms_core::DataKeyWrapper) {
@@ -199,10 +198,15 @@ impl DataKeyWrapper {
     /// ```
     #[must_use]
     pub fn encryptions(&self) -> u64 {
-        self.newest().key.as_ref().map_or(0, |key| match key {
-            Held::Ready(key) => key.encryptions(),
-            Held::Resting(_) => 0,
-        })
+        let ready = self.newest().key.as_ref().ok();
+        ready
+            .and_then(|held| held.ready.as_ref())
+            .map_or(0, |key| key.encryptions())
+    }
+
+    /// Whether the key has this version, opened or not.
+    pub(crate) fn holds(&self, id: &str) -> bool {
+        self.key().version(id).is_some()
     }
 
     /// The newest version, if it may encrypt.
@@ -216,10 +220,7 @@ impl DataKeyWrapper {
     /// The version of this id.
     fn version(&self, id: &str) -> Result<&DataKeyVersion> {
         self.key()
-            .versions
-            .iter()
-            .rev()
-            .find(|version| version.id.as_str() == id)
+            .version(id)
             .ok_or_else(|| {
                 Error::new(ErrorKind::UnknownKeyVersion)
                     .with_operation("decrypt")
@@ -252,7 +253,7 @@ impl Wrapper for DataKeyWrapper {
     }
 
     fn owns(&self, blob: &Blob) -> Ownership {
-        if self.ring.holds(self.purpose(), blob.key_id()) {
+        if self.holds(blob.key_id()) {
             Ownership::Yes
         } else {
             Ownership::No
@@ -300,7 +301,7 @@ impl RootKeyWrapper {
         let version = &ring.root_key_versions[position];
         match &version.key {
             Opened::Key(key) => Ok(key.expand(version.id.text())),
-            Opened::Failed(error) => Err(error.clone()),
+            Opened::Failed(failure) => Err(failure.wanted()),
             Opened::NotNeeded(wrapped) => self
                 .opener
                 .root_key_version(

@@ -1,5 +1,6 @@
 //! Applying a change set: compare, write a copy, and put it in place only if all of it went well.
 
+use std::collections::HashMap;
 use std::time::SystemTime;
 
 use super::refused;
@@ -21,6 +22,8 @@ impl State {
                 .with_operation(change.operation.name())
                 .with_context("scope", &change.scope)
         })?;
+        let numbers: HashMap<_, _> = rows.iter().flat_map(numbers).collect();
+        let receipt = change.applied(|id| numbers.get(id).copied())?;
         match rows {
             Some(rows) => self.put(rows),
             None => self.delete(&change.scope),
@@ -28,7 +31,7 @@ impl State {
         if change.bumps() {
             self.bump(vec![change.scope.clone()]);
         }
-        Ok(change.receipt())
+        Ok(receipt)
     }
 
     /// What the scope's rows are after the change; `None` if they are gone.
@@ -239,6 +242,13 @@ fn check_number(expected: i64, assigned: i64) -> Result<()> {
     } else {
         Err(Error::new(ErrorKind::Conflict).with_detail("another version number was assigned"))
     }
+}
+
+/// The versions of a scope with their numbers.
+fn numbers(rows: &ScopeRows) -> impl Iterator<Item = (String, i64)> {
+    let root = rows.root_key_versions.iter();
+    let root = root.map(|row| (row.id.as_str().to_owned(), row.version));
+    root.chain(data_key_versions(rows).map(|row| (row.id.as_str().to_owned(), row.version)))
 }
 
 /// The number that the databases assign to a new version.

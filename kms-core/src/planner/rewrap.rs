@@ -1,8 +1,11 @@
 //! Rewrapping: the same keys, encrypted anew.
 
+use tokio::task::consume_budget;
+
 use super::*;
 use crate::binding::Binding;
 use crate::blob::Blob;
+use crate::fingerprint::Fingerprint;
 use crate::wrapper::Ownership;
 
 /// Data key versions of a scope in the clear.
@@ -21,11 +24,12 @@ impl Planner {
             RewrapKeys::All => {
                 let newest = rows.newest_root_key_version()?.id.clone();
                 let root_keys = self.opener.all_root_keys(rows, self.parallel).await?;
-                let data_keys = self.all_data_keys(rows, &root_keys)?;
+                let data_keys = self.all_data_keys(rows, &root_keys).await?;
                 self.refuse_copies(rows, &root_keys, &data_keys)?;
                 self.rewrap_root_keys(&mut draft, rows, &root_keys).await?;
                 let wrapping = self.opener.prepare(&root_keys[&newest], newest.text());
-                self.rewrap_data_keys(&mut draft, rows, &data_keys, &newest, &wrapping)?;
+                self.rewrap_data_keys(&mut draft, rows, &data_keys, &newest, &wrapping)
+                    .await?;
             }
             RewrapKeys::ForeignRoot => {
                 let mut foreign = rows.clone();
@@ -53,7 +57,7 @@ impl Planner {
     }
 
     /// The bytes of every data key version.
-    pub(super) fn all_data_keys(
+    pub(super) async fn all_data_keys(
         &self,
         rows: &ScopeRows,
         root_keys: &HashMap<RootKeyVersionId, KeyBytes>,
@@ -70,6 +74,7 @@ impl Planner {
                     .ok_or_else(|| rows.foreign_wrapping_key(key, version))?;
                 let bytes = self.opener.data_key_version(rows, key, version, wrapping)?;
                 keys.insert(version.id.clone(), bytes);
+                consume_budget().await;
             }
         }
         Ok(keys)
@@ -104,7 +109,7 @@ impl Planner {
         Ok(())
     }
 
-    pub(super) fn rewrap_data_keys(
+    pub(super) async fn rewrap_data_keys(
         &self,
         draft: &mut Draft,
         rows: &ScopeRows,
@@ -128,6 +133,7 @@ impl Planner {
                             &keys[&version.id],
                         )?,
                     });
+                consume_budget().await;
             }
         }
         Ok(())
@@ -150,8 +156,10 @@ impl Planner {
             .chain(data_keys.iter().map(|(id, key)| (id.as_str(), key)))
             .collect();
         all.sort_by_key(|(id, _)| *id);
-        for (position, (id, key)) in all.iter().enumerate() {
-            if let Some((copy, _)) = all[..position].iter().find(|(_, other)| other == key) {
+        let mut seen = HashMap::with_capacity(all.len());
+        for (id, key) in all {
+            // By a keyed hash, so that nothing depends on the keys' bytes but this answer.
+            if let Some(copy) = seen.insert(Fingerprint::of(key.expose()), id) {
                 return Err(Error::new(ErrorKind::DuplicateKey)
                     .with_context("scope", &rows.scope)
                     .with_context("key_version", copy)

@@ -89,8 +89,11 @@ impl World {
     }
 }
 
+/// An engine whose loads run in the test's own runtime, so that time and order are the test's.
 pub fn on(repository: Arc<dyn Repository>) -> KmsBuilder {
-    KmsBuilder::new(repository, fastest()).purposes([DATABASE, OIDC])
+    KmsBuilder::new(repository, fastest())
+        .purposes([DATABASE, OIDC])
+        .runtime(tokio::runtime::Handle::current())
 }
 
 fn builder(repository: &MemoryRepository, root: &Arc<dyn Wrapper>) -> KmsBuilder {

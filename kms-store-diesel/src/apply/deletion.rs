@@ -28,7 +28,7 @@ pub(super) fn delete<C: Dialect>(
         proven: deletion.proof == Proof::Required,
     };
     match connection.transaction(|connection| connection.delete(&plan)) {
-        Ok(()) => Ok(Ok(change.receipt())),
+        Ok(()) => Ok(change.applied(|_| None).map_err(Into::into)),
         Err(DeletionFailure::Refused(mut refusal)) => {
             refusal.error = named(refusal.error, &deletion.target);
             Ok(Err(refusal))

@@ -1,10 +1,10 @@
-//! A lane never knows more than the shared map, nor longer.
+//! A lane holds only entries that are still in the shared map.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use super::super::{Cache, Entry};
+use super::super::{Cache, Entry, Joined, Moment, Promise, Since};
 use crate::clock::SystemClock;
 use crate::fingerprint::Fingerprint;
 use crate::id::{RootKeyId, RootKeyVersionId};
@@ -31,37 +31,45 @@ fn ring(scope: &ScopeId, number: i64) -> KeyRing {
         }]),
         data_keys: Box::default(),
         encrypts: true,
+        failures: Box::default(),
     })
 }
 
 /// As a load does that ends now. Gives what tells whether the keys are still in memory.
-fn load(cache: &Cache, scope: &ScopeId, number: i64) -> Weak<Ring> {
-    let sent = cache.stamp();
+fn load(cache: &Arc<Cache>, scope: &ScopeId, number: i64) -> Weak<Ring> {
+    let since = Since::Order(cache.stamp().order);
+    let Joined::Begin(ticket, _) = cache.join(scope, since) else {
+        panic!("another load is under way");
+    };
+    let sent = ticket.sent;
     let collection = CollectionVersion {
         version: 1,
         update_time: std::time::SystemTime::UNIX_EPOCH,
     };
     let ring = ring(scope, number);
     let watch = ring.watch();
-    cache.insert(
-        scope,
-        Entry {
-            ring,
-            sent,
-            generation: cache.observe(collection, sent),
-            recheck: sent.at + HOUR,
-            overtaken: false,
-        },
-    );
+    ticket.found(Some(Entry {
+        ring,
+        sent,
+        collection,
+        generation: cache.collection().observe(collection, sent),
+        recheck: sent.at + HOUR,
+        overtaken: false,
+    }));
     watch
 }
 
-fn cache(capacity: usize) -> Cache {
-    Cache::new(capacity, Arc::new(SystemClock))
+fn cache(capacity: usize) -> Arc<Cache> {
+    Arc::new(Cache::new(capacity, Arc::new(SystemClock)))
 }
 
 fn number(cache: &Cache, scope: &ScopeId) -> Option<i64> {
-    let ring = cache.fresh(scope, HOUR)?;
+    let promise = Promise {
+        since: Since::Moment(Moment::ZERO),
+        rows_only: false,
+        oldest_in_grace: Duration::ZERO,
+    };
+    let ring = cache.usable(scope, cache.now(), &promise)?;
     Some(ring.ring().root_key_versions[0].version)
 }
 

@@ -1,114 +1,134 @@
 //! Getting the keys of many scopes with one query, as carefully as those of one.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
-use futures_util::future::Shared;
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, BoxStream};
+use tokio::sync::Semaphore;
 
 use super::*;
-use crate::cache::Joined;
+use crate::cache::Loaded;
 
-/// Scopes whose keys are on their way into the cache.
-pub(in crate::engine) struct Together {
-    /// Those that were fresh already.
-    pub(in crate::engine) fresh: Vec<KeyRing>,
-    /// Those that one query has found the rows of. Each is opened when its load is polled, here or by whoever
-    /// asks for the scope meanwhile.
-    pub(in crate::engine) loads: Vec<(ScopeId, Joined)>,
-    /// Those that somebody else is loading.
-    pub(in crate::engine) elsewhere: Vec<ScopeId>,
-}
-
-type Query = Shared<BoxFuture<'static, Result<Arc<Answer>>>>;
-
-/// What the query found, for the loads of its scopes to take their part from.
-struct Answer {
-    generation: u64,
-    rows: Mutex<HashMap<ScopeId, ScopeRows>>,
+/// A scope whose keys are here, or on their way into the cache.
+pub(in crate::engine) enum Loading {
+    Ready(KeyRing),
+    UnderWay(Answer<Loaded>),
+    /// Somebody else's load has to end first.
+    Alone,
 }
 
 impl Loader {
-    /// Finds the rows of those of these scopes that are not in the cache, or not fresh, with one query. (Where
-    /// something is cached, the collection version may be asked for, which confirms all of that.)
+    /// Finds the rows of those of these scopes that are not in the cache, or not fresh, with one query, and opens
+    /// them in a task of its own. `root_calls` bounds how many scopes call the root wrapper at once, one call each.
     ///
-    /// Each load calls the root wrapper once at a time.
+    /// Ends when the rows are found; the keys come as they are opened.
     pub(in crate::engine) async fn find_together(
         self: &Arc<Self>,
         scopes: &[ScopeId],
-    ) -> Result<Together> {
-        let bound = self.promised();
-        let (fresh, others) = self.confirmed(scopes, bound).await?;
-        let mut query = None;
-        let loads = self.cache.join_together(&others, bound, |sent, scopes| {
-            let shared = self.query(scopes.to_vec(), sent);
-            query = Some(shared.clone());
-            move |scope, guard| {
-                let (this, scope, query) = (Arc::clone(self), scope.clone(), shared.clone());
-                async move {
-                    let _guard = guard;
-                    let found = query.await?.part_of(&scope, sent);
-                    Ok(this.take_in(&scope, found, 1).await)
+        root_calls: &Arc<Semaphore>,
+    ) -> Result<Vec<(ScopeId, Loading)>> {
+        let promise = self.promised();
+        let (mut found, missing) = self.parted(scopes, &promise).await?;
+        let (sent, joined) = self.cache.join_together(&missing, promise.since);
+        let mut tickets = Vec::new();
+        for (scope, joined) in missing.into_iter().zip(joined) {
+            let loading = match joined {
+                Joined::Found(ring) => Loading::Ready(ring),
+                Joined::UnderWay(answer) => Loading::UnderWay(answer),
+                Joined::TooEarly(_) => Loading::Alone,
+                Joined::Begin(ticket, answer) => {
+                    tickets.push(ticket);
+                    Loading::UnderWay(answer)
                 }
-                .boxed()
-            }
-        });
-        if let Some(query) = query.filter(|_| !loads.is_empty()) {
-            query.await?;
+            };
+            found.push((scope, loading));
         }
-        let begun: HashSet<_> = loads.iter().map(|(scope, _)| scope).collect();
-        let elsewhere = others
-            .iter()
-            .filter(|scope| !begun.contains(scope))
-            .cloned()
-            .collect();
-        Ok(Together {
-            fresh,
-            loads,
-            elsewhere,
-        })
+        if !tickets.is_empty() {
+            let (publisher, rows_found) = answer();
+            let (this, root_calls) = (Arc::clone(self), Arc::clone(root_calls));
+            self.executor.spawn(async move {
+                let openings = match this.rows_of(tickets, sent).await {
+                    Ok(openings) => openings,
+                    Err(error) => return publisher.publish(Err(error)),
+                };
+                publisher.publish(Ok(()));
+                this.open_all(openings, &root_calls).await;
+            })?;
+            rows_found
+                .wait()
+                .await
+                .unwrap_or_else(|| Err(Error::new(ErrorKind::Internal).with_detail(Ended.to_string())))?;
+        }
+        Ok(found)
     }
 
-    /// Parts the scopes into those that the cache has fresh and the others. The collection version is asked
-    /// for if that can confirm any.
-    async fn confirmed(
+    /// Parts the scopes into those whose keys are here, and those that are to be loaded. The collection version is
+    /// asked for if that can confirm any.
+    async fn parted(
         self: &Arc<Self>,
         scopes: &[ScopeId],
-        bound: Bound,
-    ) -> Result<(Vec<KeyRing>, Vec<ScopeId>)> {
-        let (mut fresh, mut others) = (Vec::new(), Vec::new());
+        promise: &Promise,
+    ) -> Result<(Vec<(ScopeId, Loading)>, Vec<ScopeId>)> {
+        let (mut here, mut missing) = (Vec::new(), Vec::new());
+        let mut asked = false;
         for scope in scopes {
-            let cached = self.cache.entry(scope).filter(|entry| {
-                self.cache.now() < entry.recheck && !self.cache.is_overtaken(entry)
-            });
-            match cached {
-                Some(entry) if self.is_current(&entry, bound).await? => fresh.push(entry.ring),
-                _ => others.push(scope.clone()),
+            loop {
+                let now = self.cache.now();
+                let down = self.outage.error(now);
+                let (verdict, ring) = self.cache.verdict(scope, promise, down.is_some());
+                match (verdict, ring) {
+                    (Verdict::Usable | Verdict::Grace, Some(ring)) => {
+                        here.push((scope.clone(), Loading::Ready(ring)));
+                    }
+                    (Verdict::Refused, ring) => return Err(refused(scope, ring.is_some(), down)),
+                    (Verdict::Ask, _) if !asked => {
+                        asked = true;
+                        self.ask(promise.since).await?;
+                        continue;
+                    }
+                    _ => missing.push(scope.clone()),
+                }
+                break;
             }
         }
-        Ok((fresh, others))
+        Ok((here, missing))
     }
 
-    fn query(self: &Arc<Self>, scopes: Vec<ScopeId>, sent: Sent) -> Query {
-        let this = Arc::clone(self);
-        async move {
-            let snapshot = this.repository.load(&scopes).await?;
-            let rows = snapshot.scopes.into_iter();
-            Ok(Arc::new(Answer {
-                generation: this.cache.observe(snapshot.collection, sent),
-                rows: Mutex::new(rows.map(|rows| (rows.scope.clone(), rows)).collect()),
-            }))
-        }
-        .boxed()
-        .shared()
+    /// Asks for the rows of all of them.
+    async fn rows_of(&self, tickets: Vec<Ticket>, sent: Sent) -> Result<Vec<(Ticket, Found)>> {
+        let scopes: Vec<_> = tickets.iter().map(|ticket| ticket.scope().clone()).collect();
+        let snapshot = match self.query(self.repository.load(&scopes)).await {
+            Ok(snapshot) => snapshot,
+            Err(error) => {
+                for ticket in tickets {
+                    ticket.failed(error.clone());
+                }
+                return Err(error);
+            }
+        };
+        let rows = snapshot.scopes.into_iter();
+        let mut rows: HashMap<_, _> = rows.map(|rows| (rows.scope.clone(), rows)).collect();
+        let openings = tickets.into_iter().map(|ticket| {
+            let found = Found {
+                sent,
+                collection: snapshot.collection,
+                rows: rows.remove(ticket.scope()),
+            };
+            (ticket, found)
+        });
+        Ok(openings.collect())
     }
-}
 
-impl Answer {
-    fn part_of(&self, scope: &ScopeId, sent: Sent) -> Found {
-        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
-        Found {
-            sent,
-            generation: self.generation,
-            rows: rows.remove(scope),
-        }
+    async fn open_all(&self, openings: Vec<(Ticket, Found)>, root_calls: &Semaphore) {
+        let openings = openings.into_iter().map(|(ticket, found)| async move {
+            // It is never closed.
+            let _permit = root_calls.acquire().await;
+            let deadline = Instant::now() + self.settings.load_timeout;
+            self.take_in(ticket, found, 1, deadline).await;
+        });
+        let openings: BoxStream<'_, ()> = stream::iter(openings)
+            .buffer_unordered(root_calls.available_permits().max(64))
+            .boxed();
+        openings.collect::<()>().await;
     }
 }
