@@ -140,7 +140,12 @@ impl Cache {
     }
 
     /// The hot path: the keys, if their place is known and they can be used without asking anybody.
-    pub(crate) fn usable(&self, scope: &ScopeId, now: Moment, promise: &Promise) -> Option<KeyRing> {
+    pub(crate) fn usable(
+        &self,
+        scope: &ScopeId,
+        now: Moment,
+        promise: &Promise,
+    ) -> Option<KeyRing> {
         let shared = || self.entries.get(scope);
         self.lanes.get(scope, shared, |entry| {
             let knowledge = Knowledge {
@@ -172,9 +177,7 @@ impl Cache {
             asked: self.collection.asked(),
             down,
         };
-        let facts = entry
-            .as_ref()
-            .map(|entry| entry.facts(self.placed(entry)));
+        let facts = entry.as_ref().map(|entry| entry.facts(self.placed(entry)));
         let verdict = verdict(facts.as_ref(), &knowledge, now, promise);
         (verdict, entry.map(|entry| entry.ring))
     }

@@ -252,7 +252,10 @@ impl Kms {
 
     /// Whether the keys lack this version, or it did not open and may do so now.
     fn is_to_be_loaded(&self, ring: &KeyRing, position: usize, id: &str) -> bool {
-        match ring.ring().data_keys[position].version(id).map(|version| &version.key) {
+        match ring.ring().data_keys[position]
+            .version(id)
+            .map(|version| &version.key)
+        {
             Some(Ok(_)) => false,
             Some(Err(failure)) => {
                 failure.wanted();

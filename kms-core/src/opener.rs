@@ -339,10 +339,10 @@ impl Opener {
         let ready = match held.ready {
             _ if !encrypts => None,
             Some(ready) => Some(ready),
-            None => Some(Arc::new(held.resting.expand_counted(
-                version.id.text(),
-                Some(self.usage.of(&version.id)),
-            ))),
+            None => Some(Arc::new(
+                held.resting
+                    .expand_counted(version.id.text(), Some(self.usage.of(&version.id))),
+            )),
         };
         Held { ready, ..held }
     }
@@ -377,10 +377,7 @@ impl Opener {
 type RootKeys = HashMap<RootKeyVersionId, Result<Arc<RestingKey>, Arc<Failure>>>;
 
 /// Waits no longer than this for the root wrapper.
-async fn within<T>(
-    deadline: Option<Instant>,
-    call: impl Future<Output = Result<T>>,
-) -> Result<T> {
+async fn within<T>(deadline: Option<Instant>, call: impl Future<Output = Result<T>>) -> Result<T> {
     let Some(deadline) = deadline else {
         return call.await;
     };
@@ -404,10 +401,7 @@ impl<'a> Wrapping<'a> {
         }
     }
 
-    fn resting(
-        &self,
-        id: &RootKeyVersionId,
-    ) -> Option<Result<&'a RestingKey, &'a Arc<Failure>>> {
+    fn resting(&self, id: &RootKeyVersionId) -> Option<Result<&'a RestingKey, &'a Arc<Failure>>> {
         let key = self.root_keys.get(id)?;
         Some(key.as_ref().map(|key| &**key))
     }

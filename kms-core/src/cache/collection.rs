@@ -106,9 +106,7 @@ impl Collection {
         } else if known.collection == Some(collection) {
             self.take(&mut known, sent);
         }
-        known
-            .generation_of(NONE, collection)
-            .unwrap_or(NONE)
+        known.generation_of(NONE, collection).unwrap_or(NONE)
     }
 
     /// Takes note of an answer to the question what changed since `since`.

@@ -96,9 +96,7 @@ pub(crate) fn verdict(
     now: Moment,
     promise: &Promise,
 ) -> Verdict {
-    let recently_asked = knowledge
-        .asked
-        .filter(|asked| promise.since.admits(*asked));
+    let recently_asked = knowledge.asked.filter(|asked| promise.since.admits(*asked));
     match cached.filter(|facts| facts.rows != Rows::Overtaken) {
         None if knowledge.down => Verdict::Refused,
         None => Verdict::Load,
@@ -163,7 +161,9 @@ mod tests {
                     Verdict::Load
                 }
             }
-            Some((Rows::Overtaken, ..)) => expected(None, asked_recently, down, rows_only, rows_recent, in_grace),
+            Some((Rows::Overtaken, ..)) => {
+                expected(None, asked_recently, down, rows_only, rows_recent, in_grace)
+            }
             Some((_, _, false, _)) if rows_recent => Verdict::Usable,
             Some((Rows::Current, _, false, _)) if asked_recently && !rows_only => Verdict::Usable,
             Some(_) if down && in_grace => Verdict::Grace,
@@ -197,7 +197,8 @@ mod tests {
                                 asked: asked.map(sent),
                                 down,
                             };
-                            let nothing = verdict(None, &knowledge, Duration::from_secs(NOW), &promise);
+                            let nothing =
+                                verdict(None, &knowledge, Duration::from_secs(NOW), &promise);
                             assert_eq!(
                                 nothing,
                                 expected(None, asked_recently, down, rows_only, false, false)
@@ -208,7 +209,11 @@ mod tests {
                                     for due in flags {
                                         let facts = Facts {
                                             sent: sent(read),
-                                            recheck: Duration::from_secs(if due { NOW } else { NOW + 1 }),
+                                            recheck: Duration::from_secs(if due {
+                                                NOW
+                                            } else {
+                                                NOW + 1
+                                            }),
                                             rows,
                                         };
                                         let last = match (rows, asked) {

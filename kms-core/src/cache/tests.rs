@@ -55,10 +55,7 @@ impl Bench {
             ring: ring.clone(),
             sent,
             collection: collection(version),
-            generation: self
-                .cache
-                .collection
-                .observe(collection(version), sent),
+            generation: self.cache.collection.observe(collection(version), sent),
             recheck: sent.at + RECHECK,
             overtaken: false,
         };
@@ -342,9 +339,7 @@ fn invariant_06_after_a_restore_nothing_that_was_sent_before_is_used_or_confirme
     // Answers to questions of before, whatever they say.
     bench.told_at(early, 1, &[]);
     assert_eq!(bench.fresh(), None);
-    let joined = bench
-        .cache
-        .join(&bench.scope, Since::Moment(Moment::ZERO));
+    let joined = bench.cache.join(&bench.scope, Since::Moment(Moment::ZERO));
     let Joined::Begin(after, _) = joined else {
         panic!("it is to be a load of its own");
     };
@@ -397,7 +392,8 @@ fn callers_share_a_load_that_is_recent_enough_and_no_other() {
 }
 
 #[test]
-fn those_who_wait_are_told_what_was_found_and_those_of_a_load_that_was_dropped_that_nothing_will_be() {
+fn those_who_wait_are_told_what_was_found_and_those_of_a_load_that_was_dropped_that_nothing_will_be()
+ {
     let bench = Bench::new();
     let load = bench.under_way();
     let Joined::UnderWay(answer) = bench.cache.join(&bench.scope, Since::Moment(Moment::ZERO))

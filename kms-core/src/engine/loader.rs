@@ -10,9 +10,7 @@ use tokio::time::Instant;
 use super::executor::{Ended, Executor};
 use super::outage::Outage;
 use super::{Freshness, PARALLEL_ROOT_CALLS};
-use crate::cache::{
-    Answer, Cache, Entry, Joined, Moment, Promise, Sent, Since, Ticket, Verdict, answer,
-};
+use crate::cache::{Answer, Cache, Entry, Joined, Promise, Sent, Since, Ticket, Verdict, answer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key_ring::KeyRing;
 use crate::opener::{Opener, Opening};
@@ -167,21 +165,16 @@ impl Loader {
     async fn find(self: &Arc<Self>, scope: &ScopeId, promise: Promise) -> Result<KeyRing> {
         let mut failure: Option<Error> = None;
         loop {
-            let now = self.cache.now();
-            let down = failure.clone().or_else(|| self.outage.error(now));
+            let down = failure.clone().or_else(|| self.outage.error());
             let (mut verdict, mut ring) = self.cache.verdict(scope, &promise, down.is_some());
-            let mut down = down;
-            if matches!(verdict, Verdict::Ask | Verdict::Load)
-                && !self.outage.may_ask(now, self.settings.load_timeout)
-            {
-                // Somebody else was faster, and asks for all of us.
-                down = self.outage.error(now);
-                (verdict, ring) = self.cache.verdict(scope, &promise, true);
+            if verdict == Verdict::Refused && failure.is_none() && self.may_ask() {
+                // This caller is the one to find out whether it is over.
+                (verdict, ring) = self.cache.verdict(scope, &promise, false);
             }
             let asked = match (verdict, ring) {
                 (Verdict::Usable, Some(ring)) => return Ok(ring),
                 (Verdict::Grace, Some(ring)) => {
-                    self.ask_in_background(now);
+                    self.ask_in_background();
                     return Ok(ring);
                 }
                 (Verdict::Refused, ring) => return Err(refused(scope, ring.is_some(), down)),
@@ -197,6 +190,12 @@ impl Loader {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Whether this caller may ask the database, since nobody knows of an outage, or since it is this one's turn.
+    fn may_ask(&self) -> bool {
+        let patience = self.settings.load_timeout;
+        self.outage.may_ask(self.cache.now(), patience)
     }
 
     /// Waits for the answer, but where old keys may be served not for long.
@@ -216,9 +215,8 @@ impl Loader {
     }
 
     /// While old keys are served: one caller at a time finds out whether the database is back, and nobody waits.
-    fn ask_in_background(self: &Arc<Self>, now: Moment) {
-        if self.outage.is_known()
-            && self.outage.may_ask(now, self.settings.load_timeout)
+    fn ask_in_background(self: &Arc<Self>) {
+        if self.may_ask()
             && let Err(error) = self.begin_question(self.from_now_on())
         {
             tracing::warn!(%error, "the database can't be asked in the background");
@@ -260,7 +258,9 @@ impl Loader {
 
     async fn question(&self, sent: Sent) -> Result<()> {
         let since = self.cache.collection().known_version();
-        let asked = self.query(self.repository.collection_version(since)).await?;
+        let asked = self
+            .query(self.repository.collection_version(since))
+            .await?;
         self.cache.collection().learn(since, &asked, sent);
         Ok(())
     }
@@ -339,7 +339,10 @@ impl Loader {
             rows: snapshot.scopes.into_iter().find(|rows| rows.scope == scope),
         });
         match found {
-            Ok(found) => self.take_in(ticket, found, PARALLEL_ROOT_CALLS, deadline).await,
+            Ok(found) => {
+                self.take_in(ticket, found, PARALLEL_ROOT_CALLS, deadline)
+                    .await
+            }
             Err(error) => ticket.failed(error),
         }
     }
@@ -396,10 +399,7 @@ fn unknown(scope: &ScopeId) -> Error {
 
 /// The error for somebody who can't have keys since the database can't be asked.
 fn refused(scope: &ScopeId, cached: bool, down: Option<Error>) -> Error {
-    let down = down.unwrap_or_else(|| {
-        Error::new(ErrorKind::DatabaseUnreachable)
-            .with_detail("it could not be asked a moment ago, and somebody is asking again")
-    });
+    let down = down.unwrap_or_else(|| ErrorKind::DatabaseUnreachable.into());
     if cached {
         Error::new(ErrorKind::Stale)
             .with_context("scope", scope)

@@ -30,7 +30,11 @@ pub(crate) struct Failure {
 impl Failure {
     /// It failed now; and before, if there was a failure before.
     pub(crate) fn new(error: Error, before: Option<&Self>, now: Moment) -> Arc<Self> {
-        let first = if error.is_retryable() { PASSING } else { LASTING };
+        let first = if error.is_retryable() {
+            PASSING
+        } else {
+            LASTING
+        };
         let pause = before.map_or(first, |before| (before.pause * 2).clamp(first, LONGEST));
         Arc::new(Self {
             error,

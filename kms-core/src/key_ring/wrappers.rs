@@ -219,15 +219,13 @@ impl DataKeyWrapper {
 
     /// The version of this id.
     fn version(&self, id: &str) -> Result<&DataKeyVersion> {
-        self.key()
-            .version(id)
-            .ok_or_else(|| {
-                Error::new(ErrorKind::UnknownKeyVersion)
-                    .with_operation("decrypt")
-                    .with_context("scope", self.scope())
-                    .with_context("purpose", self.purpose())
-                    .with_context("key_version", id)
-            })
+        self.key().version(id).ok_or_else(|| {
+            Error::new(ErrorKind::UnknownKeyVersion)
+                .with_operation("decrypt")
+                .with_context("scope", self.scope())
+                .with_context("purpose", self.purpose())
+                .with_context("key_version", id)
+        })
     }
 
     fn key(&self) -> &DataKey {

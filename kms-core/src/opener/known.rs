@@ -63,18 +63,22 @@ impl<'a> Known<'a> {
             .collect();
         key.versions
             .iter()
-            .map(|version| match self.same(key, version).map(|known| &known.key) {
-                Some(Ok(held)) => Kept::Key(held.clone()),
-                Some(Err(failure)) => {
-                    let root = root_rows.get(&version.root_key_version);
-                    if !failure.is_due(now) && root.is_none_or(|root| self.is_same_root_key(root)) {
-                        Kept::Failure(Arc::clone(failure))
-                    } else {
-                        Kept::Nothing
+            .map(
+                |version| match self.same(key, version).map(|known| &known.key) {
+                    Some(Ok(held)) => Kept::Key(held.clone()),
+                    Some(Err(failure)) => {
+                        let root = root_rows.get(&version.root_key_version);
+                        if !failure.is_due(now)
+                            && root.is_none_or(|root| self.is_same_root_key(root))
+                        {
+                            Kept::Failure(Arc::clone(failure))
+                        } else {
+                            Kept::Nothing
+                        }
                     }
-                }
-                None => Kept::Nothing,
-            })
+                    None => Kept::Nothing,
+                },
+            )
             .collect()
     }
 
@@ -131,9 +135,9 @@ impl<'a> Known<'a> {
     }
 
     fn is_same_root_key(&self, row: &RootKeyVersionRow) -> bool {
-        self.root_keys
-            .get(&row.id)
-            .is_some_and(|known| known.version == row.version && known.wrapped == Fingerprint::of(&row.key))
+        self.root_keys.get(&row.id).is_some_and(|known| {
+            known.version == row.version && known.wrapped == Fingerprint::of(&row.key)
+        })
     }
 
     fn same(&self, key: &DataKeyRow, row: &DataKeyVersionRow) -> Option<&'a DataKeyVersion> {

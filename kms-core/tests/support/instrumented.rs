@@ -9,7 +9,7 @@ use kms_testkit::{
     RepositoryCalls, WrapperCalls,
 };
 
-use super::{OIDC, World, on};
+use super::{OIDC, World, in_any_runtime, on};
 
 pub struct Process {
     pub kms: Kms,
@@ -26,6 +26,15 @@ impl Process {
     }
 
     pub async fn with(world: &World, set: impl FnOnce(KmsBuilder) -> KmsBuilder) -> Self {
+        Self::made_by(world, |repository| set(on(repository))).await
+    }
+
+    /// With an engine that says nothing about runtimes.
+    pub async fn in_any_runtime(world: &World) -> Self {
+        Self::made_by(world, in_any_runtime).await
+    }
+
+    async fn made_by(world: &World, make: impl FnOnce(Arc<dyn Repository>) -> KmsBuilder) -> Self {
         let clock = Arc::new(ManualClock::new());
         let queries = Arc::new(CountingRepository::new(Arc::new(world.repository.clone())));
         let root_calls = Arc::new(CountingWrapper::new(Arc::clone(&world.root)));
@@ -36,11 +45,11 @@ impl Process {
         let root = Arc::new(FaultyWrapper::new(
             Arc::clone(&root_calls) as Arc<dyn Wrapper>
         ));
-        let builder = on(Arc::clone(&repository) as Arc<dyn Repository>)
+        let builder = make(Arc::clone(&repository) as Arc<dyn Repository>)
             .root_wrapper(Arc::clone(&root) as Arc<dyn Wrapper>)
             .clock(Arc::clone(&clock) as _);
         let process = Self {
-            kms: set(builder).build().await.unwrap(),
+            kms: builder.build().await.unwrap(),
             clock,
             repository,
             root,

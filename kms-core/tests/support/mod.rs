@@ -91,9 +91,12 @@ impl World {
 
 /// An engine whose loads run in the test's own runtime, so that time and order are the test's.
 pub fn on(repository: Arc<dyn Repository>) -> KmsBuilder {
-    KmsBuilder::new(repository, fastest())
-        .purposes([DATABASE, OIDC])
-        .runtime(tokio::runtime::Handle::current())
+    in_any_runtime(repository).runtime(tokio::runtime::Handle::current())
+}
+
+/// An engine of an application that says nothing about runtimes.
+pub fn in_any_runtime(repository: Arc<dyn Repository>) -> KmsBuilder {
+    KmsBuilder::new(repository, fastest()).purposes([DATABASE, OIDC])
 }
 
 fn builder(repository: &MemoryRepository, root: &Arc<dyn Wrapper>) -> KmsBuilder {

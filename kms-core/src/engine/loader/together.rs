@@ -54,10 +54,9 @@ impl Loader {
                 publisher.publish(Ok(()));
                 this.open_all(openings, &root_calls).await;
             })?;
-            rows_found
-                .wait()
-                .await
-                .unwrap_or_else(|| Err(Error::new(ErrorKind::Internal).with_detail(Ended.to_string())))?;
+            rows_found.wait().await.unwrap_or_else(|| {
+                Err(Error::new(ErrorKind::Internal).with_detail(Ended.to_string()))
+            })?;
         }
         Ok(found)
     }
@@ -70,12 +69,15 @@ impl Loader {
         promise: &Promise,
     ) -> Result<(Vec<(ScopeId, Loading)>, Vec<ScopeId>)> {
         let (mut here, mut missing) = (Vec::new(), Vec::new());
-        let mut asked = false;
+        let (mut asked, mut is_our_turn) = (false, false);
         for scope in scopes {
             loop {
-                let now = self.cache.now();
-                let down = self.outage.error(now);
-                let (verdict, ring) = self.cache.verdict(scope, promise, down.is_some());
+                let down = self.outage.error();
+                let (mut verdict, mut ring) = self.cache.verdict(scope, promise, down.is_some());
+                if verdict == Verdict::Refused && (is_our_turn || self.may_ask()) {
+                    is_our_turn = true;
+                    (verdict, ring) = self.cache.verdict(scope, promise, false);
+                }
                 match (verdict, ring) {
                     (Verdict::Usable | Verdict::Grace, Some(ring)) => {
                         here.push((scope.clone(), Loading::Ready(ring)));
@@ -96,7 +98,10 @@ impl Loader {
 
     /// Asks for the rows of all of them.
     async fn rows_of(&self, tickets: Vec<Ticket>, sent: Sent) -> Result<Vec<(Ticket, Found)>> {
-        let scopes: Vec<_> = tickets.iter().map(|ticket| ticket.scope().clone()).collect();
+        let scopes: Vec<_> = tickets
+            .iter()
+            .map(|ticket| ticket.scope().clone())
+            .collect();
         let snapshot = match self.query(self.repository.load(&scopes)).await {
             Ok(snapshot) => snapshot,
             Err(error) => {
