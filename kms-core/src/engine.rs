@@ -80,8 +80,8 @@ impl Kms {
     /// asked; on a load those of the repository, and of the root wrapper if no version of the key opens.
     pub async fn wrapper(&self, scope: &ScopeId, purpose: &Purpose) -> Result<DataKeyWrapper> {
         let (ring, position) = self.ring_with(scope, purpose).await?;
-        if ring.is_retry_due(|| self.0.cache.now()) {
-            return self.wrapper_tried_again(ring, position, purpose).await;
+        if ring.has_failures() {
+            return self.wrapper_of_damaged(ring, position, purpose).await;
         }
         ring.into_wrapper(position)
     }
@@ -265,20 +265,28 @@ impl Kms {
         }
     }
 
-    /// Something that did not open is to be tried again: whoever can go on without it does not wait.
-    async fn wrapper_tried_again(
+    /// Of keys of which some did not open. Those that are needed are tried again when their pause is over: a caller
+    /// who can go on meanwhile does not wait for that.
+    async fn wrapper_of_damaged(
         &self,
         ring: KeyRing,
         position: usize,
         purpose: &Purpose,
     ) -> Result<DataKeyWrapper> {
-        let scope = ring.scope().clone();
-        match ring.into_wrapper(position) {
+        let wrapper = ring.clone().into_wrapper(position);
+        if let Ok(wrapper) = &wrapper {
+            wrapper.want_newest();
+        }
+        if !ring.is_retry_due(self.0.cache.now()) {
+            return wrapper;
+        }
+        let scope = ring.scope();
+        match wrapper {
             Ok(wrapper) => {
-                self.0.loader.retry(&scope);
+                self.0.loader.retry(scope);
                 Ok(wrapper)
             }
-            Err(_) => self.0.loader.reload(&scope).await?.wrapper(purpose),
+            Err(_) => self.0.loader.reload(scope).await?.wrapper(purpose),
         }
     }
 

@@ -171,13 +171,14 @@ impl KeyRing {
         root.chain(data)
     }
 
+    pub(crate) fn has_failures(&self) -> bool {
+        !self.ring().failures.is_empty()
+    }
+
     /// Whether something that did not open is to be tried again.
-    pub(crate) fn is_retry_due(&self, now: impl FnOnce() -> Moment) -> bool {
+    pub(crate) fn is_retry_due(&self, now: Moment) -> bool {
         let failures = &self.ring().failures;
-        !failures.is_empty() && {
-            let now = now();
-            failures.iter().any(|failure| failure.is_due(now))
-        }
+        failures.iter().any(|failure| failure.is_due(now))
     }
 }
 

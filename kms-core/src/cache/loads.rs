@@ -26,10 +26,12 @@ pub(super) struct Loads {
 pub(super) type LoadsByScope = HashMap<ScopeId, Loads>;
 
 impl Loads {
-    /// The newest load, and whether it is recent enough.
+    /// The newest load that is not void and has not ended, and whether it is recent enough. (One that has ended is
+    /// still here if an older one has not.)
     pub(super) fn newest(&self, since: Since) -> Option<(bool, Answer<Loaded>)> {
         let (sent, answer) = self.newest.as_ref()?;
-        (sent.order > self.floor).then(|| (since.admits(*sent), answer.clone()))
+        (sent.order > self.floor && answer.is_coming())
+            .then(|| (since.admits(*sent), answer.clone()))
     }
 
     /// Begins a load. Gives back what is to be dropped when the lock is released.

@@ -204,6 +204,13 @@ impl DataKeyWrapper {
             .map_or(0, |key| key.encryptions())
     }
 
+    /// Notes that somebody is going to encrypt, if the newest version did not open.
+    pub(crate) fn want_newest(&self) {
+        if let Err(failure) = &self.newest().key {
+            failure.wanted();
+        }
+    }
+
     /// Whether the key has this version, opened or not.
     pub(crate) fn holds(&self, id: &str) -> bool {
         self.key().version(id).is_some()

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 pub mod instrumented;
+pub mod meddling;
 
 use std::sync::Arc;
 
@@ -54,6 +55,11 @@ impl World {
 
     pub fn builder(&self) -> KmsBuilder {
         builder(&self.repository, &self.root)
+    }
+
+    /// Of an application that says nothing about runtimes.
+    pub fn builder_in_any_runtime(&self) -> KmsBuilder {
+        in_any_runtime(Arc::new(self.repository.clone())).root_wrapper(Arc::clone(&self.root))
     }
 
     pub fn builder_without_root(&self) -> KmsBuilder {
