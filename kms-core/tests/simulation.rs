@@ -13,8 +13,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use kms_core::{
-    Blob, Clock as _, Error, ErrorKind, Freshness, Kms, KmsBuilder, Repository, Rewrap, RewrapKeys,
-    ScopeId, ScopeRows, Scopes, WarmUpOptions,
+    Blob, Clock as _, Error, ErrorKind, Freshness, Kms, KmsBuilder, PooledWrapper, Repository, Rewrap,
+    RewrapKeys, ScopeId, ScopeRows, Scopes, WarmUpOptions, Wrapper,
 };
 use kms_testkit::{
     Fault, FaultyRepository, FaultyWrapper, Gate, ManualClock, RepositoryMethod, When, WrapperMethod,
@@ -144,8 +144,10 @@ fn newest_of(rows: &ScopeRows) -> Option<String> {
 struct Shared {
     world: World,
     kms: Kms,
-    /// Another process.
-    elsewhere: Kms,
+    /// Other processes, of which each encrypts with another root key. All know both.
+    elsewhere: [Kms; 2],
+    /// Whether all scopes have room in the cache.
+    has_room: bool,
     clock: ManualClock,
     model: Mutex<Model>,
     /// How long ago a served version may have been replaced.
@@ -225,7 +227,13 @@ impl Simulation {
         }
         let clock = ManualClock::new();
         let repository = Arc::new(FaultyRepository::new(Arc::new(world.repository.clone())));
-        let root = Arc::new(FaultyWrapper::new(Arc::clone(&world.root)));
+        let other = support::root("other");
+        let pool = |encrypting: &Arc<dyn Wrapper>, other: &Arc<dyn Wrapper>| -> Arc<dyn Wrapper> {
+            let pool = PooledWrapper::new(Arc::clone(encrypting));
+            Arc::new(pool.with_decrypting(Arc::clone(other)).unwrap())
+        };
+        let roots = [pool(&world.root, &other), pool(&other, &world.root)];
+        let root = Arc::new(FaultyWrapper::new(Arc::clone(&roots[0])));
         let engine = Arc::<OnceLock<_>>::default();
         let aead = Meddling {
             inner: fastest(),
@@ -234,6 +242,7 @@ impl Simulation {
         };
         let grace = Duration::from_secs([0, 0, 5][random.random_range(0..3)]);
         let always = random.random_range(0..5) == 0;
+        let has_room = random.random_range(0..2) == 0;
         let mut builder = KmsBuilder::new(
             Arc::clone(&repository) as Arc<dyn Repository>,
             Arc::new(aead),
@@ -241,7 +250,7 @@ impl Simulation {
         .purposes([DATABASE, OIDC])
         .root_wrapper(Arc::clone(&root) as _)
         .clock(Arc::new(clock.clone()))
-        .cache_capacity([2, 100][random.random_range(0..2)])
+        .cache_capacity(if has_room { 100 } else { 2 })
         .lookup_interval(Duration::ZERO)
         .grace_period(grace);
         if always {
@@ -253,14 +262,19 @@ impl Simulation {
         let kms = builder.build().await.unwrap();
         engine.set((kms.clone(), ids[0].clone())).unwrap();
         let promised = if always { Duration::ZERO } else { WINDOW };
-        let elsewhere = match runtimes {
-            Runtimes::One => world.another_process().await,
-            Runtimes::Two => world.builder_in_any_runtime().build().await.unwrap(),
-        };
+        let mut elsewhere = Vec::new();
+        for root in roots {
+            let builder = match runtimes {
+                Runtimes::One => world.builder(),
+                Runtimes::Two => world.builder_in_any_runtime(),
+            };
+            elsewhere.push(builder.root_wrapper(root).build().await.unwrap());
+        }
         let shared = Shared {
             world,
             kms,
-            elsewhere,
+            elsewhere: elsewhere.try_into().unwrap(),
+            has_room,
             clock,
             model: Mutex::default(),
             oldest: promised + grace,
@@ -381,11 +395,12 @@ impl Simulation {
     /// Another process changes a scope.
     async fn change_elsewhere(&mut self) {
         let id = self.scope();
-        let kms = &self.shared.elsewhere;
-        let done = match self.random.random_range(0..4) {
+        let kms = &self.shared.elsewhere[self.random.random_range(0..2)];
+        let done = match self.random.random_range(0..5) {
             0 => kms.rotate_keys(&id, Rewrap::No).await,
             1 => kms.rotate_keys(&id, Rewrap::Yes).await,
             2 => kms.rewrap_keys(&id, RewrapKeys::All).await,
+            3 => kms.rewrap_keys(&id, RewrapKeys::ForeignRoot).await,
             _ => kms.dangerous().delete_keys(&id).await,
         };
         if done.is_err_and(|error| error.kind() == ErrorKind::UnknownScope) {
@@ -400,6 +415,8 @@ impl Simulation {
         let time = Duration::from_millis(self.random.random_range(0..most));
         self.shared.observe().await;
         self.shared.clock.advance(time);
+        // What is there now was there until now.
+        self.shared.observe().await;
         if self.runtimes == Runtimes::One {
             tokio::time::sleep(time.min(Duration::from_millis(700))).await;
         }
@@ -472,7 +489,7 @@ impl Simulation {
         };
         self.shared.observe().await;
         self.shared.world.repository.tamper(|rows| *rows = backup);
-        self.shared.elsewhere.announce_restore().await.unwrap();
+        self.shared.elsewhere[0].announce_restore().await.unwrap();
         self.shared.observe().await;
         // What settled before is history.
         self.shared.model.lock().unwrap().settled.clear();
@@ -514,6 +531,30 @@ impl Simulation {
                     (before, found) => panic!("{id}: {before:?} in the database, and {found:?}"),
                 }
                 break;
+            }
+        }
+        if self.shared.has_room {
+            self.move_to_another_root().await;
+        }
+    }
+
+    /// Keys that are held go on working when those above them are moved to a root that can't be asked.
+    async fn move_to_another_root(&self) {
+        let throttled = Fault::FailBefore(Error::new(ErrorKind::Throttled));
+        self.root
+            .inject(WrapperMethod::Decrypt, When::Always, throttled);
+        for id in &self.shared.ids {
+            let current = self.current(id).await;
+            for kms in &self.shared.elsewhere {
+                if current.is_some() {
+                    kms.rewrap_keys(id, RewrapKeys::ForeignRoot).await.unwrap();
+                }
+            }
+            self.shared.clock.advance(WINDOW * 2);
+            if let Some(current) = current {
+                let wrapper = self.shared.kms.wrapper(id, &OIDC).await.unwrap();
+                assert_eq!(wrapper.key_version_id().as_str(), current);
+                wrapper.encrypt(b"x", b"").unwrap();
             }
         }
     }
