@@ -13,11 +13,12 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use kms_core::{
-    Blob, Clock as _, Error, ErrorKind, Freshness, Kms, KmsBuilder, PooledWrapper, Repository, Rewrap,
-    RewrapKeys, ScopeId, ScopeRows, Scopes, WarmUpOptions, Wrapper,
+    Blob, Clock as _, Error, ErrorKind, Freshness, Kms, KmsBuilder, PooledWrapper, Repository,
+    Rewrap, RewrapKeys, ScopeId, ScopeRows, Scopes, WarmUpOptions, Wrapper,
 };
 use kms_testkit::{
-    Fault, FaultyRepository, FaultyWrapper, Gate, ManualClock, RepositoryMethod, When, WrapperMethod,
+    Fault, FaultyRepository, FaultyWrapper, Gate, ManualClock, RepositoryMethod, When,
+    WrapperMethod,
 };
 use kms_wrapper_aead::fastest;
 use rand::rngs::StdRng;
@@ -237,7 +238,7 @@ impl Simulation {
         let engine = Arc::<OnceLock<_>>::default();
         let aead = Meddling {
             inner: fastest(),
-            engine: Arc::clone(&engine),
+            engine: Arc::downgrade(&engine),
             destroyed: Arc::<AtomicU64>::default(),
         };
         let grace = Duration::from_secs([0, 0, 5][random.random_range(0..3)]);
@@ -357,7 +358,10 @@ impl Simulation {
                 }
                 7 => {
                     let options = WarmUpOptions::new().batch_size(3).concurrency(2);
-                    let _ = shared.kms.warm_up(Scopes::Only(&shared.ids), &options).await;
+                    let _ = shared
+                        .kms
+                        .warm_up(Scopes::Only(&shared.ids), &options)
+                        .await;
                 }
                 _ => {
                     if let Some((id, blob)) = blob
@@ -540,6 +544,11 @@ impl Simulation {
 
     /// Keys that are held go on working when those above them are moved to a root that can't be asked.
     async fn move_to_another_root(&self) {
+        // Nothing is under way any more that could keep what is loaded from being held.
+        self.shared.clock.advance(WINDOW * 2);
+        for id in &self.shared.ids {
+            let _ = self.shared.kms.wrapper(id, &OIDC).await;
+        }
         let throttled = Fault::FailBefore(Error::new(ErrorKind::Throttled));
         self.root
             .inject(WrapperMethod::Decrypt, When::Always, throttled);

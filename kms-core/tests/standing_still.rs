@@ -95,7 +95,10 @@ fn calls_and_warm_ups_that_are_dropped_midway_never_bring_the_engine_to_a_halt()
             if now != last[number] {
                 (last[number], moved[number]) = (now, Instant::now());
             }
-            assert!(moved[number].elapsed() < STANDSTILL, "thread {number} stands still");
+            assert!(
+                moved[number].elapsed() < STANDSTILL,
+                "thread {number} stands still"
+            );
         }
     }
     ended.store(true, Ordering::Relaxed);
@@ -147,7 +150,7 @@ fn keys_and_clocks_of_the_application_that_use_the_engine_never_bring_it_to_a_ha
                 Arc::new(world.repository.clone()),
                 Arc::new(Meddling {
                     inner: fastest(),
-                    engine: Arc::clone(&engine),
+                    engine: Arc::downgrade(&engine),
                     destroyed: Arc::clone(&destroyed),
                 }),
             )

@@ -61,6 +61,7 @@ pub mod resolving;
 pub mod revoking;
 pub mod schema;
 pub mod tampering;
+pub mod telling;
 
 pub use fixture::{Feature, Fixture, Offer, REFERENCE_COLUMN};
 pub use run::{run, run_on_one_thread};

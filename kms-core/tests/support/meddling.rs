@@ -12,7 +12,8 @@ use super::OIDC;
 #[derive(Debug)]
 pub struct Meddling {
     pub inner: Arc<dyn Aead>,
-    pub engine: Arc<OnceLock<(Kms, ScopeId)>>,
+    /// Held by the test, so that the engine, which holds this, can go.
+    pub engine: Weak<OnceLock<(Kms, ScopeId)>>,
     pub destroyed: Arc<AtomicU64>,
 }
 
@@ -31,7 +32,7 @@ impl Aead for Meddling {
     fn prepare(&self, key: &KeyBytes) -> Box<dyn AeadKey> {
         Box::new(MeddlingKey {
             inner: self.inner.prepare(key),
-            engine: Arc::downgrade(&self.engine),
+            engine: Weak::clone(&self.engine),
             destroyed: Arc::clone(&self.destroyed),
         })
     }

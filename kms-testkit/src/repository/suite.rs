@@ -68,6 +68,16 @@ macro_rules! repository_suite {
                 a_scope_deleted_by_the_application_moves_the_collection_version
                 scrambling_moves_the_collection_version_and_nothing_else
             }
+            telling {
+                every_change_names_its_scope
+                scopes_that_were_left_alone_are_not_named
+                the_way_is_told_step_by_step
+                a_batch_names_all_of_its_scopes
+                where_nothing_moved_the_way_is_empty
+                nothing_is_told_about_another_history
+                after_scrambling_nothing_is_told_about_before
+                a_scope_whose_keys_were_deleted_is_named
+            }
             revoking {
                 a_root_key_version_that_wraps_nothing_is_revoked
                 a_root_key_version_that_still_wraps_is_in_use
@@ -191,6 +201,7 @@ mod tests {
         ("conflicts", include_str!("conflicts.rs")),
         ("batches", include_str!("batches.rs")),
         ("collection", include_str!("collection.rs")),
+        ("telling", include_str!("telling.rs")),
         ("revoking", include_str!("revoking.rs")),
         ("deleting", include_str!("deleting.rs")),
         ("paging", include_str!("paging.rs")),
