@@ -1,7 +1,7 @@
 //! Rows as queries give them, put together into what the core calls the rows of a scope.
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use diesel::Queryable;
 use kms_core::{
@@ -157,6 +157,14 @@ fn data_keys_by_root_key(
             });
     }
     keys_of
+}
+
+/// A thousand years: no key is older, and both databases can subtract it from now.
+const OLDEST: Duration = Duration::from_secs(1000 * 365 * 24 * 3600);
+
+/// An age in seconds.
+pub(crate) fn seconds(age: Duration) -> f64 {
+    age.min(OLDEST).as_secs_f64()
 }
 
 fn time(stored: Option<StoredTime>) -> SystemTime {

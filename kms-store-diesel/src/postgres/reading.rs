@@ -15,7 +15,7 @@ use super::schema::{
 };
 use super::{changes, snapshot};
 use crate::dialect::{Reading, SchemaVersions};
-use crate::records::missing_keys;
+use crate::records::{missing_keys, seconds};
 
 const MISSING: &str = "\
 select r.scope_id::text as scope, p.purpose
@@ -136,7 +136,7 @@ impl Reading for PgConnection {
                 sql::<Bool>(
                     "kms_root_key_version.create_time > clock_timestamp() - make_interval(secs => ",
                 )
-                .bind::<Double, _>(age.as_secs_f64())
+                .bind::<Double, _>(seconds(age))
                 .sql(")"),
             );
             query = query.filter(exists(versions)).filter(not(exists(younger)));

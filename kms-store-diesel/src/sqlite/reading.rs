@@ -16,7 +16,7 @@ use super::schema::{
 };
 use super::{changes, snapshot};
 use crate::dialect::{Reading, SchemaVersions};
-use crate::records::missing_keys;
+use crate::records::{missing_keys, seconds};
 
 /// A list is handed over as JSON: SQLite has no arrays, and a number of parameters would be limited.
 const MISSING: &str = "\
@@ -111,7 +111,7 @@ impl Reading for SqliteConnection {
             // Days as a number: Go and we keep the same moment in different formats.
             let younger = versions.filter(
                 sql::<Bool>("julianday(kms_root_key_version.create_time) > julianday('now') - ")
-                    .bind::<Double, _>(age.as_secs_f64() / 86_400.0)
+                    .bind::<Double, _>(seconds(age) / 86_400.0)
                     .sql(""),
             );
             query = query.filter(exists(versions)).filter(not(exists(younger)));

@@ -93,6 +93,16 @@ pub async fn an_age_limits_the_pages(fixture: &dyn Fixture) {
     );
 }
 
+/// No key is ten thousand years old, or older than any time that there is: that is no error.
+pub async fn an_age_beyond_all_times_matches_nothing(fixture: &dyn Fixture) {
+    let repository = fixture.repository();
+    let _ = many_with_keys(fixture, "o_", 3).await;
+    for age in [HOUR * 24 * 365 * 10_000, Duration::MAX] {
+        let found = page_through(&*repository, &older_than(age), 2).await;
+        assert!(found.is_empty());
+    }
+}
+
 /// The age is that of the newest root key version: an old scope that was rotated lately is not old.
 pub async fn the_age_is_that_of_the_newest_root_key_version(fixture: &dyn Fixture) {
     if !can(fixture, Feature::Aging) {
