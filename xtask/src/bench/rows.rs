@@ -1,6 +1,6 @@
 //! The rows of the table: what is measured, beside what, and what it has to reach.
 
-use Target::{AtMost, TimesFloor, TimesGo, TimesOurs};
+use Target::{AtMost, Concurrent, TimesFloor, TimesGo};
 
 /// Every row, in the order of the table.
 pub(crate) const ALL: &[Row] = &[
@@ -20,61 +20,62 @@ pub(crate) const ALL: &[Row] = &[
         .in_readme(),
     row("… 8 callers, per call", cached("wrapper_cached_8_callers"))
         .go("wrapper_cached_8_callers_postgres")
-        .must(&[TimesOurs(cached("wrapper_cached_postgres"), 1.6)])
+        .must(&[Concurrent {
+            alone: cached("wrapper_cached_postgres"),
+            least: 1.6,
+            machine: MACHINE,
+        }])
         .in_readme(),
-    // Says how much of the second processor this program got while the row above was measured.
-    row(
-        "… the machine: sums by 2 threads",
-        cached("machine_2_threads"),
-    )
-    .floor(cached("machine_1_thread")),
+    // Says how much of the second processor this program got while the row above was measured, and so what that
+    // can reach.
+    row("… the machine: sums by 2 threads", MACHINE.two_threads).floor(MACHINE.one_thread),
     row(
         "row of 1 KiB: wrapper, encrypt, serialize",
         cached("row_1024"),
     )
     .go("row_1024_postgres")
     .floor(blobs("floor_encrypt_ring_1024"))
-    .must(&[TimesGo(150.0)])
+    .must(&[TimesFloor(1.3)])
     .in_readme(),
     row("encrypt, serialize 32 B", blobs("encrypt_ring_32"))
         .go("encrypt_32")
         .floor(blobs("floor_encrypt_ring_32"))
-        .must(&[TimesGo(6.0), ONE_ALLOCATION])
+        .must(&[ONE_ALLOCATION])
         .in_readme(),
     row("encrypt, serialize 1 KiB", blobs("encrypt_ring_1024"))
         .go("encrypt_1024")
         .floor(blobs("floor_encrypt_ring_1024"))
-        .must(&[TimesGo(8.0), TimesFloor(1.3), ONE_ALLOCATION])
+        .must(&[TimesFloor(1.15), ONE_ALLOCATION])
         .in_readme(),
     row("encrypt, serialize 16 KiB", blobs("encrypt_ring_16384"))
         .go("encrypt_16384")
         .floor(blobs("floor_encrypt_ring_16384"))
-        .must(&[TimesGo(10.0), TimesFloor(1.3), ONE_ALLOCATION])
+        .must(&[TimesFloor(1.15), ONE_ALLOCATION])
         .in_readme(),
     row("encrypt, serialize 1 MiB", blobs("encrypt_ring_1048576"))
         .go("encrypt_1048576")
         .floor(blobs("floor_encrypt_ring_1048576"))
-        .must(&[TimesGo(8.0), TimesFloor(1.3), ONE_ALLOCATION])
+        .must(&[TimesFloor(1.15), ONE_ALLOCATION])
         .in_readme(),
     row("parse, decrypt 32 B", blobs("decrypt_ring_32"))
         .go("decrypt_32")
         .floor(blobs("raw_decrypt_ring_32"))
-        .must(&[TimesGo(5.0), ONE_ALLOCATION])
+        .must(&[ONE_ALLOCATION])
         .in_readme(),
     row("parse, decrypt 1 KiB", blobs("decrypt_ring_1024"))
         .go("decrypt_1024")
         .floor(blobs("raw_decrypt_ring_1024"))
-        .must(&[TimesGo(6.0), TimesFloor(1.3), ONE_ALLOCATION])
+        .must(&[TimesFloor(1.3), ONE_ALLOCATION])
         .in_readme(),
     row("parse, decrypt 16 KiB", blobs("decrypt_ring_16384"))
         .go("decrypt_16384")
         .floor(blobs("raw_decrypt_ring_16384"))
-        .must(&[TimesGo(7.0), TimesFloor(1.3), ONE_ALLOCATION])
+        .must(&[TimesFloor(1.3), ONE_ALLOCATION])
         .in_readme(),
     row("parse, decrypt 1 MiB", blobs("decrypt_ring_1048576"))
         .go("decrypt_1048576")
         .floor(blobs("raw_decrypt_ring_1048576"))
-        .must(&[TimesGo(7.0), TimesFloor(1.3), ONE_ALLOCATION])
+        .must(&[TimesFloor(1.3), ONE_ALLOCATION])
         .in_readme(),
     row("… in place 32 B", blobs("decrypt_in_place_ring_32"))
         .go("decrypt_32")
@@ -83,15 +84,15 @@ pub(crate) const ALL: &[Row] = &[
     row("… in place 1 KiB", blobs("decrypt_in_place_ring_1024"))
         .go("decrypt_1024")
         .floor(blobs("raw_decrypt_ring_1024"))
-        .must(&[TimesFloor(1.3), NO_ALLOCATION]),
+        .must(&[TimesFloor(1.1), NO_ALLOCATION]),
     row("… in place 16 KiB", blobs("decrypt_in_place_ring_16384"))
         .go("decrypt_16384")
         .floor(blobs("raw_decrypt_ring_16384"))
-        .must(&[TimesFloor(1.3), NO_ALLOCATION]),
+        .must(&[TimesFloor(1.1), NO_ALLOCATION]),
     row("… in place 1 MiB", blobs("decrypt_in_place_ring_1048576"))
         .go("decrypt_1048576")
         .floor(blobs("raw_decrypt_ring_1048576"))
-        .must(&[TimesFloor(1.3), NO_ALLOCATION]),
+        .must(&[TimesFloor(1.1), NO_ALLOCATION]),
     row("aes-gcm: encrypt 32 B", blobs("encrypt_aes_gcm_32"))
         .go("encrypt_32")
         .floor(blobs("floor_encrypt_aes_gcm_32"))
@@ -99,15 +100,15 @@ pub(crate) const ALL: &[Row] = &[
     row("aes-gcm: encrypt 1 KiB", blobs("encrypt_aes_gcm_1024"))
         .go("encrypt_1024")
         .floor(blobs("floor_encrypt_aes_gcm_1024"))
-        .must(&[TimesGo(4.0), ONE_ALLOCATION]),
+        .must(&[TimesFloor(1.2), ONE_ALLOCATION]),
     row("aes-gcm: encrypt 16 KiB", blobs("encrypt_aes_gcm_16384"))
         .go("encrypt_16384")
         .floor(blobs("floor_encrypt_aes_gcm_16384"))
-        .must(&[TimesGo(4.0), ONE_ALLOCATION]),
+        .must(&[TimesFloor(1.2), ONE_ALLOCATION]),
     row("aes-gcm: encrypt 1 MiB", blobs("encrypt_aes_gcm_1048576"))
         .go("encrypt_1048576")
         .floor(blobs("floor_encrypt_aes_gcm_1048576"))
-        .must(&[TimesGo(4.0), ONE_ALLOCATION]),
+        .must(&[TimesFloor(1.2), ONE_ALLOCATION]),
     row("aes-gcm: decrypt 32 B", blobs("decrypt_aes_gcm_32"))
         .go("decrypt_32")
         .floor(blobs("raw_decrypt_aes_gcm_32"))
@@ -115,15 +116,15 @@ pub(crate) const ALL: &[Row] = &[
     row("aes-gcm: decrypt 1 KiB", blobs("decrypt_aes_gcm_1024"))
         .go("decrypt_1024")
         .floor(blobs("raw_decrypt_aes_gcm_1024"))
-        .must(&[TimesGo(4.0), ONE_ALLOCATION]),
+        .must(&[TimesFloor(1.2), ONE_ALLOCATION]),
     row("aes-gcm: decrypt 16 KiB", blobs("decrypt_aes_gcm_16384"))
         .go("decrypt_16384")
         .floor(blobs("raw_decrypt_aes_gcm_16384"))
-        .must(&[TimesGo(4.0), ONE_ALLOCATION]),
+        .must(&[TimesFloor(1.2), ONE_ALLOCATION]),
     row("aes-gcm: decrypt 1 MiB", blobs("decrypt_aes_gcm_1048576"))
         .go("decrypt_1048576")
         .floor(blobs("raw_decrypt_aes_gcm_1048576"))
-        .must(&[TimesGo(4.0), ONE_ALLOCATION]),
+        .must(&[TimesFloor(1.2), ONE_ALLOCATION]),
     row("wrapper, cold", loading("wrapper_cold_postgres"))
         .go("wrapper_cold_postgres")
         .floor(loading("floor_query_postgres"))
@@ -132,7 +133,7 @@ pub(crate) const ALL: &[Row] = &[
     row("… SQLite", loading("wrapper_cold_sqlite"))
         .go("wrapper_cold_sqlite")
         .floor(loading("floor_query_sqlite"))
-        .must(&[TimesGo(3.0), AtMost("round_trips", 2.0)])
+        .must(&[TimesFloor(1.5), AtMost("round_trips", 2.0)])
         .in_readme(),
     row(
         "wrapper, after another scope rotated",
@@ -270,6 +271,11 @@ const ROTATE_FAR_AWAY: &[Target] = &[
     AtMost("root_decrypts", 1000.0),
 ];
 
+const MACHINE: Machine = Machine {
+    one_thread: cached("machine_1_thread"),
+    two_threads: cached("machine_2_threads"),
+};
+
 const NO_ALLOCATION: Target = AtMost("allocations", 0.0);
 const ONE_ALLOCATION: Target = AtMost("allocations", 1.0);
 const AFTER_OTHER_ROTATION: &[Target] = &[
@@ -318,10 +324,33 @@ pub(crate) enum Target {
     TimesGo(f64),
     /// So many times the floor, at most.
     TimesFloor(f64),
-    /// So many times the throughput of another case of ours, at least.
-    TimesOurs(Case, f64),
+    /// What several callers reach together.
+    Concurrent {
+        /// The same work by one caller.
+        alone: Case,
+        /// So many times its throughput, at least; less where the machine itself gives less.
+        least: f64,
+        machine: Machine,
+    },
     /// So many of what was counted, at most.
     AtMost(&'static str, f64),
+}
+
+/// Arithmetic by two threads that share nothing, and by one: what a second processor is worth at the moment.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Machine {
+    pub(crate) one_thread: Case,
+    pub(crate) two_threads: Case,
+}
+
+impl Machine {
+    /// How much of what the machine reaches work that shares a cache has to reach.
+    pub(crate) const PART: f64 = 0.85;
+
+    /// What is asked of callers that are to reach `least`, where two threads reach `reached` times one.
+    pub(crate) fn asked(least: f64, reached: f64) -> f64 {
+        least.min(Self::PART * reached)
+    }
 }
 
 impl Group {
@@ -357,9 +386,11 @@ impl Group {
 impl Row {
     /// Our cases that it takes.
     pub(crate) fn cases(&self) -> impl Iterator<Item = Case> {
-        let others = self.targets.iter().filter_map(|target| match target {
-            TimesOurs(case, _) => Some(*case),
-            _ => None,
+        let others = self.targets.iter().flat_map(|target| match target {
+            Concurrent { alone, machine, .. } => {
+                vec![*alone, machine.one_thread, machine.two_threads]
+            }
+            _ => Vec::new(),
         });
         [self.ours].into_iter().chain(self.floor).chain(others)
     }
@@ -446,10 +477,18 @@ mod tests {
                 match target {
                     Target::TimesGo(_) => assert!(row.go.is_some(), "{}", row.about),
                     Target::TimesFloor(_) => assert!(row.floor.is_some(), "{}", row.about),
-                    Target::TimesOurs(..) | Target::AtMost(..) => {}
+                    Target::Concurrent { .. } | Target::AtMost(..) => {}
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_row_of_several_callers_measures_the_machine_too() {
+        let row = ALL.iter().find(|row| row.about.contains("8 callers"));
+        let cases: Vec<_> = row.unwrap().cases().map(|case| case.name).collect();
+        assert!(cases.contains(&"machine_1_thread"), "{cases:?}");
+        assert!(cases.contains(&"machine_2_threads"), "{cases:?}");
     }
 
     #[test]

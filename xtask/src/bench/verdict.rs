@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::results::{Results, Samples};
-use super::rows::{Row, Target};
+use super::rows::{Machine, Row, Target};
 
 /// A row with its figures.
 #[derive(Clone, Debug)]
@@ -24,6 +24,9 @@ pub(crate) struct Judged {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Held {
     pub(crate) target: Target,
+    /// What the target asks in this run: the number in it, or less where the machine gives less. Nothing if what that
+    /// depends on was not measured.
+    pub(crate) asked: Option<f64>,
     /// In the unit of the target; nothing if it was not measured.
     pub(crate) actual: Option<f64>,
 }
@@ -45,11 +48,22 @@ impl Row {
         let actual = |target: &Target| match target {
             Target::TimesGo(_) => judged.times_go(),
             Target::TimesFloor(_) => judged.times_floor(),
-            Target::TimesOurs(other, _) => Some(best(other.name)? / judged.ours?),
+            Target::Concurrent { alone, .. } => Some(best(alone.name)? / judged.ours?),
             Target::AtMost(count, _) => samples?.counts.get(*count).copied(),
+        };
+        let asked = |target: &Target| match target {
+            Target::TimesGo(number) | Target::TimesFloor(number) | Target::AtMost(_, number) => {
+                Some(*number)
+            }
+            Target::Concurrent { least, machine, .. } => {
+                let one_thread = best(machine.one_thread.name)?;
+                let reached = one_thread / best(machine.two_threads.name)?;
+                Some(Machine::asked(*least, reached))
+            }
         };
         let held = |target: &Target| Held {
             target: *target,
+            asked: asked(target),
             actual: actual(target),
         };
         judged.targets = self.targets.iter().map(held).collect();
@@ -91,7 +105,11 @@ impl Judged {
     }
 
     pub(crate) fn to_json(&self) -> Value {
-        let held = |held: &Held| json!({ "target": held.target.to_string(), "is": held.actual, "met": held.is_met() });
+        let held = |held: &Held| {
+            json!({
+                "target": held.target.to_string(), "asked": held.asked, "is": held.actual, "met": held.is_met(),
+            })
+        };
         json!({
             "row": self.row.about,
             "case": self.row.ours.name,
@@ -111,11 +129,21 @@ impl Judged {
 impl Held {
     /// Whether it is met; nothing if that was not measured.
     pub(crate) fn is_met(&self) -> Option<bool> {
-        let actual = self.actual?;
+        let (actual, asked) = self.actual.zip(self.asked)?;
         Some(match self.target {
-            Target::TimesGo(least) | Target::TimesOurs(_, least) => actual >= least,
-            Target::TimesFloor(most) | Target::AtMost(_, most) => actual <= most,
+            Target::TimesGo(_) | Target::Concurrent { .. } => actual >= asked,
+            Target::TimesFloor(_) | Target::AtMost(..) => actual <= asked,
         })
+    }
+
+    /// The target in words, with the number that stands in for its own where the machine gives less.
+    pub(crate) fn in_words(&self) -> String {
+        match (self.target, self.asked) {
+            (Target::Concurrent { least, .. }, Some(asked)) if asked < least => {
+                format!("{} (here {asked:.2})", self.target)
+            }
+            _ => self.target.to_string(),
+        }
     }
 }
 
@@ -130,7 +158,7 @@ pub(crate) fn failures(rows: &[Judged]) -> Vec<String> {
                 (_, None) => "it was not measured".to_owned(),
             };
             let case = judged.row.ours.name;
-            failures.push(format!("{case}: {}, but {is}", held.target));
+            failures.push(format!("{case}: {}, but {is}", held.in_words()));
         }
     }
     failures
@@ -147,7 +175,14 @@ mod tests {
     /// 8 times Go, 1.3 times the floor and 1 allocation are asked for.
     fn row() -> Row {
         let row = rows::ALL.iter().find(|row| row.ours.name == ROW);
-        *row.unwrap()
+        Row {
+            targets: &[
+                Target::TimesGo(8.0),
+                Target::TimesFloor(1.3),
+                Target::AtMost("allocations", 1.0),
+            ],
+            ..*row.unwrap()
+        }
     }
 
     fn results(ours: f64, go: Option<f64>, floor: f64, allocations: Option<f64>) -> Results {
@@ -220,23 +255,44 @@ mod tests {
     }
 
     #[test]
-    fn throughput_is_held_against_another_case_of_ours() {
-        let held = |row: &&Row| matches!(row.targets, [Target::TimesOurs(..)]);
-        let row = rows::ALL.iter().find(held).unwrap();
-        let Target::TimesOurs(other, least) = row.targets[0] else {
-            panic!("it is one");
+    fn several_callers_are_held_against_one_and_against_what_the_machine_gives() {
+        let mut rows = rows::ALL.iter();
+        let row = rows.find(|row| row.about.contains("8 callers")).unwrap();
+        let [
+            Target::Concurrent {
+                alone,
+                least,
+                machine,
+            },
+        ] = row.targets
+        else {
+            panic!("it has this target alone");
         };
-        let results = |ours: f64| {
+        // Of how many times one caller they reach, where two threads reach so many times one.
+        let judged = |times: f64, reached: Option<f64>| {
             let samples = |ns: f64| Samples {
                 rounds: vec![ns],
                 ..Samples::default()
             };
             let mut results = Results::default();
-            results.ours.insert(row.ours.name.to_owned(), samples(ours));
-            results.ours.insert(other.name.to_owned(), samples(100.0));
-            results
+            let mut keep = |case: &str, ns| results.ours.insert(case.to_owned(), samples(ns));
+            keep(row.ours.name, 100.0 / times);
+            keep(alone.name, 100.0);
+            keep(machine.one_thread.name, 100.0);
+            if let Some(reached) = reached {
+                keep(machine.two_threads.name, 100.0 / reached);
+            }
+            row.judge(&results)
         };
-        assert_eq!(row.judge(&results(100.0 / least)).is_met(), Some(true));
-        assert_eq!(row.judge(&results(100.0)).is_met(), Some(false));
+        assert_eq!(*least, 1.6);
+        assert_eq!(judged(1.6, Some(2.0)).is_met(), Some(true));
+        assert_eq!(judged(1.59, Some(2.0)).is_met(), Some(false));
+        // 0.85 of 1.6 is 1.36.
+        assert_eq!(judged(1.4, Some(1.6)).is_met(), Some(true));
+        let missed = judged(1.3, Some(1.6));
+        assert_eq!(missed.is_met(), Some(false));
+        let said = failures(&[missed]).join("");
+        assert!(said.ends_with("(here 1.36), but it is 1.300"), "{said}");
+        assert_eq!(judged(1.7, None).is_met(), None);
     }
 }
