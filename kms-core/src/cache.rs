@@ -46,11 +46,17 @@ use loads::{Loads, LoadsByScope};
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) ring: KeyRing,
-    /// When the query for its rows was sent.
-    pub(crate) sent: Sent,
+    pub(crate) known: Known,
     /// The collection version that came with the rows.
     pub(crate) collection: CollectionVersion,
-    /// Its generation, if it has one yet.
+}
+
+/// What is known about the age of keys: all that the hot path looks at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Known {
+    /// When the query for the rows was sent.
+    pub(crate) sent: Sent,
+    /// The generation of the collection version that came with the rows, if it has one yet.
     pub(crate) generation: u64,
     /// When the rows are to be read again, whatever the collection version says.
     pub(crate) recheck: Moment,
@@ -82,12 +88,16 @@ impl Lifecycle<ScopeId, Entry> for KeepEvicted {
     type RequestState = Gone;
 
     fn on_evict(&self, evicted: &mut Gone, scope: ScopeId, entry: Entry) {
-        evicted.push((scope, entry));
+        evicted.entries.push((scope, entry));
     }
 }
 
-/// Entries that were taken out, to be dropped when no lock is held.
-type Gone = Vec<(ScopeId, Entry)>;
+/// What was taken out, to be dropped when no lock is held.
+#[derive(Default)]
+struct Gone {
+    entries: Vec<(ScopeId, Entry)>,
+    copies: Vec<KeyRing>,
+}
 
 /// How somebody comes to a load of a scope.
 pub(crate) enum Joined {
@@ -147,20 +157,21 @@ impl Cache {
         promise: &Promise,
     ) -> Option<KeyRing> {
         let shared = || self.entries.get(scope);
-        self.lanes.get(scope, shared, |entry| {
-            let knowledge = Knowledge {
-                asked: self.collection.asked(),
-                down: false,
+        self.lanes.get(scope, shared, |ring, known| {
+            if self.is_overtaken(known) {
+                return None;
+            }
+            let usable = |asked, rows| {
+                let knowledge = Knowledge { asked, down: false };
+                let facts = known.facts(rows);
+                verdict(Some(&facts), &knowledge, now, promise) == Verdict::Usable
             };
-            let rows = if self.is_overtaken(entry) {
-                Rows::Overtaken
-            } else if self.collection.is_present(entry.generation) {
-                Rows::Current
-            } else {
-                Rows::Untold
+            // Whether the rows were read lately is told sooner than whether the collection version was.
+            let usable = usable(None, Rows::Untold) || {
+                let asked = self.collection.asked();
+                self.collection.is_present(known.generation) && usable(asked, Rows::Current)
             };
-            let usable = verdict(Some(&entry.facts(rows)), &knowledge, now, promise);
-            (usable == Verdict::Usable).then(|| entry.ring.clone())
+            usable.then(|| ring.clone())
         })
     }
 
@@ -177,28 +188,34 @@ impl Cache {
             asked: self.collection.asked(),
             down,
         };
-        let facts = entry.as_ref().map(|entry| entry.facts(self.placed(entry)));
+        let facts = entry
+            .as_ref()
+            .map(|entry| entry.known.facts(self.placed(entry)));
         let verdict = verdict(facts.as_ref(), &knowledge, now, promise);
         (verdict, entry.map(|entry| entry.ring))
     }
 
     /// How the entry's rows stand to what is known. Where they are found to be current, that is kept for the hot path.
     fn placed(&self, entry: &Entry) -> Rows {
-        if self.is_overtaken(entry) {
+        if self.is_overtaken(&entry.known) {
             return Rows::Overtaken;
         }
         let scope = entry.ring.scope();
-        let (rows, generation) = self
-            .collection
-            .place(scope, entry.generation, entry.collection);
-        if rows == Rows::Current && generation != entry.generation {
-            let mut gone = Gone::new();
+        let (rows, generation) =
+            self.collection
+                .place(scope, entry.known.generation, entry.collection);
+        if rows == Rows::Current && generation != entry.known.generation {
+            let mut gone = Gone::default();
             let loads = self.loads();
             // Unless it was replaced meanwhile.
             if let Some(same) = self.entries.peek(scope)
-                && same.sent == entry.sent
+                && same.known.sent == entry.known.sent
             {
-                let placed = Entry { generation, ..same };
+                let known = Known {
+                    generation,
+                    ..same.known
+                };
+                let placed = Entry { known, ..same };
                 self.put(scope, placed, &mut gone);
             }
             drop(loads);
@@ -207,14 +224,14 @@ impl Cache {
     }
 
     /// Whether this process knows of something newer about the entry's scope, or about all scopes.
-    fn is_overtaken(&self, entry: &Entry) -> bool {
-        entry.overtaken || !self.collection.trusts(entry.sent)
+    fn is_overtaken(&self, known: &Known) -> bool {
+        known.overtaken || !self.collection.trusts(known.sent)
     }
 
     /// When the scope's rows were last asked for, whether the answer is here or not.
     pub(crate) fn last_asked(&self, scope: &ScopeId) -> Option<Moment> {
         let under_way = self.loads().get(scope).and_then(Loads::last_sent);
-        let answered = self.entries.peek(scope).map(|entry| entry.sent);
+        let answered = self.entries.peek(scope).map(|entry| entry.known.sent);
         under_way
             .into_iter()
             .chain(answered)
@@ -224,13 +241,13 @@ impl Cache {
 
     /// A load has ended. What it found is inserted unless something newer is known about the scope.
     fn finish(&self, scope: &ScopeId, found: Option<(Sent, Option<Entry>)>) {
-        let mut gone = Gone::new();
+        let mut gone = Gone::default();
         let mut loads = self.loads();
         if let Some((sent, entry)) = found {
             let newest = self.raise_floor(&mut loads, scope, sent);
             match entry {
                 Some(entry) if newest => self.put(scope, entry, &mut gone),
-                Some(entry) => gone.push((scope.clone(), entry)),
+                Some(entry) => gone.entries.push((scope.clone(), entry)),
                 None if newest => self.take(scope, &mut gone),
                 None => {}
             }
@@ -245,16 +262,17 @@ impl Cache {
     /// change left alone is kept, to be compared with the rows on the next use.
     pub(crate) fn overtake(&self, scope: &ScopeId) {
         let sent = self.stamp();
-        let mut gone = Gone::new();
+        let mut gone = Gone::default();
         let mut loads = self.loads();
         self.raise_floor(&mut loads, scope, sent);
         if let Some(entry) = self.entries.peek(scope)
-            && entry.sent.order < sent.order
+            && entry.known.sent.order < sent.order
         {
-            let overtaken = Entry {
+            let known = Known {
                 overtaken: true,
-                ..entry
+                ..entry.known
             };
+            let overtaken = Entry { known, ..entry };
             self.put(scope, overtaken, &mut gone);
         }
         drop(loads);
@@ -265,7 +283,7 @@ impl Cache {
     /// destroyed.
     pub(crate) fn forget(&self, scope: &ScopeId) {
         let sent = self.stamp();
-        let mut gone = Gone::new();
+        let mut gone = Gone::default();
         let mut loads = self.loads();
         self.raise_floor(&mut loads, scope, sent);
         self.take(scope, &mut gone);
@@ -336,7 +354,8 @@ impl Cache {
         }
         // What a load has found is here before the load is off the list, and both under this lock.
         let found = self.entries.peek(scope).filter(|entry| {
-            since.admits(entry.sent) && now < entry.recheck && !self.is_overtaken(entry)
+            let known = &entry.known;
+            since.admits(known.sent) && now < known.recheck && !self.is_overtaken(known)
         });
         if let Some(entry) = found {
             return (Joined::Found(entry.ring), None);
@@ -363,24 +382,21 @@ impl Cache {
 
     /// To be called with `loads` locked; what had to go is for the caller to drop without.
     fn put(&self, scope: &ScopeId, entry: Entry, gone: &mut Gone) {
-        let before = gone.len();
+        let before = gone.entries.len();
         self.entries
             .insert_with_lifecycle(scope.clone(), entry, gone);
-        let copies = self.lanes.remove(scope);
-        let evicted: Vec<_> = gone[before..]
-            .iter()
-            .filter(|(evicted, _)| evicted != scope)
-            .flat_map(|(evicted, _)| self.lanes.remove(evicted))
-            .collect();
-        let entries = copies.into_iter().chain(evicted);
-        gone.extend(entries.map(|entry| (scope.clone(), entry)));
+        gone.copies.extend(self.lanes.remove(scope));
+        for (evicted, _) in &gone.entries[before..] {
+            if evicted != scope {
+                gone.copies.extend(self.lanes.remove(evicted));
+            }
+        }
     }
 
     /// As [`put`](Self::put).
     fn take(&self, scope: &ScopeId, gone: &mut Gone) {
-        gone.extend(self.entries.remove(scope));
-        let copies = self.lanes.remove(scope);
-        gone.extend(copies.into_iter().map(|entry| (scope.clone(), entry)));
+        gone.entries.extend(self.entries.remove(scope));
+        gone.copies.extend(self.lanes.remove(scope));
     }
 
     /// Whether this knowledge is the newest about the scope; if so, older loads under way are void.
@@ -392,7 +408,7 @@ impl Cache {
             && self
                 .entries
                 .peek(scope)
-                .is_none_or(|entry| entry.sent.order < sent.order)
+                .is_none_or(|entry| entry.known.sent.order < sent.order)
     }
 
     fn loads(&self) -> MutexGuard<'_, LoadsByScope> {
@@ -401,7 +417,7 @@ impl Cache {
     }
 }
 
-impl Entry {
+impl Known {
     fn facts(&self, rows: Rows) -> Facts {
         Facts {
             sent: self.sent,

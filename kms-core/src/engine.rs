@@ -81,7 +81,7 @@ impl Kms {
     pub async fn wrapper(&self, scope: &ScopeId, purpose: &Purpose) -> Result<DataKeyWrapper> {
         let (ring, position) = self.ring_with(scope, purpose).await?;
         if ring.has_failures() {
-            return self.wrapper_of_damaged(ring, position, purpose).await;
+            return Box::pin(self.wrapper_of_damaged(ring, position, purpose)).await;
         }
         ring.into_wrapper(position)
     }
@@ -100,7 +100,7 @@ impl Kms {
     ) -> Result<DataKeyWrapper> {
         let (mut ring, position) = self.ring_with(scope, purpose).await?;
         if self.is_to_be_loaded(&ring, position, id.as_str()) {
-            ring = self.0.loader.reload(scope).await?;
+            ring = Box::pin(self.0.loader.reload(scope)).await?;
         }
         let wrapper = ring.wrapper(purpose)?;
         if wrapper.holds(id.as_str()) {
@@ -130,7 +130,7 @@ impl Kms {
     ) -> Result<SecretBytes> {
         let (mut ring, position) = self.ring_with(scope, purpose).await?;
         if self.is_to_be_loaded(&ring, position, blob.key_id()) {
-            ring = self.0.loader.reload_spaced(scope).await?;
+            ring = Box::pin(self.0.loader.reload_spaced(scope)).await?;
         }
         ring.wrapper(purpose)?.decrypt(blob, aad)
     }
@@ -243,7 +243,7 @@ impl Kms {
             return Ok((ring, position));
         }
         self.declared(purpose)?;
-        let ring = self.0.loader.reload(scope).await?;
+        let ring = Box::pin(self.0.loader.reload(scope)).await?;
         match ring.position(purpose) {
             Some(position) => Ok((ring, position)),
             None => Err(ring.unknown_purpose(purpose)),

@@ -196,7 +196,11 @@ async fn while_another_tenant_changes_all_the_time_many_processes_ask_no_more_th
                     collection_version: 1,
                     ..nothing()
                 };
-                assert_eq!(process.queries.take(), one_question, "{rotations} rotations");
+                assert_eq!(
+                    process.queries.take(),
+                    one_question,
+                    "{rotations} rotations"
+                );
             }
         }
     }

@@ -24,6 +24,7 @@ pub(crate) enum Since {
 }
 
 impl Since {
+    #[inline]
     pub(crate) fn admits(self, sent: Sent) -> bool {
         match self {
             Self::Moment(moment) => sent.at >= moment,
@@ -90,6 +91,9 @@ pub(crate) enum Verdict {
 }
 
 /// Decides from what is known; `None` for a scope that is not cached. This is invariant 6.
+///
+/// Always inlined: on the hot path most of what it looks at is constant.
+#[inline(always)]
 pub(crate) fn verdict(
     cached: Option<&Facts>,
     knowledge: &Knowledge,

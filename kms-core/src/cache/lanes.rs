@@ -19,7 +19,8 @@ use std::thread::available_parallelism;
 
 use quick_cache::DefaultHashBuilder;
 
-use super::Entry;
+use super::{Entry, Known};
+use crate::key_ring::KeyRing;
 use crate::scope::ScopeId;
 
 /// Copies that may lie in the place where a scope's copy belongs.
@@ -54,7 +55,8 @@ struct Slots {
 }
 
 struct Copied {
-    entry: Entry,
+    ring: KeyRing,
+    known: Known,
     uses: u32,
 }
 
@@ -76,25 +78,28 @@ impl Lanes {
         &self,
         scope: &ScopeId,
         shared: impl FnOnce() -> Option<Entry>,
-        read: impl FnOnce(&Entry) -> Option<T>,
+        read: impl FnOnce(&KeyRing, &Known) -> Option<T>,
     ) -> Option<T> {
         let lane = &self.lanes[number_of_this_thread() & (self.lanes.len() - 1)];
         let mut slots = match lane.0.try_lock() {
             Ok(slots) => slots,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return read(&shared()?),
+            Err(TryLockError::WouldBlock) => {
+                let entry = shared()?;
+                return read(&entry.ring, &entry.known);
+            }
         };
         let place = self.place(scope);
         if let Some(copied) = slots.find(place, scope)
             && copied.uses < USES
         {
             copied.uses += 1;
-            return read(&copied.entry);
+            return read(&copied.ring, &copied.known);
         }
         // Under the lock: what is read here is in the lane before anybody can take it out.
         let entry = shared()?;
         let (copied, replaced) = slots.fill(self.sets, place, &entry);
-        let result = read(copied);
+        let result = read(&copied.ring, &copied.known);
         drop(slots);
         drop((entry, replaced));
         result
@@ -102,7 +107,7 @@ impl Lanes {
 
     /// Takes a scope out of all lanes, and gives what is to be dropped when no lock is held. To be called after the
     /// shared map was changed.
-    pub(super) fn remove(&self, scope: &ScopeId) -> Vec<Entry> {
+    pub(super) fn remove(&self, scope: &ScopeId) -> Vec<KeyRing> {
         let place = self.place(scope);
         self.lanes
             .iter()
@@ -142,12 +147,12 @@ impl Slots {
         let way = hashes.iter().position(|hash| *hash == place.hash)?;
         self.copies[place.set][way]
             .as_mut()
-            .filter(|copied| copied.entry.ring.scope() == scope)
+            .filter(|copied| copied.ring.scope() == scope)
     }
 
     /// Keeps a copy, in place of the old one of the same scope, of none, or of another's. Gives it with what it
     /// replaced. Allocates nothing where the keys are the same as before.
-    fn fill(&mut self, sets: usize, place: Place, entry: &Entry) -> (&Entry, Option<Entry>) {
+    fn fill(&mut self, sets: usize, place: Place, entry: &Entry) -> (&Copied, Option<KeyRing>) {
         if self.copies.is_empty() {
             self.hashes = vec![[0; WAYS]; sets].into();
             self.copies = (0..sets).map(|_| [const { None }; WAYS]).collect();
@@ -161,28 +166,25 @@ impl Slots {
             self.next
         });
         hashes[way] = place.hash;
-        let mut replaced = copies[way].take().map(|copied| copied.entry);
-        let ring = match replaced.take() {
-            Some(old) if old.ring.is_same(&entry.ring) => old.ring,
-            other => {
-                replaced = other;
-                entry.ring.apart()
-            }
+        let (ring, replaced) = match copies[way].take().map(|copied| copied.ring) {
+            Some(old) if old.is_same(&entry.ring) => (old, None),
+            replaced => (entry.ring.apart(), replaced),
         };
         let copied = copies[way].insert(Copied {
-            entry: Entry { ring, ..*entry },
+            ring,
+            known: entry.known,
             uses: 0,
         });
-        (&copied.entry, replaced)
+        (copied, replaced)
     }
 
-    fn remove(&mut self, place: Place, scope: &ScopeId) -> Option<Entry> {
+    fn remove(&mut self, place: Place, scope: &ScopeId) -> Option<KeyRing> {
         self.find(place, scope)?;
         let hashes = &mut self.hashes[place.set];
         let way = hashes.iter().position(|hash| *hash == place.hash)?;
         self.copies[place.set][way]
             .take()
-            .map(|copied| copied.entry)
+            .map(|copied| copied.ring)
     }
 }
 

@@ -53,11 +53,13 @@ impl Bench {
         let ring = ring(scope);
         let entry = Entry {
             ring: ring.clone(),
-            sent,
+            known: Known {
+                sent,
+                generation: self.cache.collection.observe(collection(version), sent),
+                recheck: sent.at + RECHECK,
+                overtaken: false,
+            },
             collection: collection(version),
-            generation: self.cache.collection.observe(collection(version), sent),
-            recheck: sent.at + RECHECK,
-            overtaken: false,
         };
         let mut loads = self.cache.loads();
         loads
@@ -368,7 +370,7 @@ fn an_overtaken_entry_is_kept_for_comparison_and_a_forgotten_one_is_not() {
     bench.loaded(bench.cache.stamp(), 1);
     bench.cache.overtake(&bench.scope);
     assert_eq!(bench.fresh(), None);
-    assert!(bench.cache.entry(&bench.scope).unwrap().overtaken);
+    assert!(bench.cache.entry(&bench.scope).unwrap().known.overtaken);
     bench.cache.forget(&bench.scope);
     assert!(bench.cache.entry(&bench.scope).is_none());
 }

@@ -10,7 +10,9 @@ use tokio::time::Instant;
 use super::executor::{Ended, Executor};
 use super::outage::Outage;
 use super::{Freshness, PARALLEL_ROOT_CALLS};
-use crate::cache::{Answer, Cache, Entry, Joined, Promise, Sent, Since, Ticket, Verdict, answer};
+use crate::cache::{
+    Answer, Cache, Entry, Joined, Known, Promise, Sent, Since, Ticket, Verdict, answer,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key_ring::KeyRing;
 use crate::opener::{Opener, Opening};
@@ -89,7 +91,8 @@ impl Loader {
                 return Ok(ring);
             }
         }
-        self.find(scope, self.promised()).await
+        // On the heap, so that the future of the hot path stays small: it is moved with every call.
+        Box::pin(self.find(scope, self.promised())).await
     }
 
     /// What a call is promised that begins now.
@@ -369,11 +372,13 @@ impl Loader {
         match AssertUnwindSafe(opened).catch_unwind().await {
             Ok(ring) => ticket.found(Some(Entry {
                 ring,
-                sent,
+                known: Known {
+                    sent,
+                    generation,
+                    recheck: sent.at.saturating_add(self.settings.recheck),
+                    overtaken: false,
+                },
                 collection,
-                generation,
-                recheck: sent.at.saturating_add(self.settings.recheck),
-                overtaken: false,
             })),
             Err(_) => ticket.failed(
                 Error::new(ErrorKind::Internal)

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use super::super::{Cache, Entry, Joined, Moment, Promise, Since};
+use super::super::{Cache, Entry, Joined, Known, Moment, Promise, Since};
 use crate::clock::SystemClock;
 use crate::fingerprint::Fingerprint;
 use crate::id::{RootKeyId, RootKeyVersionId};
@@ -50,11 +50,13 @@ fn load(cache: &Arc<Cache>, scope: &ScopeId, number: i64) -> Weak<Ring> {
     let watch = ring.watch();
     ticket.found(Some(Entry {
         ring,
-        sent,
+        known: Known {
+            sent,
+            generation: cache.collection().observe(collection, sent),
+            recheck: sent.at + HOUR,
+            overtaken: false,
+        },
         collection,
-        generation: cache.collection().observe(collection, sent),
-        recheck: sent.at + HOUR,
-        overtaken: false,
     }));
     watch
 }
