@@ -1,5 +1,7 @@
 //! Queries in Postgres' own words.
 
+use std::time::Duration;
+
 use diesel::dsl::{exists, not, sql};
 use diesel::pg::Pg;
 use diesel::prelude::*;
@@ -85,6 +87,9 @@ struct ReferencerRow {
     on_delete: String,
 }
 
+/// 6000 years. An interval that leads to before 4713 BC is an error to the server, and no row is as old as this.
+const OLDEST: Duration = Duration::from_secs(6_000 * 365 * 24 * 60 * 60);
+
 impl Reading for PgConnection {
     fn schema_versions(&mut self) -> QueryResult<SchemaVersions> {
         // One statement where both tables are there, as they are at every start but a failing one.
@@ -143,7 +148,7 @@ impl Reading for PgConnection {
                 sql::<Bool>(
                     "kms_root_key_version.create_time > clock_timestamp() - make_interval(secs => ",
                 )
-                .bind::<Double, _>(age.as_secs_f64())
+                .bind::<Double, _>(age.min(OLDEST).as_secs_f64())
                 .sql(")"),
             );
             query = query.filter(exists(versions)).filter(not(exists(younger)));

@@ -93,6 +93,21 @@ pub async fn an_age_limits_the_pages(fixture: &dyn Fixture) {
     );
 }
 
+/// An age that nothing can have matches no scope, and is no error.
+pub async fn an_age_beyond_all_time_matches_no_scope(fixture: &dyn Fixture) {
+    const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+    let repository = fixture.repository();
+    let _ = many_with_keys(fixture, "o_", 2).await;
+    for age in [10_000 * YEAR, 1_000_000 * YEAR, Duration::MAX] {
+        assert!(
+            page_through(&*repository, &older_than(age), 2)
+                .await
+                .is_empty(),
+            "{age:?}"
+        );
+    }
+}
+
 /// The age is that of the newest root key version: an old scope that was rotated lately is not old.
 pub async fn the_age_is_that_of_the_newest_root_key_version(fixture: &dyn Fixture) {
     if !can(fixture, Feature::Aging) {

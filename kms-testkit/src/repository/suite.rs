@@ -90,6 +90,7 @@ macro_rules! repository_suite {
                 paging_goes_on_after_a_scope_that_is_gone
                 a_list_of_scopes_limits_the_pages
                 an_age_limits_the_pages
+                an_age_beyond_all_time_matches_no_scope
                 the_age_is_that_of_the_newest_root_key_version
             }
             finding {
