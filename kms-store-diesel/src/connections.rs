@@ -291,3 +291,66 @@ impl<C: R2D2Connection + Send + 'static> fmt::Debug for Connections<C> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, feature = "sqlite"))]
+mod tests {
+    use std::time::Instant;
+
+    use diesel::prelude::*;
+    use diesel::sqlite::SqliteConnection;
+
+    use super::*;
+
+    fn in_memory(idle: Duration) -> Connections<SqliteConnection> {
+        let opening = Opening {
+            url: ":memory:".to_owned(),
+            prepare: Box::new(|_| Ok(())),
+            redact: Box::new(str::to_owned),
+            warnings: pace::Pace::default(),
+        };
+        Connections::over(Source::Own(opening), 1, Limits::default(), None, idle)
+    }
+
+    async fn one(connections: &Connections<SqliteConnection>) -> i32 {
+        let one = diesel::dsl::sql::<diesel::sql_types::Integer>("select 1");
+        connections
+            .run("one", move |connection, _| {
+                Ok(one.clone().get_result::<i32>(connection)?)
+            })
+            .await
+            .unwrap()
+    }
+
+    #[test]
+    fn a_thread_ends_when_it_is_idle_and_the_next_call_has_another() {
+        kms_testkit::repository::run(async {
+            let connections = in_memory(Duration::from_millis(20));
+            let without_threads = Arc::strong_count(&connections.shared);
+            for _ in 0..3 {
+                assert_eq!(one(&connections).await, 1);
+                let started = Instant::now();
+                while Arc::strong_count(&connections.shared) > without_threads {
+                    assert!(started.elapsed() < Duration::from_secs(20));
+                    tokio::task::yield_now().await;
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn a_panic_in_a_call_is_its_error_and_leaves_the_pool_whole() {
+        kms_testkit::repository::run(async {
+            let connections = in_memory(IDLE);
+            for _ in 0..3 {
+                let error = connections
+                    .run("panic", |_, _| -> Result<(), Failure> {
+                        panic!("as the test wants")
+                    })
+                    .await
+                    .unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Internal);
+                assert_eq!(one(&connections).await, 1);
+            }
+        });
+    }
+}

@@ -5,7 +5,8 @@ use std::sync::Mutex;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-/// Waits, when it is dropped, until the threads of the pool have ended. It is dropped after the pool.
+/// Waits, when it is dropped, until the threads of the pool have ended, except for those that a database without an
+/// answer keeps. It is dropped after the pool.
 ///
 /// A process that exits while a thread opens or closes a connection has OpenSSL, which libpq connects by, clean up
 /// under the hands of that thread, and may end by a signal after it did all its work

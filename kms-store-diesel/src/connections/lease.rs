@@ -83,6 +83,9 @@ impl<C: R2D2Connection + Send + 'static> Lease<C> {
             }
             (state.worker.take()?, state.stage)
         };
+        if stage != Stage::Connecting {
+            worker.leave();
+        }
         // The place is free for a new one; without its sender the thread ends when it comes back.
         drop(Object::take(worker));
         Some(stage)

@@ -1,9 +1,9 @@
 //! Threads that each have one connection, as the objects of a pool.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use deadpool::managed::{Manager, Metrics, RecycleError, RecycleResult};
@@ -22,6 +22,14 @@ pub(super) type Job<C> = Box<dyn FnOnce(&mut Session<C>, &Claim) + Send>;
 pub(super) struct Worker<C: R2D2Connection + Send + 'static> {
     pub(super) jobs: SyncSender<Job<C>>,
     claim: Arc<Claim>,
+    running: Arc<Running>,
+}
+
+impl<C: R2D2Connection + Send + 'static> Worker<C> {
+    /// Nobody waits for the end of this thread any more.
+    pub(super) fn leave(&self) {
+        self.running.end();
+    }
 }
 
 /// Makes the threads of one pool.
@@ -29,7 +37,7 @@ pub(super) struct Workers<C: R2D2Connection + Send + 'static> {
     pub(super) shared: Arc<Shared<C>>,
     /// How long a thread, and its connection, waits for the next call before it ends.
     pub(super) idle: Duration,
-    /// Each thread has a copy until it has closed its connection.
+    /// Each thread has a copy until it has closed its connection, or hangs.
     pub(super) running: mpsc::Sender<()>,
 }
 
@@ -40,15 +48,20 @@ impl<C: R2D2Connection + Send + 'static> Manager for Workers<C> {
     async fn create(&self) -> io::Result<Worker<C>> {
         let (jobs, next) = mpsc::sync_channel(1);
         let claim = Arc::new(Claim(AtomicU8::new(TAKEN)));
-        let (shared, idle, running) = (Arc::clone(&self.shared), self.idle, self.running.clone());
-        let theirs = Arc::clone(&claim);
+        let running = Arc::new(Running(Mutex::new(Some(self.running.clone()))));
+        let (shared, idle) = (Arc::clone(&self.shared), self.idle);
+        let (its_claim, its_end) = (Arc::clone(&claim), Arc::clone(&running));
         std::thread::Builder::new()
             .name(NAME.to_owned())
             .spawn(move || {
-                serve(shared, &next, &theirs, idle);
-                drop(running);
+                serve(shared, &next, &its_claim, idle);
+                its_end.end();
             })?;
-        Ok(Worker { jobs, claim })
+        Ok(Worker {
+            jobs,
+            claim,
+            running,
+        })
     }
 
     async fn recycle(&self, worker: &mut Worker<C>, _: &Metrics) -> RecycleResult<io::Error> {
@@ -74,6 +87,15 @@ fn serve<C: R2D2Connection + Send + 'static>(
             Err(RecvTimeoutError::Timeout) if !claim.end() => {}
             Err(_) => break,
         }
+    }
+}
+
+/// That a thread is to be waited for. No foreign code runs while this is locked.
+struct Running(Mutex<Option<mpsc::Sender<()>>>);
+
+impl Running {
+    fn end(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
