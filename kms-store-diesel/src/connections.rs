@@ -1,253 +1,270 @@
-//! Calls on pooled connections, off the async threads, with every wait bounded.
+//! Calls on pooled connections, each on a thread of its connection, with every wait bounded.
+//!
+//! ```text
+//! caller ── job ──▶ worker thread ── answer ──▶ caller
+//!    │                   │
+//!    └──── lease ────────┘   the call's: ended by the thread, or abandoned by the caller at its deadline
+//! ```
 
-mod threads;
+mod departure;
+mod lease;
+mod limits;
+mod pace;
+mod session;
+mod silence;
+mod source;
+mod waiting;
+mod worker;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
-use diesel::r2d2::{
-    ConnectionManager, CustomizeConnection, Error as ManagerError, HandleError, Pool,
-    PooledConnection, R2D2Connection,
-};
+use deadpool::Runtime;
+use deadpool::managed::{self, Object, PoolError, QueueMode, Timeouts};
+use diesel::r2d2::{ConnectionManager, Pool, R2D2Connection};
 use kms_core::{Error, ErrorKind, Result, SCHEMA_VERSION, schema_mismatch};
 use kms_migrations::EXTENSION_VERSION;
-use tokio::sync::Semaphore;
+use tokio::sync::oneshot;
 
 use crate::dialect::{Dialect, SchemaVersions};
-use crate::failure::{Failure, query_error};
+use crate::failure::Failure;
 use crate::transaction::Terms;
-use threads::Threads;
+use departure::Departure;
+use lease::{Lease, Stage};
+use limits::Deadlines;
+use silence::{Admission, Silence};
+use source::{Opening, Source, exhausted};
+use waiting::Waiting;
+use worker::{Claim, Job, Workers};
 
-type Pooled<C> = PooledConnection<ConnectionManager<C>>;
+pub(crate) use limits::Limits;
+pub(crate) use source::{Prepare, Redact};
 
-/// How long things may take.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    /// Waiting for a connection.
-    pub(crate) connection: Duration,
-    /// Waiting for a lock.
-    pub(crate) lock: Duration,
-    /// One statement.
-    pub(crate) statement: Duration,
-}
+/// A free connection is closed, and its thread ends, when no call needed it for this long.
+const IDLE: Duration = Duration::from_secs(10 * 60);
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            connection: Duration::from_secs(5),
-            lock: Duration::from_secs(5),
-            statement: Duration::from_secs(30),
-        }
-    }
-}
+/// More connections than any database takes.
+const LARGEST: u32 = 1 << 16;
 
-/// A pool, and the number of calls that may use it at one time.
+/// The threads of a repository, one for each connection.
 pub(crate) struct Connections<C: R2D2Connection + Send + 'static> {
-    pool: Pool<ConnectionManager<C>>,
-    /// Those of a pool of our own. After the pool, as in the order in which they are dropped.
-    threads: Option<Arc<Threads>>,
-    /// One for each connection: who waits, waits here as a task, not as a thread.
-    slots: Arc<Semaphore>,
-    pub(crate) limits: Limits,
+    pool: managed::Pool<Workers<C>>,
+    /// After the pool, as in the order in which they are dropped.
+    departure: Arc<Departure>,
+    shared: Arc<Shared<C>>,
+    limits: Limits,
+}
+
+/// What the callers and the threads have in common.
+struct Shared<C: R2D2Connection + Send + 'static> {
+    source: Source<C>,
+    limits: Limits,
     /// Settings of each of our transactions.
-    transaction: Option<Arc<str>>,
-    last_failure: Arc<LastFailure>,
+    transaction: Option<Box<str>>,
+    silence: Silence,
 }
 
 impl<C: R2D2Connection + Send + 'static> Clone for Connections<C> {
     fn clone(&self) -> Self {
         Self {
             pool: self.pool.clone(),
-            threads: self.threads.clone(),
-            slots: Arc::clone(&self.slots),
+            departure: Arc::clone(&self.departure),
+            shared: Arc::clone(&self.shared),
             limits: self.limits,
-            transaction: self.transaction.clone(),
-            last_failure: Arc::clone(&self.last_failure),
         }
     }
 }
 
 /// Settings of a pool of our own.
-pub(crate) struct PoolSettings<C: Dialect> {
+pub(crate) struct PoolSettings<C> {
     pub(crate) url: String,
     pub(crate) size: u32,
     pub(crate) limits: Limits,
-    pub(crate) customizer: Box<dyn CustomizeConnection<C, ManagerError>>,
+    pub(crate) prepare: Prepare<C>,
     /// Statements for the settings of each transaction: where sessions don't keep theirs.
-    pub(crate) transaction: Option<Arc<str>>,
-    /// Takes secrets out of a message of the database's client library.
-    pub(crate) redact: Box<dyn Fn(&str) -> String + Send + Sync>,
+    pub(crate) transaction: Option<Box<str>>,
+    pub(crate) redact: Redact,
 }
 
 impl<C: Dialect> Connections<C> {
     /// A pool of our own. Connects to nothing yet.
     pub(crate) fn new(settings: PoolSettings<C>) -> Self {
-        let last_failure = Arc::new(LastFailure::default());
-        let threads = Threads::new(settings.limits.connection);
-        let pool = Pool::builder()
-            .thread_pool(threads.pool())
-            .max_size(settings.size)
-            // Opened when they are needed: constructing does no I/O.
-            .min_idle(Some(0))
-            // A `select 1` for each call would double its latency; a dead connection is noticed, and
-            // replaced, when it is used.
-            .test_on_check_out(false)
-            .connection_timeout(settings.limits.connection)
-            .connection_customizer(settings.customizer)
-            .error_handler(Box::new(Recorder {
-                last_failure: Arc::clone(&last_failure),
-                redact: settings.redact,
-            }))
-            .build_unchecked(ConnectionManager::new(settings.url));
-        Self {
-            threads: Some(Arc::new(threads)),
-            transaction: settings.transaction,
-            ..Self::over(pool, settings.limits, last_failure)
-        }
+        let opening = Opening {
+            url: settings.url,
+            prepare: settings.prepare,
+            redact: settings.redact,
+            warnings: pace::Pace::default(),
+        };
+        Self::over(
+            Source::Own(opening),
+            settings.size,
+            settings.limits,
+            settings.transaction,
+            IDLE,
+        )
     }
 
-    /// A pool that the application has. Its own settings stay.
+    /// Over a pool that the application has. Its own settings stay.
     pub(crate) fn from_pool(pool: Pool<ConnectionManager<C>>) -> Self {
+        let size = pool.max_size();
         let limits = Limits {
             connection: pool.connection_timeout(),
             ..Limits::default()
         };
-        Self::over(pool, limits, Arc::default())
+        Self::over(Source::Application(pool), size, limits, None, IDLE)
     }
 
     fn over(
-        pool: Pool<ConnectionManager<C>>,
+        source: Source<C>,
+        size: u32,
         limits: Limits,
-        last_failure: Arc<LastFailure>,
+        transaction: Option<Box<str>>,
+        idle: Duration,
     ) -> Self {
-        let slots = usize::try_from(pool.max_size()).unwrap_or(usize::MAX);
-        Self {
-            slots: Arc::new(Semaphore::new(slots.min(Semaphore::MAX_PERMITS))),
-            pool,
-            threads: None,
+        let size = usize::try_from(size.min(LARGEST)).unwrap_or(usize::MAX);
+        let (running, all_ended) = mpsc::channel();
+        let shared = Arc::new(Shared {
+            source,
             limits,
-            transaction: None,
-            last_failure,
+            transaction,
+            silence: Silence::new(size),
+        });
+        let workers = Workers {
+            shared: Arc::clone(&shared),
+            idle,
+            running,
+        };
+        let pool = managed::Pool::builder(workers)
+            .max_size(size)
+            // The one that was used last, so that the others become idle.
+            .queue_mode(QueueMode::Lifo)
+            .runtime(Runtime::Tokio1)
+            .build()
+            .expect("a pool with a runtime and without timeouts can be built");
+        Self {
+            pool,
+            departure: Arc::new(Departure::new(all_ended, limits.connection())),
+            shared,
+            limits,
         }
     }
 
-    /// What our transactions go by.
-    pub(crate) fn terms(&self) -> Terms {
-        Terms {
-            lock: self.limits.lock,
-            settings: self.transaction.clone(),
-        }
-    }
-
-    /// Runs the work on a thread where blocking is allowed. It goes on to its end when the caller goes
-    /// away. If the server has closed the connection and nothing was committed, it runs once more on a
-    /// connection that answers.
+    /// Runs the work on a thread that has a connection, and waits for it until the call's deadline. The work goes on
+    /// to its end when the caller goes away.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         operation: &'static str,
-        work: impl Fn(&mut C) -> Result<T, Failure> + Send + 'static,
+        work: impl Fn(&mut C, Terms<'_>) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T> {
-        let deadline = Instant::now() + self.limits.connection;
-        let slot = Arc::clone(&self.slots).acquire_owned();
-        let Ok(Ok(slot)) = tokio::time::timeout(self.limits.connection, slot).await else {
-            return Err(self.exhausted().with_operation(operation));
-        };
-        let this = self.clone();
-        tokio::task::spawn_blocking(move || {
-            let result = this.run_blocking(deadline, work);
-            drop(slot);
-            result
-        })
-        .await
-        .unwrap_or_else(|source| {
-            Err(Error::new(ErrorKind::Internal)
-                .with_detail("the task of the database call ended early")
-                .with_source(source))
-        })
-        .map_err(|error| error.with_operation(operation))
+        self.call(work)
+            .await
+            .map_err(|error| error.with_operation(operation))
     }
 
-    fn run_blocking<T>(
+    async fn call<T: Send + 'static>(
         &self,
-        deadline: Instant,
-        work: impl Fn(&mut C) -> Result<T, Failure>,
+        work: impl Fn(&mut C, Terms<'_>) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T> {
-        let mut connection = self.connection(deadline)?;
-        let mut started = Instant::now();
-        let mut result = work(&mut connection);
-        if let Err(failure) = &result
-            && failure.lost_before_commit()
-        {
-            // Diesel has noticed too, so that the pool drops it.
-            drop(connection);
-            connection = self.answering_connection()?;
-            started = Instant::now();
-            result = work(&mut connection);
+        let silence = &self.shared.silence;
+        let admission = silence.admit()?;
+        let deadlines = self.limits.deadlines();
+        let worker = self.worker().await?;
+        if admission == Admission::Usual {
+            // Calls before this one may have got no answer while it waited.
+            silence.admit()?;
         }
-        result.map_err(|failure| self.explain(&mut connection, failure, started.elapsed()))
+        let jobs = worker.jobs.clone();
+        let lease = Arc::new(Lease::new(worker));
+        let (reply, answer) = oneshot::channel();
+        let job = job(
+            Arc::clone(&lease),
+            Arc::clone(&self.shared),
+            deadlines,
+            work,
+            reply,
+        );
+        if jobs.try_send(job).is_err() {
+            lease.abandon(Stage::Committing);
+            return Err(Error::new(ErrorKind::Internal)
+                .with_detail("the thread of the connection has ended"));
+        }
+        let waiting = Waiting {
+            shared: Arc::clone(&self.shared),
+            lease,
+            answer,
+            limits: self.limits,
+            deadlines,
+        };
+        waiting.answer().await
     }
 
-    fn connection(&self, deadline: Instant) -> Result<Pooled<C>> {
-        let remaining = deadline.saturating_duration_since(Instant::now());
+    async fn worker(&self) -> Result<Object<Workers<C>>> {
+        let limit = self.limits.connection().min(self.limits.call());
+        let timeouts = Timeouts {
+            wait: Some(limit),
+            ..Timeouts::new()
+        };
         self.pool
-            .get_timeout(remaining.max(Duration::from_millis(1)))
-            .map_err(|_| {
-                // The pool's own error may quote the address, so it is not kept.
-                if self.pool.state().connections < self.pool.max_size() {
-                    self.unreachable()
-                } else {
-                    self.exhausted()
-                }
+            .timeout_get(&timeouts)
+            .await
+            .map_err(|error| match error {
+                PoolError::Timeout(_) => exhausted(self.size(), limit),
+                PoolError::Backend(source) => Error::new(ErrorKind::DatabaseBusy)
+                    .with_detail("no thread could be started for a connection")
+                    .with_source(source),
+                other => Error::new(ErrorKind::Internal).with_source(other),
             })
     }
+}
 
-    /// A connection that was just seen to answer. Others in the pool may be as dead as the first one was.
-    fn answering_connection(&self) -> Result<Pooled<C>> {
-        let deadline = Instant::now() + self.limits.connection;
-        for _ in 0..=self.pool.max_size() {
-            let mut connection = self.connection(deadline)?;
-            if connection.ping().is_ok() {
-                return Ok(connection);
-            }
-        }
-        Err(self.unreachable())
+impl<C: R2D2Connection + Send + 'static> Connections<C> {
+    /// The same connections, with another limit for all of a call.
+    pub(crate) fn with_call_limit(mut self, limit: Duration) -> Self {
+        self.limits.call = Some(limit);
+        self
     }
 
-    fn explain(&self, connection: &mut C, failure: Failure, elapsed: Duration) -> Error {
-        match &failure {
-            Failure::Query(error) | Failure::Commit(error) if C::is_busy(error) => busy(failure),
-            _ if failure.is_unclassified() => {
-                if elapsed >= self.limits.lock.min(self.limits.statement) {
-                    return busy(failure);
-                }
-                match connection.schema_versions() {
-                    Ok(versions) => check(&versions)
-                        .err()
-                        .unwrap_or_else(|| failure.into_error()),
-                    Err(_) => failure.into_error(),
-                }
-            }
-            _ => failure.into_error(),
-        }
+    fn size(&self) -> u32 {
+        u32::try_from(self.pool.status().max_size).unwrap_or(LARGEST)
     }
+}
 
-    fn exhausted(&self) -> Error {
-        Error::new(ErrorKind::DatabaseBusy).with_detail(format!(
-            "no connection of the pool ({}) was free within {:?}",
-            self.pool.max_size(),
-            self.limits.connection
-        ))
-    }
+/// What the thread does for one call.
+fn job<C: Dialect, T: Send + 'static>(
+    lease: Arc<Lease<C>>,
+    shared: Arc<Shared<C>>,
+    deadlines: Deadlines,
+    work: impl Fn(&mut C, Terms<'_>) -> Result<T, Failure> + Send + 'static,
+    reply: oneshot::Sender<Result<T>>,
+) -> Job<C> {
+    Box::new(move |session, claim| {
+        let turn = Turn {
+            lease: &lease,
+            shared: &shared,
+            claim,
+        };
+        let result = session.perform(&lease, deadlines, work);
+        // First the thread is free: the caller may make its next call at once.
+        drop(turn);
+        let _ = reply.send(result);
+    })
+}
 
-    fn unreachable(&self) -> Error {
-        let error = Error::new(ErrorKind::DatabaseUnreachable);
-        match self.last_failure.get() {
-            Some(reason) => error.with_detail(reason),
-            None => error.with_detail(format!(
-                "no connection within {:?}; the pool's error handler knows more",
-                self.limits.connection
-            )),
+/// A call on its thread. At its end, also if the work panics, the thread is free, or nobody's.
+struct Turn<'a, C: R2D2Connection + Send + 'static> {
+    lease: &'a Lease<C>,
+    shared: &'a Shared<C>,
+    claim: &'a Claim,
+}
+
+impl<C: R2D2Connection + Send + 'static> Drop for Turn<'_, C> {
+    fn drop(&mut self) {
+        self.claim.free();
+        match self.lease.end() {
+            Some(worker) if std::thread::panicking() => drop(Object::take(worker)),
+            Some(worker) => drop(worker),
+            None => self.shared.silence.came_back(),
         }
     }
 }
@@ -276,58 +293,74 @@ fn number(version: &str) -> Option<u32> {
         .then(|| digits.parse().ok())?
 }
 
-fn busy(failure: Failure) -> Error {
-    let error = Error::new(ErrorKind::DatabaseBusy).with_detail("a lock was not granted in time");
-    match failure {
-        Failure::Query(source) | Failure::Commit(source) => error.with_source(source),
-        _ => error,
-    }
-}
-
 impl<C: R2D2Connection + Send + 'static> fmt::Debug for Connections<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connections")
-            .field("size", &self.pool.max_size())
+            .field("size", &self.size())
             .field("limits", &self.limits)
             .finish_non_exhaustive()
     }
 }
 
-/// Why the pool could not connect when it last tried, fit to be shown.
-#[derive(Default)]
-struct LastFailure(Mutex<Option<String>>);
+#[cfg(all(test, feature = "sqlite"))]
+mod tests {
+    use std::time::Instant;
 
-impl LastFailure {
-    fn set(&self, reason: String) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
-    }
+    use diesel::prelude::*;
+    use diesel::sqlite::SqliteConnection;
 
-    fn get(&self) -> Option<String> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-}
+    use super::*;
 
-struct Recorder {
-    last_failure: Arc<LastFailure>,
-    redact: Box<dyn Fn(&str) -> String + Send + Sync>,
-}
-
-impl fmt::Debug for Recorder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Recorder").finish_non_exhaustive()
-    }
-}
-
-impl HandleError<ManagerError> for Recorder {
-    fn handle_error(&self, error: ManagerError) {
-        let reason = match error {
-            ManagerError::ConnectionError(error) => (self.redact)(error.to_string().trim()),
-            ManagerError::QueryError(error) => query_error(error).to_string(),
+    fn in_memory(idle: Duration) -> Connections<SqliteConnection> {
+        let opening = Opening {
+            url: ":memory:".to_owned(),
+            prepare: Box::new(|_| Ok(())),
+            redact: Box::new(str::to_owned),
+            warnings: pace::Pace::default(),
         };
-        tracing::warn!(reason, "no connection to the database");
-        self.last_failure.set(reason);
+        Connections::over(Source::Own(opening), 1, Limits::default(), None, idle)
+    }
+
+    async fn one(connections: &Connections<SqliteConnection>) -> i32 {
+        let one = diesel::dsl::sql::<diesel::sql_types::Integer>("select 1");
+        connections
+            .run("one", move |connection, _| {
+                Ok(one.clone().get_result::<i32>(connection)?)
+            })
+            .await
+            .unwrap()
+    }
+
+    #[test]
+    fn a_thread_ends_when_it_is_idle_and_the_next_call_has_another() {
+        kms_testkit::repository::run(async {
+            let connections = in_memory(Duration::from_millis(20));
+            let without_threads = Arc::strong_count(&connections.shared);
+            for _ in 0..3 {
+                assert_eq!(one(&connections).await, 1);
+                let started = Instant::now();
+                while Arc::strong_count(&connections.shared) > without_threads {
+                    assert!(started.elapsed() < Duration::from_secs(20));
+                    tokio::task::yield_now().await;
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn a_panic_in_a_call_is_its_error_and_leaves_the_pool_whole() {
+        kms_testkit::repository::run(async {
+            let connections = in_memory(IDLE);
+            for _ in 0..3 {
+                let error = connections
+                    .run("panic", |_, _| -> Result<(), Failure> {
+                        panic!("as the test wants")
+                    })
+                    .await
+                    .unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Internal);
+                assert_eq!(one(&connections).await, 1);
+            }
+        });
     }
 }

@@ -60,6 +60,11 @@ impl Failure {
         matches!(self, Self::Query(error) if is_lost(error))
     }
 
+    /// Whether the connection is gone.
+    pub(crate) fn is_lost(&self) -> bool {
+        matches!(self, Self::Query(error) | Self::Commit(error) if is_lost(error))
+    }
+
     /// Whether the server found that this transaction can't stand beside another one; nothing was written.
     pub(crate) fn is_serialization(&self) -> bool {
         match self {

@@ -17,13 +17,21 @@
 //!
 //! | for | bound | then |
 //! |---|---|---|
-//! | a connection | `connection_timeout` | `DatabaseBusy`, or `DatabaseUnreachable` if none could be made |
+//! | a connection | `connection_timeout` | `DatabaseBusy`, or `DatabaseUnreachable` if none could be made (at once, if it was refused) |
 //! | a lock | `lock_timeout` (Postgres), `busy_timeout` (SQLite) | `DatabaseBusy` |
 //! | a statement | `statement_timeout` (Postgres) | `DatabaseBusy` |
+//! | all of a call | `call_timeout` | `DatabaseUnreachable`, or `OutcomeUnknown` if its commit was sent |
 //! | a key version that a transaction of the application holds | not waited for; asked a few times within a quarter of a second | `InUse` |
 //!
-//! Calls that wait for a connection wait as tasks: at most as many threads are used as the pool has
-//! connections.
+//! Each connection has a thread of its own, whose calls run there one after the other. Calls that wait for a
+//! connection wait as tasks, so that there are as many threads as connections. A thread, and its connection, ends after
+//! ten idle minutes.
+//!
+//! The last bound is kept on our side, and does not depend on the server, the pool, or the threads of the runtime. A
+//! call that comes to it is abandoned: its connection is not used again, and its place in the pool is free for a new
+//! one. Its thread goes on waiting until the database, or the operating system, ends that. If as many calls as the pool
+//! has connections were abandoned, further calls fail at once, except for one a second at most, until the database has
+//! answered one.
 //!
 //! # How the databases differ
 //!

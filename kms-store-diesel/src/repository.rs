@@ -38,19 +38,26 @@ const PAUSES: [Duration; 3] = [
     doc = "[`SqliteRepository`](crate::SqliteRepository)"
 )]
 ///
-/// Every call runs on a connection of the pool, on a thread where blocking is allowed; it needs a tokio
-/// runtime of either flavour with its time driver. As many calls as the pool has connections run at one
-/// time, the others wait as tasks. A clone shares the pool.
+/// Every call runs on a connection of the pool, on the thread that this connection has for itself; it needs a tokio
+/// runtime of either flavour with its time driver. As many calls as the pool has connections run at one time, the
+/// others wait as tasks. A clone shares the pool.
+///
+/// A call whose caller goes away is worked on to its end. Each call has a deadline
+/// ([`with_call_timeout`](Self::with_call_timeout)), whatever the database does. At the deadline the call is abandoned:
+/// its connection is never used again, and the next call may have a new one in its place. If as many calls as the pool
+/// has connections were abandoned, further ones fail at once, except for one a second at most, until the database has
+/// answered one.
 ///
 /// # Errors
 ///
-/// Of every call: [`ErrorKind::DatabaseUnreachable`] if no connection could be made in time;
-/// [`ErrorKind::DatabaseBusy`] if none was free, or a lock was not granted, in time;
+/// Of every call: [`ErrorKind::DatabaseUnreachable`] if no connection could be made, or the database did not answer in
+/// time; [`ErrorKind::DatabaseBusy`] if no connection was free, or a lock was not granted, in time;
 /// [`ErrorKind::SchemaVersion`] if a table is missing; [`ErrorKind::Database`] for what else the database
 /// refused. Neither they nor `Debug` show the connection string or a password.
 ///
 /// A connection that the server closed is replaced, and the call runs once more, where nothing can have
-/// been committed. If the answer to a commit was lost, that is [`ErrorKind::OutcomeUnknown`].
+/// been committed. If a commit was not answered, that is [`ErrorKind::OutcomeUnknown`]. With every other error nothing
+/// was written, nor will be.
 pub struct DieselRepository<C: R2D2Connection + Send + 'static> {
     connections: Connections<C>,
 }
@@ -58,6 +65,17 @@ pub struct DieselRepository<C: R2D2Connection + Send + 'static> {
 impl<C: R2D2Connection + Send + 'static> DieselRepository<C> {
     pub(crate) fn over(connections: Connections<C>) -> Self {
         Self { connections }
+    }
+
+    /// The same repository with another limit for the whole of a call, from the wait for a connection to the answer.
+    /// Clones made before keep theirs. See `call_timeout` of the builders.
+    ///
+    /// With a limit of zero every call fails.
+    #[must_use]
+    pub fn with_call_timeout(self, timeout: Duration) -> Self {
+        Self {
+            connections: self.connections.with_call_limit(timeout),
+        }
     }
 }
 
@@ -92,10 +110,9 @@ impl<C: Dialect> Repository for DieselRepository<C> {
     }
 
     async fn scramble_collection_version(&self) -> Result<()> {
-        let terms = self.connections.terms();
         self.connections
-            .run("announce_restore", move |connection| {
-                in_own_transaction(connection, &terms, |connection| {
+            .run("announce_restore", move |connection, terms| {
+                in_own_transaction(connection, terms, |connection| {
                     Ok(connection.scramble_collection()?)
                 })
             })
@@ -123,20 +140,18 @@ impl<C: Dialect> Repository for DieselRepository<C> {
         if changes.is_empty() {
             return Ok(Vec::new());
         }
-        let terms = self.connections.terms();
         self.connections
-            .run("apply", move |connection| {
-                apply_patiently(connection, &changes, &terms)
+            .run("apply", move |connection, terms| {
+                apply_patiently(connection, &changes, terms)
             })
             .await
             .map(outcomes)
     }
 
     async fn resolve(&self, changes: Arc<[ChangeSet]>) -> Result<Vec<Resolution>> {
-        let terms = self.connections.terms();
         self.connections
-            .run("resolve", move |connection| {
-                await_end(connection, &changes, &terms)?;
+            .run("resolve", move |connection, terms| {
+                await_end(connection, &changes, terms)?;
                 let scopes: Vec<_> = changes.iter().map(|change| change.scope.as_str()).collect();
                 let found = connection.snapshot(&scopes)?.scopes;
                 Ok(changes
@@ -194,10 +209,9 @@ impl<C: Dialect> Repository for DieselRepository<C> {
 
     async fn start_campaign(&self, new: &NewCampaign) -> Result<CampaignState> {
         let new = new.clone();
-        let terms = self.connections.terms();
         self.connections
-            .run("start_campaign", move |connection| {
-                in_own_transaction(connection, &terms, |connection| {
+            .run("start_campaign", move |connection, terms| {
+                in_own_transaction(connection, terms, |connection| {
                     connection.insert_campaign(&new)?;
                     connection
                         .campaign(&new.id)?
@@ -212,13 +226,12 @@ impl<C: Dialect> Repository for DieselRepository<C> {
         changes: Arc<[ChangeSet]>,
         step: CampaignStep,
     ) -> Result<Vec<Outcome>> {
-        let terms = self.connections.terms();
         self.connections
-            .run("apply_step", move |connection| {
+            .run("apply_step", move |connection, terms| {
                 let changes: Vec<_> = changes.iter().collect();
                 retried(
                     || {
-                        in_own_transaction(connection, &terms, |connection| {
+                        in_own_transaction(connection, terms, |connection| {
                             apply_step(connection, &changes, &step, Some(terms.lock))
                         })
                     },
@@ -250,7 +263,7 @@ impl<C: R2D2Connection + Send + 'static> DieselRepository<C> {
         C: Dialect,
     {
         self.connections
-            .run(operation, move |connection| Ok(query(connection)?))
+            .run(operation, move |connection, _| Ok(query(connection)?))
             .await
     }
 }
@@ -259,7 +272,7 @@ impl<C: R2D2Connection + Send + 'static> DieselRepository<C> {
 fn apply_patiently<C: Dialect>(
     connection: &mut C,
     changes: &[ChangeSet],
-    terms: &Terms,
+    terms: Terms<'_>,
 ) -> Result<Vec<Verdict>, Failure> {
     let all: Vec<_> = changes.iter().collect();
     let mut verdicts = apply_together(connection, &all, terms)?;
@@ -289,7 +302,7 @@ fn apply_patiently<C: Dialect>(
 fn apply_together<C: Dialect>(
     connection: &mut C,
     changes: &[&ChangeSet],
-    terms: &Terms,
+    terms: Terms<'_>,
 ) -> Result<Vec<Verdict>, Failure> {
     let result = retried(
         || {
@@ -324,7 +337,7 @@ fn retried<T>(
 fn await_end<C: Dialect>(
     connection: &mut C,
     changes: &[ChangeSet],
-    terms: &Terms,
+    terms: Terms<'_>,
 ) -> Result<(), Failure> {
     let mut root_keys: Vec<_> = changes
         .iter()
@@ -340,7 +353,7 @@ fn await_end<C: Dialect>(
         })
         .collect();
     created.sort_unstable_by_key(|row| row.scope);
-    connection.begin_writing(terms.settings.as_deref())?;
+    connection.begin_writing(terms.settings)?;
     let waited = connection
         .lock(false, &root_keys, Some(terms.lock))
         .and_then(|()| {

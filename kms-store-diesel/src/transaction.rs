@@ -1,6 +1,5 @@
 //! Transactions: our own, and what a caller's must look like.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use diesel::connection::{AnsiTransactionManager, TransactionManager as _};
@@ -11,33 +10,37 @@ use crate::dialect::Dialect;
 use crate::failure::Failure;
 
 /// What a transaction of our own goes by.
-#[derive(Clone, Debug)]
-pub(crate) struct Terms {
+#[derive(Clone, Copy)]
+pub(crate) struct Terms<'a> {
     /// How long it waits for a lock.
     pub(crate) lock: Duration,
     /// Statements that set what holds until its end: where no session is ours to be set.
-    pub(crate) settings: Option<Arc<str>>,
+    pub(crate) settings: Option<&'a str>,
+    /// Asked right before each commit. `false` if the caller was told meanwhile that nothing was written.
+    pub(crate) may_commit: &'a dyn Fn() -> bool,
 }
 
 /// Runs the work in a transaction of our own, committed if it succeeds and rolled back on every other
 /// way out. A failed commit is told from a failed statement.
 pub(crate) fn in_own_transaction<C: Dialect, T>(
     connection: &mut C,
-    terms: &Terms,
+    terms: Terms<'_>,
     work: impl FnOnce(&mut C) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    connection.begin_writing(terms.settings.as_deref())?;
-    match work(connection) {
-        Ok(value) => {
+    connection.begin_writing(terms.settings)?;
+    let failure = match work(connection) {
+        Ok(value) if (terms.may_commit)() => {
             AnsiTransactionManager::commit_transaction(connection).map_err(Failure::Commit)?;
-            Ok(value)
+            return Ok(value);
         }
-        Err(failure) => {
-            // If this fails too the connection is broken, and the first error tells more.
-            let _ = AnsiTransactionManager::rollback_transaction(connection);
-            Err(failure)
-        }
-    }
+        Ok(_) => Error::new(ErrorKind::DatabaseUnreachable)
+            .with_detail("the call had no time left for its commit")
+            .into(),
+        Err(failure) => failure,
+    };
+    // If this fails too the connection is broken, and the first error tells more.
+    let _ = AnsiTransactionManager::rollback_transaction(connection);
+    Err(failure)
 }
 
 /// Refuses a connection that is in no transaction: what is applied on it would commit at once, without

@@ -182,9 +182,7 @@ impl Slots {
         self.find(place, scope)?;
         let hashes = &mut self.hashes[place.set];
         let way = hashes.iter().position(|hash| *hash == place.hash)?;
-        self.copies[place.set][way]
-            .take()
-            .map(|copied| copied.ring)
+        self.copies[place.set][way].take().map(|copied| copied.ring)
     }
 }
 

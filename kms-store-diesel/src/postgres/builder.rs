@@ -4,8 +4,9 @@ use std::fmt;
 use std::time::Duration;
 
 use diesel::PgConnection;
+use diesel::QueryResult;
 use diesel::connection::{CacheSize, Connection as _, SimpleConnection as _};
-use diesel::r2d2::{ConnectionManager, CustomizeConnection, Error as ManagerError, Pool};
+use diesel::r2d2::{ConnectionManager, Pool};
 use kms_core::{Error, ErrorKind, Result};
 
 use super::address::Address;
@@ -43,7 +44,11 @@ impl PostgresRepository {
 
     /// Over a pool that the application already has. How long a call waits for a connection is the pool's
     /// `connection_timeout`; `statement_timeout` is what the pool's connections are set to; a change waits
-    /// 5 seconds for a lock.
+    /// 5 seconds for a lock. A call takes no longer than [`with_call_timeout`](Self::with_call_timeout) says, and unless
+    /// that says something, no longer than `connection_timeout` and 45 seconds.
+    ///
+    /// A call that got no answer in time keeps its connection, which can't be taken from the application's pool until
+    /// the database, or the operating system, ends the wait.
     ///
     /// Build the pool with `test_on_check_out(false)`: else each call costs a query more. If its connections go
     /// through a transaction pooler, they must keep no prepared statements
@@ -71,9 +76,9 @@ impl PostgresBuilder {
         self
     }
 
-    /// How long a call waits for a connection, and how long the server may take to accept one (rounded up
-    /// to full seconds, at least 2); 5 seconds if not set. When the last handle to the repository is dropped, that
-    /// waits as long at most for connections that are just being opened, so that the process can exit then.
+    /// How long a call waits for a connection, and how long the server may take to accept one; 5 seconds if not set.
+    /// A server that refuses a connection is told at once. When the last handle to the repository is dropped, that
+    /// waits as long at most for its threads to close their connections, so that the process can exit then.
     pub fn connection_timeout(mut self, timeout: Duration) -> Self {
         self.limits.connection = timeout;
         self
@@ -88,6 +93,18 @@ impl PostgresBuilder {
     /// How long a statement may take (`statement_timeout`); 30 seconds if not set.
     pub fn statement_timeout(mut self, timeout: Duration) -> Self {
         self.limits.statement = timeout;
+        self
+    }
+
+    /// How long a call may take in all, from the wait for a connection to the answer, whatever the server does.
+    ///
+    /// If not set, it is `connection_timeout`, `statement_timeout` and three times `lock_timeout` together: 50 seconds
+    /// with their defaults. A read is one statement. A change waits for locks at three places: the collection version,
+    /// the root keys, and the place of a new root key. So the limits of the server come first, whose errors say more;
+    /// this one is for a server that says nothing at all. Set it lower where nobody waits that long for an answer. A
+    /// change that comes to this limit before its commit is rolled back.
+    pub fn call_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.call = Some(timeout);
         self
     }
 
@@ -106,7 +123,7 @@ impl PostgresBuilder {
     }
 
     /// Makes the repository. Connects to nothing yet: a server that is not there is found at the first
-    /// call, by [`ErrorKind::DatabaseUnreachable`] within the connection timeout.
+    /// call, by [`ErrorKind::DatabaseUnreachable`].
     ///
     /// Unless the address says otherwise, TCP keep-alives find a server that vanished after about a minute.
     ///
@@ -115,16 +132,19 @@ impl PostgresBuilder {
     /// [`ErrorKind::InvalidConfiguration`] for an address that is no connection string, a pool of no
     /// connections, or a timeout of zero.
     pub fn build(self) -> Result<PostgresRepository> {
+        const OPERATION: &str = "PostgresRepository::builder";
+        self.limits.check(OPERATION)?;
+        if self.size == 0 {
+            return Err(Error::new(ErrorKind::InvalidConfiguration)
+                .with_operation(OPERATION)
+                .with_detail("the pool size must be more than zero"));
+        }
         let Limits {
             connection,
             lock,
             statement,
+            ..
         } = self.limits;
-        if self.size == 0 || connection.is_zero() || lock.is_zero() || statement.is_zero() {
-            return Err(Error::new(ErrorKind::InvalidConfiguration)
-                .with_operation("PostgresRepository::builder")
-                .with_detail("the pool size and the timeouts must be more than zero"));
-        }
         let address = Address::new(&self.address)?;
         let url = address.with_defaults(&[
             ("connect_timeout", whole_seconds(connection).to_string()),
@@ -151,7 +171,7 @@ impl PostgresBuilder {
             url,
             size: self.size,
             limits: self.limits,
-            customizer: Box::new(session),
+            prepare: Box::new(move |connection| session.prepare(connection)),
             transaction,
             redact: Box::new(move |message| address.redact(message)),
         })))
@@ -182,12 +202,10 @@ enum Session {
     Foreign,
 }
 
-impl CustomizeConnection<PgConnection, ManagerError> for Session {
-    fn on_acquire(&self, connection: &mut PgConnection) -> Result<(), ManagerError> {
+impl Session {
+    fn prepare(&self, connection: &mut PgConnection) -> QueryResult<()> {
         match self {
-            Self::Own(settings) => connection
-                .batch_execute(settings)
-                .map_err(ManagerError::QueryError),
+            Self::Own(settings) => connection.batch_execute(settings),
             Self::Foreign => {
                 connection.set_prepared_statement_cache_size(CacheSize::Disabled);
                 Ok(())

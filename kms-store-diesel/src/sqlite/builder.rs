@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use diesel::SqliteConnection;
 use diesel::connection::SimpleConnection as _;
-use diesel::r2d2::{ConnectionManager, CustomizeConnection, Error as ManagerError, Pool};
+use diesel::r2d2::{ConnectionManager, Pool};
 use kms_core::{Error, ErrorKind, Result};
 
 use super::location::uri;
@@ -40,6 +40,10 @@ impl SqliteRepository {
     /// Over a pool that the application already has. How long a call waits for a connection is the pool's
     /// `connection_timeout`. Its connections must be set to `busy_timeout`, `foreign_keys = on` and
     /// `journal_mode = wal`, by a `CustomizeConnection`, say; without `foreign_keys` deletions are refused.
+    ///
+    /// A call takes no longer than [`with_call_timeout`](Self::with_call_timeout) says, and unless that says something,
+    /// no longer than `connection_timeout` and 45 seconds. If it got no answer in that time it keeps its connection,
+    /// which can't be taken from the application's pool until the operating system ends the wait.
     #[must_use]
     pub fn from_pool(pool: Pool<ConnectionManager<SqliteConnection>>) -> Self {
         Self::over(Connections::from_pool(pool))
@@ -62,7 +66,8 @@ impl SqliteBuilder {
         self
     }
 
-    /// How long a call waits for a connection; 5 seconds if not set.
+    /// How long a call waits for a connection; 5 seconds if not set. When the last handle to the repository is
+    /// dropped, that waits as long at most for its threads to close their connections.
     pub fn connection_timeout(mut self, timeout: Duration) -> Self {
         self.limits.connection = timeout;
         self
@@ -75,50 +80,45 @@ impl SqliteBuilder {
         self
     }
 
+    /// How long a call may take in all, from the wait for a connection to the answer, whatever the file system does.
+    ///
+    /// If not set, it is `connection_timeout`, three times `busy_timeout` and half a minute together: 50 seconds with
+    /// their defaults. So a change that waits for another writer is told that the database is busy; this limit is for
+    /// a file system that does not answer at all. A change that comes to it before its commit is rolled back.
+    pub fn call_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.call = Some(timeout);
+        self
+    }
+
     /// Makes the repository. Opens nothing yet: a file that is not there is found at the first call, by
-    /// [`ErrorKind::DatabaseUnreachable`] within the connection timeout.
+    /// [`ErrorKind::DatabaseUnreachable`].
     ///
     /// # Errors
     ///
     /// [`ErrorKind::InvalidConfiguration`] for a database in memory, a pool of no connections, or a
     /// timeout of zero.
     pub fn build(self) -> Result<SqliteRepository> {
-        let Limits {
-            connection, lock, ..
-        } = self.limits;
-        if self.size == 0 || connection.is_zero() || lock.is_zero() {
+        const OPERATION: &str = "SqliteRepository::builder";
+        self.limits.check(OPERATION)?;
+        if self.size == 0 {
             return Err(Error::new(ErrorKind::InvalidConfiguration)
-                .with_operation("SqliteRepository::builder")
-                .with_detail("the pool size and the timeouts must be more than zero"));
+                .with_operation(OPERATION)
+                .with_detail("the pool size must be more than zero"));
         }
         let location = self.location;
+        // The timeout first: to switch to the log takes a lock.
+        let settings = format!(
+            "pragma busy_timeout = {}; pragma journal_mode = wal; \
+             pragma synchronous = full; pragma foreign_keys = on;",
+            self.limits.lock.as_millis().clamp(1, i32::MAX as u128)
+        );
         Ok(SqliteRepository::over(Connections::new(PoolSettings {
             url: uri(&location)?,
             size: self.size,
             limits: self.limits,
-            customizer: Box::new(Pragmas {
-                // The timeout first: to switch to the log takes a lock.
-                settings: format!(
-                    "pragma busy_timeout = {}; pragma journal_mode = wal; \
-                     pragma synchronous = full; pragma foreign_keys = on;",
-                    lock.as_millis().clamp(1, i32::MAX as u128)
-                ),
-            }),
+            prepare: Box::new(move |connection| connection.batch_execute(&settings)),
             transaction: None,
             redact: Box::new(move |message| format!("{message}: {location}")),
         })))
-    }
-}
-
-#[derive(Debug)]
-struct Pragmas {
-    settings: String,
-}
-
-impl CustomizeConnection<SqliteConnection, ManagerError> for Pragmas {
-    fn on_acquire(&self, connection: &mut SqliteConnection) -> Result<(), ManagerError> {
-        connection
-            .batch_execute(&self.settings)
-            .map_err(ManagerError::QueryError)
     }
 }

@@ -6,6 +6,8 @@
 mod breaking;
 mod callers;
 mod database;
+mod hanging;
+mod line;
 mod locking;
 mod pooling;
 mod schemas;

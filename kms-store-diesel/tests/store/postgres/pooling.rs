@@ -38,6 +38,19 @@ fn a_server_that_is_not_there_is_unreachable_in_bounded_time_and_no_password_is_
     });
 }
 
+#[test]
+fn a_refused_connection_fails_the_call_at_once() {
+    kms_testkit::repository::run(async {
+        let address = format!("postgres://app@127.0.0.1:{}/app", closed_port());
+        let repository = PostgresRepository::builder(address).build().unwrap();
+        let started = Instant::now();
+        let error = repository.validate_schema().await.unwrap_err();
+        assert!(started.elapsed() < Duration::from_secs(1), "{error}");
+        assert_eq!(error.kind(), ErrorKind::DatabaseUnreachable, "{error}");
+        assert!(error.to_string().contains("refused"), "{error}");
+    });
+}
+
 /// OpenSSL's cleaning up at the process's exit and a thread that connects don't go together.
 #[test]
 fn nothing_opens_a_connection_any_more_when_the_repository_is_gone() {
@@ -196,6 +209,7 @@ fn settings_that_can_not_work_are_refused_before_anything_is_tried() {
         PostgresRepository::builder("hunter2"),
         PostgresRepository::builder("postgres://h/d").pool_size(0),
         PostgresRepository::builder("postgres://h/d").lock_timeout(Duration::ZERO),
+        PostgresRepository::builder("postgres://h/d").call_timeout(Duration::ZERO),
     ] {
         let error = builder.build().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidConfiguration);

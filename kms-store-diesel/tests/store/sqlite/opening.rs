@@ -23,10 +23,11 @@ fn a_file_that_is_not_there_is_unreachable_and_not_created() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("none.sqlite3");
         let repository = SqliteRepository::builder(path.to_str().unwrap())
-            .connection_timeout(SHORT)
             .build()
             .unwrap();
+        let started = Instant::now();
         let error = repository.validate_schema().await.unwrap_err();
+        assert!(started.elapsed() < Duration::from_secs(1), "{error}");
         assert_eq!(error.kind(), ErrorKind::DatabaseUnreachable, "{error}");
         assert!(error.to_string().contains("none.sqlite3"), "{error}");
         assert!(!path.exists());
@@ -110,6 +111,42 @@ fn an_exhausted_pool_is_busy_after_a_bounded_wait() {
         assert_eq!(error.kind(), ErrorKind::DatabaseBusy, "{error}");
         drop(held);
         repository.load(&[keys.scope]).await.unwrap();
+    });
+}
+
+#[test]
+fn a_call_needs_no_free_blocking_thread_of_the_runtime() {
+    let database = super::database::SqliteDatabase::new();
+    let repository = SqliteRepository::builder(database.path()).build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .max_blocking_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let (free, until_free) = std::sync::mpsc::channel::<()>();
+    runtime.block_on(async {
+        let busy = tokio::task::spawn_blocking(move || until_free.recv());
+        let call = repository.validate_schema();
+        tokio::time::timeout(Duration::from_secs(5), call)
+            .await
+            .expect("the call does not wait for the thread")
+            .unwrap();
+        drop(free);
+        busy.await.unwrap().unwrap_err();
+    });
+}
+
+#[test]
+fn a_call_on_a_pool_that_is_held_ends_at_its_own_deadline() {
+    on_sqlite(async |application| {
+        let manager = ConnectionManager::<SqliteConnection>::new(application.database.path());
+        let pool = Pool::builder().max_size(1).build(manager).unwrap();
+        let held = pool.get().unwrap();
+        let repository = SqliteRepository::from_pool(pool).with_call_timeout(SHORT);
+        let started = Instant::now();
+        let error = repository.validate_schema().await.unwrap_err();
+        assert!(started.elapsed() < Duration::from_secs(5), "{error}");
+        drop(held);
     });
 }
 
