@@ -8,29 +8,30 @@ use std::sync::Arc;
 /// Threads that clone and drop the same `Arc` all the time write to one counter in turn, which makes several of them
 /// slower together than one alone. With a handle of its own, each has a counter of its own.
 #[derive(Debug)]
-pub(crate) struct Counted<T>(Arc<Arc<T>>);
+pub(crate) struct Counted<T>(Arc<Value<T>>);
+
+/// What all handles share.
+#[derive(Debug)]
+struct Value<T>(Arc<T>);
 
 impl<T> Counted<T> {
     pub(crate) fn new(value: T) -> Self {
-        Self(Arc::new(Arc::new(value)))
+        Self(Arc::new(Value(Arc::new(value))))
     }
 
     /// The same value, counted separately.
     pub(crate) fn apart(&self) -> Self {
-        let value: &Arc<T> = &self.0;
-        Self(Arc::new(Arc::clone(value)))
+        Self(Arc::new(Value(Arc::clone(&self.0.0))))
     }
 
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        let (value, others): (&Arc<T>, &Arc<T>) = (&self.0, &other.0);
-        Arc::ptr_eq(value, others)
+        Arc::ptr_eq(&self.0.0, &other.0.0)
     }
 
     /// Tells whether the value is still in memory.
     #[cfg(test)]
     pub(crate) fn watch(&self) -> std::sync::Weak<T> {
-        let value: &Arc<T> = &self.0;
-        Arc::downgrade(value)
+        Arc::downgrade(&self.0.0)
     }
 }
 
@@ -44,6 +45,6 @@ impl<T> Deref for Counted<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        &self.0
+        &self.0.0
     }
 }

@@ -328,7 +328,7 @@ mod tests {
                 Ok(one.clone().get_result::<i32>(connection)?)
             })
             .await
-            .unwrap()
+            .expect("a database in memory answers")
     }
 
     #[test]

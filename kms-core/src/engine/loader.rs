@@ -99,7 +99,7 @@ impl Loader {
     fn promised(&self) -> Promise {
         self.promise(match self.settings.freshness {
             Freshness::Within(within) => Since::Moment(self.cache.now().saturating_sub(within)),
-            Freshness::Always => self.from_now_on(),
+            Freshness::Always => self.asked_after_now(),
         })
     }
 
@@ -119,7 +119,7 @@ impl Loader {
         }
     }
 
-    fn from_now_on(&self) -> Since {
+    fn asked_after_now(&self) -> Since {
         Since::Order(self.cache.stamp().order)
     }
 
@@ -128,7 +128,7 @@ impl Loader {
         let promise = Promise {
             rows_only: true,
             oldest_in_grace: Duration::ZERO,
-            ..self.promise(self.from_now_on())
+            ..self.promise(self.asked_after_now())
         };
         self.find(scope, promise).await
     }
@@ -136,7 +136,7 @@ impl Loader {
     /// As [`reload`](Self::reload), not sooner after the last query for the scope was sent than the
     /// interval allows, whether it was answered or not. All who wait meanwhile share one load.
     pub(super) async fn reload_spaced(self: &Arc<Self>, scope: &ScopeId) -> Result<KeyRing> {
-        let since = self.from_now_on();
+        let since = self.asked_after_now();
         if let Some(last) = self.cache.last_asked(scope) {
             let next = last.saturating_add(self.settings.lookup_interval);
             let wait = next.saturating_sub(self.cache.now());
@@ -220,7 +220,7 @@ impl Loader {
     /// While old keys are served: one caller at a time finds out whether the database is back, and nobody waits.
     fn ask_in_background(self: &Arc<Self>) {
         if self.may_ask()
-            && let Err(error) = self.begin_question(self.from_now_on())
+            && let Err(error) = self.begin_question(self.asked_after_now())
         {
             tracing::warn!(%error, "the database can't be asked in the background");
         }
@@ -344,7 +344,7 @@ impl Loader {
         match found {
             Ok(found) => {
                 self.take_in(ticket, found, PARALLEL_ROOT_CALLS, deadline)
-                    .await
+                    .await;
             }
             Err(error) => ticket.failed(error),
         }

@@ -106,9 +106,13 @@ impl<'a> Known<'a> {
                 .iter()
                 .flat_map(|key| &key.versions)
                 .map(|version| version.id.clone().into())
-                .chain(ring.ring().root_key_versions.iter().filter_map(|version| {
-                    matches!(version.key, Opened::Key(_)).then(|| version.id.clone().into())
-                }));
+                .chain(
+                    ring.ring()
+                        .root_key_versions
+                        .iter()
+                        .filter(|version| matches!(version.key, Opened::Key(_)))
+                        .map(|version| version.id.clone().into()),
+                );
             for id in opened.filter(|id| !failed.contains_key(id)) {
                 if self.failure_of(&id).is_some() {
                     tracing::info!(%scope, key_version = %id, "a key version opens again");

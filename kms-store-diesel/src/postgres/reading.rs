@@ -1,6 +1,5 @@
 //! Queries in Postgres' own words.
 
-
 use diesel::dsl::{exists, not, sql};
 use diesel::pg::Pg;
 use diesel::prelude::*;
