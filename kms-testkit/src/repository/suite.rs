@@ -194,7 +194,7 @@ macro_rules! repository_suite {
 #[cfg(test)]
 mod tests {
     /// Each group's source, to be held against the list.
-    const GROUPS: [(&str, &str); 15] = [
+    const GROUPS: [(&str, &str); 16] = [
         ("schema", include_str!("schema.rs")),
         ("loading", include_str!("loading.rs")),
         ("creating", include_str!("creating.rs")),
