@@ -80,7 +80,7 @@ impl Kms {
     /// asked; on a load those of the repository, and of the root wrapper if no version of the key opens.
     pub async fn wrapper(&self, scope: &ScopeId, purpose: &Purpose) -> Result<DataKeyWrapper> {
         let (ring, position) = self.ring_with(scope, purpose).await?;
-        if ring.has_failures() {
+        if ring.ring().data_keys[position].is_damaged {
             return Box::pin(self.wrapper_of_damaged(ring, position, purpose)).await;
         }
         ring.into_wrapper(position)

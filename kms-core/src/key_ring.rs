@@ -55,6 +55,8 @@ pub(crate) struct DataKey {
     pub(crate) versions: Box<[DataKeyVersion]>,
     /// Positions of the versions in the order of their ids, if there are many.
     by_id: Box<[u32]>,
+    /// Whether any version did not open.
+    pub(crate) is_damaged: bool,
 }
 
 pub(crate) struct DataKeyVersion {
@@ -67,11 +69,11 @@ pub(crate) struct DataKeyVersion {
 
 /// The key of a data key version.
 #[derive(Clone)]
-pub(crate) struct Held {
+pub(crate) enum Held {
+    /// Expanded: the newest, which encrypts, or one that was the newest when it was opened.
+    Ready(Arc<LocalKey>),
     /// To be expanded for each use: all that an older version needs.
-    pub(crate) resting: Arc<RestingKey>,
-    /// Expanded: the newest, which encrypts.
-    pub(crate) ready: Option<Arc<LocalKey>>,
+    Resting(Arc<RestingKey>),
 }
 
 /// What became of a root key version when its scope was loaded.
@@ -171,10 +173,6 @@ impl KeyRing {
         root.chain(data)
     }
 
-    pub(crate) fn has_failures(&self) -> bool {
-        !self.ring().failures.is_empty()
-    }
-
     /// Whether something that did not open is to be tried again.
     pub(crate) fn is_retry_due(&self, now: Moment) -> bool {
         let failures = &self.ring().failures;
@@ -214,6 +212,7 @@ impl DataKey {
         Self {
             id,
             purpose,
+            is_damaged: versions.iter().any(|version| version.key.is_err()),
             versions,
             by_id: by_id.into(),
         }
@@ -237,10 +236,8 @@ impl DataKeyVersion {
     /// Does something with the key, or gives why it did not open.
     pub(crate) fn with_key<T>(&self, work: impl FnOnce(&LocalKey) -> Result<T>) -> Result<T> {
         match &self.key {
-            Ok(Held {
-                ready: Some(key), ..
-            }) => work(key),
-            Ok(Held { resting, .. }) => work(&resting.expand(self.id.text())),
+            Ok(Held::Ready(key)) => work(key),
+            Ok(Held::Resting(key)) => work(&key.expand(self.id.text())),
             Err(failure) => Err(failure.wanted()),
         }
     }

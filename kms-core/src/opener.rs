@@ -91,9 +91,14 @@ impl Opener {
                     let key = match kept {
                         Kept::Key(held) => Ok(self.prepared(row, version, held)),
                         Kept::Failure(failure) => Err(failure),
-                        Kept::Nothing => self
-                            .open_data_key(rows, row, version, &mut wrapping, &known, opening.now)
-                            .map(|held| self.prepared(row, version, held)),
+                        Kept::Nothing => self.open_data_key(
+                            rows,
+                            row,
+                            version,
+                            &mut wrapping,
+                            &known,
+                            opening.now,
+                        ),
                     };
                     DataKeyVersion {
                         id: version.id.clone(),
@@ -326,25 +331,24 @@ impl Opener {
         let bytes = self
             .data_key_version(rows, key, version, wrapping)
             .map_err(failed)?;
-        Ok(Held {
-            resting: self.rest(&bytes),
-            ready: None,
+        let newest = key.versions.last();
+        Ok(if newest.is_some_and(|newest| newest.id == version.id) {
+            Held::Ready(Arc::new(self.prepare_data_key(&bytes, &version.id)))
+        } else {
+            Held::Resting(self.rest(&bytes))
         })
     }
 
-    /// The key as its version needs it: expanded if it is the newest, which encrypts.
+    /// What is held, as its version needs it: expanded if it is the newest now, which encrypts.
     fn prepared(&self, key: &DataKeyRow, version: &DataKeyVersionRow, held: Held) -> Held {
         let newest = key.versions.last();
-        let encrypts = newest.is_some_and(|newest| newest.id == version.id);
-        let ready = match held.ready {
-            _ if !encrypts => None,
-            Some(ready) => Some(ready),
-            None => Some(Arc::new(
-                held.resting
-                    .expand_counted(version.id.text(), Some(self.usage.of(&version.id))),
-            )),
-        };
-        Held { ready, ..held }
+        match held {
+            Held::Resting(resting) if newest.is_some_and(|newest| newest.id == version.id) => {
+                let count = Some(self.usage.of(&version.id));
+                Held::Ready(Arc::new(resting.expand_counted(version.id.text(), count)))
+            }
+            other => other,
+        }
     }
 
     /// The ways in which this mode may open a wrapped key, the likelier first.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{DataKey, DataKeyVersion, KeyRing, Opened};
+use super::{DataKey, DataKeyVersion, Held, KeyRing, Opened};
 use crate::blob::{Blob, Encoded};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::DataKeyVersionId;
@@ -198,10 +198,10 @@ impl DataKeyWrapper {
     /// ```
     #[must_use]
     pub fn encryptions(&self) -> u64 {
-        let ready = self.newest().key.as_ref().ok();
-        ready
-            .and_then(|held| held.ready.as_ref())
-            .map_or(0, |key| key.encryptions())
+        match &self.newest().key {
+            Ok(Held::Ready(key)) => key.encryptions(),
+            Ok(Held::Resting(_)) | Err(_) => 0,
+        }
     }
 
     /// Notes that somebody is going to encrypt, if the newest version did not open.
