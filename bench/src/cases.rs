@@ -6,3 +6,4 @@ pub mod changing;
 pub mod cloud;
 pub mod loading;
 pub mod scale;
+pub mod versions;

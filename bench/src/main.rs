@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
-use kms_bench::cases::{blobs, cached, changing, cloud, loading, scale};
+use kms_bench::cases::{blobs, cached, changing, cloud, loading, scale, versions};
 use kms_bench::database::Database;
 use kms_bench::measure::Run;
 use kms_bench::{allocations, statements};
@@ -88,7 +88,10 @@ async fn main() -> Result<()> {
     let mut grown = Vec::new();
     for group in &arguments.groups {
         match group {
-            Group::Blobs => blobs::run(&mut run).await?,
+            Group::Blobs => {
+                blobs::run(&mut run).await?;
+                versions::run(&mut run).await?;
+            }
             Group::Loading => {
                 loading::in_memory(&mut run).await?;
                 if arguments.has_postgres() {

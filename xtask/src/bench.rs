@@ -8,6 +8,7 @@
 //! three purposes, four connections, a local root key, SQLite with `journal_mode = wal` and `synchronous = full`.
 
 mod measuring;
+mod peers;
 mod results;
 mod rows;
 mod show;
@@ -47,10 +48,17 @@ pub(crate) struct Options {
     /// Write the table to docs/performance.md, and the rows of common interest to the README
     #[arg(long)]
     readme: bool,
+    /// Measure beside what a user would pick instead of kms-kit, and nothing else; builds for many minutes
+    #[arg(long, conflicts_with = "check")]
+    peers: bool,
 }
 
 /// Measures and prints the table. `false` if something was to be checked and failed.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
+    if options.peers {
+        peers::run(workspace, options)?;
+        return Ok(true);
+    }
     let chosen = rows::ALL
         .iter()
         .filter(|row| row.is_chosen(&options.filters));
@@ -84,7 +92,10 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
         for (page, table) in pages {
             let file = workspace.root.join(page);
             let text = std::fs::read_to_string(&file)?;
-            std::fs::write(&file, show::on_page(&text, &table).context(page)?)?;
+            std::fs::write(
+                &file,
+                show::on_page(show::BEGIN, &text, &table).context(page)?,
+            )?;
         }
     }
     if !options.check {
@@ -146,6 +157,7 @@ mod tests {
             json: None,
             from: Some(file.path().to_owned()),
             readme: false,
+            peers: false,
         };
         run(&Workspace::default(), &options)
     }

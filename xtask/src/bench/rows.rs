@@ -125,6 +125,18 @@ pub(crate) const ALL: &[Row] = &[
         .go("decrypt_1048576")
         .floor(blobs("raw_decrypt_aes_gcm_1048576"))
         .must(&[TimesFloor(1.2), ONE_ALLOCATION]),
+    // How times grow with versions: beside the newest, and beside fewer.
+    row(
+        "decrypt 1 KiB with the oldest of 3,000 versions, beside the newest",
+        blobs("decrypt_oldest_of_3000"),
+    )
+    .floor(blobs("decrypt_newest_of_3000"))
+    .must(&[TimesFloor(1.5)]),
+    row(
+        "rotate in memory at 2,700 versions, beside 300",
+        blobs("rotate_keys_at_2700_versions"),
+    )
+    .floor(blobs("rotate_keys_at_300_versions")),
     row("wrapper, cold", loading("wrapper_cold_postgres"))
         .go("wrapper_cold_postgres")
         .floor(loading("floor_query_postgres"))

@@ -9,7 +9,7 @@ use super::rows::{Machine, Target};
 use super::verdict::{Held, Judged};
 
 /// Between these lines stands the table of a page.
-const BEGIN: &str = "<!-- written by `cargo xtask bench --readme` -->\n";
+pub(super) const BEGIN: &str = "<!-- written by `cargo xtask bench --readme` -->\n";
 const END: &str = "<!-- end of what it writes -->\n";
 
 const NOTHING: &str = "–";
@@ -93,7 +93,7 @@ pub(crate) fn whole_markdown(rows: &[Judged], results: &Results) -> String {
     format!("{head}{lines}\n{}\n", results.circumstances)
 }
 
-fn line(cells: &[String]) -> String {
+pub(super) fn line(cells: &[String]) -> String {
     format!("| {} |\n", cells.join(" | "))
 }
 
@@ -115,17 +115,17 @@ fn spreads(judged: &Judged) -> String {
     both.map(|spread| or_nothing(spread, percent)).join(", ")
 }
 
-/// A page with this table instead of the one it has.
-pub(crate) fn on_page(page: &str, table: &str) -> Result<String> {
-    let parts = page.split_once(BEGIN).and_then(|(before, rest)| {
+/// A page with this table instead of the one it has after the line `begin`.
+pub(crate) fn on_page(begin: &str, page: &str, table: &str) -> Result<String> {
+    let parts = page.split_once(begin).and_then(|(before, rest)| {
         let (_, after) = rest.split_once(END)?;
         Some((before, after))
     });
     let (before, after) = parts.context("the page has no place for the table")?;
-    Ok(format!("{before}{BEGIN}\n{table}\n{END}{after}"))
+    Ok(format!("{before}{begin}\n{table}\n{END}{after}"))
 }
 
-fn or_nothing(value: Option<f64>, show: impl Fn(f64) -> String) -> String {
+pub(super) fn or_nothing(value: Option<f64>, show: impl Fn(f64) -> String) -> String {
     value.map_or_else(|| NOTHING.to_owned(), show)
 }
 
@@ -150,7 +150,7 @@ fn met(judged: &Judged) -> &'static str {
 }
 
 /// Three digits.
-fn time(ns: f64) -> String {
+pub(super) fn time(ns: f64) -> String {
     let (value, unit) = match ns {
         ns if ns < 1e3 => (ns, "ns"),
         ns if ns < 1e6 => (ns / 1e3, "µs"),
@@ -159,7 +159,7 @@ fn time(ns: f64) -> String {
     format!("{} {unit}", three_digits(value))
 }
 
-fn ratio(value: f64) -> String {
+pub(super) fn ratio(value: f64) -> String {
     three_digits(value)
 }
 
@@ -171,7 +171,7 @@ fn three_digits(value: f64) -> String {
     }
 }
 
-fn percent(part: f64) -> String {
+pub(super) fn percent(part: f64) -> String {
     format!("{:.0} %", part * 100.0)
 }
 
@@ -243,12 +243,12 @@ mod tests {
     #[test]
     fn the_table_takes_the_place_of_the_one_before_it() {
         let readme = format!("# Title\n{BEGIN}\nold\n\n{END}The rest.\n");
-        let written = on_page(&readme, "new\n").unwrap();
+        let written = on_page(BEGIN, &readme, "new\n").unwrap();
         assert_eq!(
             written,
             format!("# Title\n{BEGIN}\nnew\n\n{END}The rest.\n")
         );
-        assert_eq!(on_page(&written, "new\n").unwrap(), written);
-        assert!(on_page("# Title\n", "new\n").is_err());
+        assert_eq!(on_page(BEGIN, &written, "new\n").unwrap(), written);
+        assert!(on_page(BEGIN, "# Title\n", "new\n").is_err());
     }
 }
