@@ -80,7 +80,7 @@ impl Kms {
     /// asked; on a load those of the repository, and of the root wrapper if no version of the key opens.
     pub async fn wrapper(&self, scope: &ScopeId, purpose: &Purpose) -> Result<DataKeyWrapper> {
         let (ring, position) = self.ring_with(scope, purpose).await?;
-        if ring.ring().data_keys[position].is_damaged {
+        if ring.ring().data_keys[position].is_damaged() {
             return Box::pin(self.wrapper_of_damaged(ring, position, purpose)).await;
         }
         ring.into_wrapper(position)
@@ -277,7 +277,7 @@ impl Kms {
         if let Ok(wrapper) = &wrapper {
             wrapper.want_newest();
         }
-        if !ring.is_retry_due(self.0.cache.now()) {
+        if !ring.ring().data_keys[position].is_retry_due(self.0.cache.now()) {
             return wrapper;
         }
         let scope = ring.scope();

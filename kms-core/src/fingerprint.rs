@@ -1,6 +1,6 @@
 //! Telling whether bytes are still the same without keeping them.
 
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::sync::LazyLock;
 
 /// 128 bits of some bytes, by `SipHash` under random keys that only this process has.
@@ -12,10 +12,10 @@ use std::sync::LazyLock;
 pub(crate) struct Fingerprint([u64; 2]);
 
 impl Fingerprint {
-    pub(crate) fn of(bytes: &[u8]) -> Self {
+    pub(crate) fn of(bytes: impl Hash) -> Self {
         static KEYS: LazyLock<[RandomState; 2]> =
             LazyLock::new(|| [RandomState::new(), RandomState::new()]);
-        Self([KEYS[0].hash_one(bytes), KEYS[1].hash_one(bytes)])
+        Self([KEYS[0].hash_one(&bytes), KEYS[1].hash_one(&bytes)])
     }
 }
 

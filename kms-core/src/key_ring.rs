@@ -37,8 +37,6 @@ pub(crate) struct Ring {
     pub(crate) data_keys: Box<[DataKey]>,
     /// Whether its wrappers encrypt, or only decrypt.
     pub(crate) encrypts: bool,
-    /// What did not open, each once.
-    pub(crate) failures: Box<[Arc<Failure>]>,
 }
 
 pub(crate) struct RootKeyVersion {
@@ -53,17 +51,22 @@ pub(crate) struct DataKey {
     pub(crate) purpose: Purpose,
     /// Ascending.
     pub(crate) versions: Box<[DataKeyVersion]>,
+    /// What most keys don't have.
+    rare: Option<Box<Rare>>,
+}
+
+/// What a data key has that has many versions, or some that did not open.
+struct Rare {
     /// Positions of the versions in the order of their ids, if there are many.
     by_id: Box<[u32]>,
-    /// Whether any version did not open.
-    pub(crate) is_damaged: bool,
+    /// Why versions did not open, each reason once.
+    failures: Box<[Arc<Failure>]>,
 }
 
 pub(crate) struct DataKeyVersion {
     pub(crate) id: DataKeyVersionId,
-    pub(crate) root_key_version: RootKeyVersionId,
-    pub(crate) version: i64,
-    pub(crate) wrapped: Fingerprint,
+    /// Of its row: the wrapped key and what it is bound to.
+    pub(crate) row: Fingerprint,
     pub(crate) key: Result<Held, Arc<Failure>>,
 }
 
@@ -172,33 +175,6 @@ impl KeyRing {
             });
         root.chain(data)
     }
-
-    /// Whether something that did not open is to be tried again.
-    pub(crate) fn is_retry_due(&self, now: Moment) -> bool {
-        let failures = &self.ring().failures;
-        failures.iter().any(|failure| failure.is_due(now))
-    }
-}
-
-impl Ring {
-    /// Collects what did not open, each failure once, to be looked at on the hot path.
-    pub(crate) fn gather_failures(&mut self) {
-        let root = self.root_key_versions.iter().filter_map(|version| {
-            let Opened::Failed(failure) = &version.key else {
-                return None;
-            };
-            Some(failure)
-        });
-        let data = self
-            .data_keys
-            .iter()
-            .flat_map(|key| &key.versions)
-            .filter_map(|version| version.key.as_ref().err());
-        let mut failures: Vec<_> = root.chain(data).cloned().collect();
-        failures.sort_by_key(|failure| Arc::as_ptr(failure).addr());
-        failures.dedup_by(|one, other| Arc::ptr_eq(one, other));
-        self.failures = failures.into();
-    }
 }
 
 impl DataKey {
@@ -209,26 +185,54 @@ impl DataKey {
             by_id.extend(0..u32::try_from(versions.len()).unwrap_or(u32::MAX));
             by_id.sort_unstable_by_key(|position| &versions[*position as usize].id);
         }
+        let failed = versions
+            .iter()
+            .filter_map(|version| version.key.as_ref().err());
+        let mut failures: Vec<_> = failed.cloned().collect();
+        failures.sort_by_key(|failure| Arc::as_ptr(failure).addr());
+        failures.dedup_by(|one, other| Arc::ptr_eq(one, other));
+        let rare = (!by_id.is_empty() || !failures.is_empty()).then(|| {
+            Box::new(Rare {
+                by_id: by_id.into(),
+                failures: failures.into(),
+            })
+        });
         Self {
             id,
             purpose,
-            is_damaged: versions.iter().any(|version| version.key.is_err()),
             versions,
-            by_id: by_id.into(),
+            rare,
         }
     }
 
     /// The version of this id, opened or not.
     pub(crate) fn version(&self, id: &str) -> Option<&DataKeyVersion> {
-        if self.by_id.is_empty() {
-            let mut newest_first = self.versions.iter().rev();
-            return newest_first.find(|version| version.id.as_str() == id);
-        }
         let version = |position: u32| &self.versions[position as usize];
-        self.by_id
-            .binary_search_by(|position| version(*position).id.as_str().cmp(id))
-            .ok()
-            .map(|place| version(self.by_id[place]))
+        match &self.rare {
+            Some(rare) if !rare.by_id.is_empty() => {
+                let by_id = |position: &u32| version(*position).id.as_str().cmp(id);
+                let place = rare.by_id.binary_search_by(by_id).ok()?;
+                Some(version(rare.by_id[place]))
+            }
+            _ => {
+                let mut newest_first = self.versions.iter().rev();
+                newest_first.find(|version| version.id.as_str() == id)
+            }
+        }
+    }
+
+    /// Whether any version did not open.
+    pub(crate) fn is_damaged(&self) -> bool {
+        !self.failures().is_empty()
+    }
+
+    /// Whether something that did not open is to be tried again.
+    pub(crate) fn is_retry_due(&self, now: Moment) -> bool {
+        self.failures().iter().any(|failure| failure.is_due(now))
+    }
+
+    fn failures(&self) -> &[Arc<Failure>] {
+        self.rare.as_ref().map_or(&[], |rare| &rare.failures)
     }
 }
 

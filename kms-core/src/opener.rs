@@ -102,9 +102,7 @@ impl Opener {
                     };
                     DataKeyVersion {
                         id: version.id.clone(),
-                        root_key_version: version.root_key_version.clone(),
-                        version: version.version,
-                        wrapped: Fingerprint::of(&version.key),
+                        row: version.fingerprint(),
                         key,
                     }
                 });
@@ -127,16 +125,13 @@ impl Opener {
                 },
             })
             .collect();
-        let mut ring = Ring {
+        let ring = KeyRing::new(Ring {
             scope: rows.scope.clone(),
             root_key: rows.root_key.clone(),
             root_key_versions,
             data_keys,
             encrypts: !self.decrypt_only,
-            failures: Box::default(),
-        };
-        ring.gather_failures();
-        let ring = KeyRing::new(ring);
+        });
         known.log_changes(&ring);
         ring
     }
@@ -442,6 +437,13 @@ fn could_be_otherwise_bound<T>(opened: &Result<T>) -> bool {
 
 fn tampered(source: Error) -> Error {
     Error::new(ErrorKind::TamperedKey).with_source(source)
+}
+
+impl DataKeyVersionRow {
+    /// Of all that its key is opened from, but for what belongs to its data key.
+    fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of((self.version, self.root_key_version.as_str(), &self.key))
+    }
 }
 
 impl ScopeRows {

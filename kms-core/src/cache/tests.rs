@@ -154,7 +154,6 @@ fn ring(scope: &ScopeId) -> KeyRing {
         root_key_versions: Box::default(),
         data_keys: Box::default(),
         encrypts: true,
-        failures: Box::default(),
     })
 }
 

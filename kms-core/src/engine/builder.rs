@@ -96,7 +96,7 @@ impl KmsBuilder {
     }
 
     /// Scopes whose keys are kept unwrapped, at most. With more scopes in use, the others are loaded on
-    /// use. A scope of 3 purposes takes less than 4.5 KiB with 2 versions of each key, and some 10 with ten.
+    /// use. A scope of 3 purposes takes less than 4 KiB with 2 versions of each key, and some 10 with ten.
     #[must_use]
     pub fn cache_capacity(mut self, scopes: usize) -> Self {
         self.capacity = scopes;

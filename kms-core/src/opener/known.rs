@@ -148,9 +148,7 @@ impl<'a> Known<'a> {
         let (known_key, known) = self.data_keys.get(&row.id)?;
         let same = known_key.id == key.id
             && known_key.purpose == key.purpose
-            && known.version == row.version
-            && known.root_key_version == row.root_key_version
-            && known.wrapped == Fingerprint::of(&row.key);
+            && known.row == row.fingerprint();
         same.then_some(*known)
     }
 }

@@ -31,7 +31,6 @@ fn ring(scope: &ScopeId, number: i64) -> KeyRing {
         }]),
         data_keys: Box::default(),
         encrypts: true,
-        failures: Box::default(),
     })
 }
 
