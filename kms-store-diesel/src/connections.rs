@@ -13,6 +13,7 @@ mod pace;
 mod session;
 mod silence;
 mod source;
+mod turn;
 mod waiting;
 mod worker;
 
@@ -32,11 +33,11 @@ use crate::failure::Failure;
 use crate::transaction::Terms;
 use departure::Departure;
 use lease::{Lease, Stage};
-use limits::Deadlines;
 use silence::{Admission, Silence};
 use source::{Opening, Source, exhausted};
+use turn::job;
 use waiting::Waiting;
-use worker::{Claim, Job, Workers};
+use worker::Workers;
 
 pub(crate) use limits::Limits;
 pub(crate) use source::{Prepare, Redact};
@@ -227,45 +228,6 @@ impl<C: R2D2Connection + Send + 'static> Connections<C> {
 
     fn size(&self) -> u32 {
         u32::try_from(self.pool.status().max_size).unwrap_or(LARGEST)
-    }
-}
-
-/// What the thread does for one call.
-fn job<C: Dialect, T: Send + 'static>(
-    lease: Arc<Lease<C>>,
-    shared: Arc<Shared<C>>,
-    deadlines: Deadlines,
-    work: impl Fn(&mut C, Terms<'_>) -> Result<T, Failure> + Send + 'static,
-    reply: oneshot::Sender<Result<T>>,
-) -> Job<C> {
-    Box::new(move |session, claim| {
-        let turn = Turn {
-            lease: &lease,
-            shared: &shared,
-            claim,
-        };
-        let result = session.perform(&lease, deadlines, work);
-        // First the thread is free: the caller may make its next call at once.
-        drop(turn);
-        let _ = reply.send(result);
-    })
-}
-
-/// A call on its thread. At its end, also if the work panics, the thread is free, or nobody's.
-struct Turn<'a, C: R2D2Connection + Send + 'static> {
-    lease: &'a Lease<C>,
-    shared: &'a Shared<C>,
-    claim: &'a Claim,
-}
-
-impl<C: R2D2Connection + Send + 'static> Drop for Turn<'_, C> {
-    fn drop(&mut self) {
-        self.claim.free();
-        match self.lease.end() {
-            Some(worker) if std::thread::panicking() => drop(Object::take(worker)),
-            Some(worker) => drop(worker),
-            None => self.shared.silence.came_back(),
-        }
     }
 }
 
