@@ -104,4 +104,4 @@ pub use report::{Adoption, MigrationName, Oddity, Report, Status};
 pub const SCHEMA_VERSION: &str = "v0.0.2";
 
 /// The version of what we add to them, as `kms_extension_version` holds it.
-pub const EXTENSION_VERSION: &str = "v1";
+pub const EXTENSION_VERSION: &str = "v2";

@@ -205,7 +205,7 @@ fn update_time_follows_every_change(database: &TestDatabase) {
     conn.execute("insert into kms_campaign (id, kind, parameters) values ('c', 'rotate', '{}')");
     for (table, change) in [
         ("kms_schema_version", "version = 'v0.0.2'"),
-        ("kms_extension_version", "version = 'v1'"),
+        ("kms_extension_version", "version = 'v2'"),
         ("kms_collection_version", "version = version + 1"),
         (
             "kms_collection_version",
@@ -251,7 +251,7 @@ fn the_one_row_tables_take_no_second_row(database: &TestDatabase) {
         assert_eq!(conn.count(table), 1);
     }
     assert_eq!(conn.value("version", "kms_schema_version"), "v0.0.2");
-    assert_eq!(conn.value("version", "kms_extension_version"), "v1");
+    assert_eq!(conn.value("version", "kms_extension_version"), "v2");
     assert_eq!(conn.collection_version(), 1);
     conn.refusal("update kms_collection_version set version = 0");
 }
@@ -260,7 +260,7 @@ fn a_one_row_table_filled_again_has_the_databases_create_time(database: &TestDat
     let mut conn = database.migrated();
     for (table, value) in [
         ("kms_schema_version", "'v0.0.2'"),
-        ("kms_extension_version", "'v1'"),
+        ("kms_extension_version", "'v2'"),
         ("kms_collection_version", "9"),
     ] {
         conn.execute(&format!(

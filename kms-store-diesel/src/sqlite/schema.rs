@@ -24,6 +24,13 @@ diesel::table! {
 }
 
 diesel::table! {
+    kms_collection_history (version) {
+        version -> BigInt,
+        update_time -> Timestamp,
+    }
+}
+
+diesel::table! {
     kms_collection_version (rowid) {
         rowid -> Integer,
         version -> Integer,
@@ -94,6 +101,13 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    kms_scope_change (collection_version, scope_id) {
+        collection_version -> BigInt,
+        scope_id -> Text,
+    }
+}
+
 diesel::joinable!(kms_campaign_failure -> kms_campaign (campaign_id));
 diesel::joinable!(kms_data_key -> kms_root_key (root_key_id));
 diesel::joinable!(kms_data_key_version -> kms_data_key (data_key_id));
@@ -103,6 +117,7 @@ diesel::joinable!(kms_root_key_version -> kms_root_key (root_key_id));
 diesel::allow_tables_to_appear_in_same_query!(
     kms_campaign,
     kms_campaign_failure,
+    kms_collection_history,
     kms_collection_version,
     kms_create_time_correction,
     kms_data_key,
@@ -111,4 +126,5 @@ diesel::allow_tables_to_appear_in_same_query!(
     kms_root_key,
     kms_root_key_version,
     kms_schema_version,
+    kms_scope_change,
 );

@@ -102,6 +102,8 @@ join pg_class t on t.oid = g.tgrelid
 where t.relnamespace = quote_ident(current_schema())::regnamespace and t.relname like 'kms\_%'
   and not g.tgisinternal";
 
+// Functions that are safe from others' objects in the schema name it in their
+// bodies, before each table.
 const FUNCTIONS: &str = r"
 select 'function ' || p.proname || '(' || pg_get_function_identity_arguments(p.oid) || ')' as name,
        'returns ' || pg_get_function_result(p.oid)
@@ -111,6 +113,7 @@ select 'function ' || p.proname || '(' || pg_get_function_identity_arguments(p.o
               'search_path=' || quote_ident(current_schema()) || ',',
               'search_path=(schema of the tables),'), '')
          || case when has_function_privilege('public', p.oid, 'execute') then '' else ' not public' end
-         || ' as ' || p.prosrc as definition
+         || ' as ' || replace(
+              p.prosrc, quote_ident(current_schema()) || '.kms_', '(schema of the tables).kms_') as definition
 from pg_proc p
 where p.pronamespace = quote_ident(current_schema())::regnamespace and p.proname like 'kms\_%'";
