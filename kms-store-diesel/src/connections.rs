@@ -252,18 +252,28 @@ impl<C: Dialect> Connections<C> {
     }
 }
 
-/// Checks that these are the versions that this code was written for.
+/// Checks that the shared version is the one that this code was written for, and that of our own part that one or a
+/// later one: what migrations add to it does not disturb processes that don't know it yet.
 pub(crate) fn check(versions: &SchemaVersions) -> Result<String> {
     let found = versions.shared.as_deref();
     if found != Some(SCHEMA_VERSION) {
         return Err(schema_mismatch(SCHEMA_VERSION, found));
     }
     let extension = versions.extension.as_deref();
-    if extension != Some(EXTENSION_VERSION) {
+    if extension.and_then(number) < number(EXTENSION_VERSION) {
         return Err(schema_mismatch(EXTENSION_VERSION, extension)
             .with_detail("of kms_extension_version, beside the version shared with Go kms"));
     }
     Ok(SCHEMA_VERSION.to_owned())
+}
+
+/// The number of a version like `v2`; nothing for any other text.
+fn number(version: &str) -> Option<u32> {
+    let digits = version.strip_prefix('v')?;
+    digits
+        .bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| digits.parse().ok())?
 }
 
 fn busy(failure: Failure) -> Error {
