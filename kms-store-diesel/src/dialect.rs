@@ -8,7 +8,7 @@ use diesel::connection::{AnsiTransactionManager, Connection};
 use diesel::r2d2::R2D2Connection;
 use diesel::result::Error as QueryError;
 use kms_core::{
-    CampaignFailure, CampaignState, CollectionVersion, DataKeyVersionId, DeletionTarget,
+    CampaignFailure, CampaignState, Changes, CollectionVersion, DataKeyVersionId, DeletionTarget,
     KeyVersionId, MissingKeys, NewCampaign, Purpose, Referencer, RootKeyId, ScopeFilter, ScopeId,
     Snapshot,
 };
@@ -78,7 +78,8 @@ pub(crate) trait Reading {
     /// Never fails for a missing table.
     fn schema_versions(&mut self) -> QueryResult<SchemaVersions>;
 
-    fn collection(&mut self) -> QueryResult<CollectionVersion>;
+    /// The collection version, and the way to it from an earlier one.
+    fn changes(&mut self, since: Option<CollectionVersion>) -> QueryResult<Changes>;
 
     /// The collection version and the rows of these scopes, in one snapshot.
     fn snapshot(&mut self, scopes: &[&str]) -> QueryResult<Snapshot>;

@@ -55,6 +55,7 @@
 )]
 
 mod apply;
+mod changes_row;
 mod connection;
 mod connections;
 mod dialect;

@@ -2,6 +2,7 @@
 
 mod address;
 mod builder;
+mod changes;
 mod deleting;
 #[path = "key_tables.rs"]
 mod key_tables;

@@ -54,7 +54,7 @@ pub(crate) struct DataKeyVersionRecord {
     pub(crate) create_time: Option<StoredTime>,
 }
 
-#[derive(Debug, Queryable)]
+#[derive(Debug)]
 pub(crate) struct CollectionRecord {
     pub(crate) version: i64,
     pub(crate) update_time: Option<StoredTime>,

@@ -84,10 +84,11 @@ impl<C: Dialect> Repository for DieselRepository<C> {
         check(&versions)
     }
 
-    async fn collection_version(&self, _since: Option<CollectionVersion>) -> Result<Changes> {
-        self.read("collection_version", C::collection)
-            .await
-            .map(Changes::untold)
+    async fn collection_version(&self, since: Option<CollectionVersion>) -> Result<Changes> {
+        self.read("collection_version", move |connection| {
+            connection.changes(since)
+        })
+        .await
     }
 
     async fn scramble_collection_version(&self) -> Result<()> {

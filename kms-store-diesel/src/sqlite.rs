@@ -1,6 +1,7 @@
 //! SQLite: schema, statements in its own words, pool settings.
 
 mod builder;
+mod changes;
 mod deleting;
 #[path = "key_tables.rs"]
 mod key_tables;

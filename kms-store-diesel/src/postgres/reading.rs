@@ -6,17 +6,16 @@ use diesel::prelude::*;
 use diesel::result::Error as QueryError;
 use diesel::sql_types::{Array, Binary, Bool, Double, Nullable, Text};
 use kms_core::{
-    CollectionVersion, DataKeyVersionId, KeyVersionId, MissingKeys, OnDelete, Purpose, Referencer,
-    RootKeyVersionId, ScopeFilter, ScopeId, Snapshot,
+    Changes, CollectionVersion, DataKeyVersionId, KeyVersionId, MissingKeys, OnDelete, Purpose,
+    Referencer, RootKeyVersionId, ScopeFilter, ScopeId, Snapshot,
 };
 
 use super::schema::{
-    kms_collection_version, kms_extension_version, kms_root_key, kms_root_key_version,
-    kms_schema_version,
+    kms_extension_version, kms_root_key, kms_root_key_version, kms_schema_version,
 };
-use super::snapshot;
+use super::{changes, snapshot};
 use crate::dialect::{Reading, SchemaVersions};
-use crate::records::{CollectionRecord, missing_keys};
+use crate::records::missing_keys;
 
 const MISSING: &str = "\
 select r.scope_id::text as scope, p.purpose
@@ -104,14 +103,8 @@ impl Reading for PgConnection {
         }
     }
 
-    fn collection(&mut self) -> QueryResult<CollectionVersion> {
-        kms_collection_version::table
-            .select((
-                kms_collection_version::version,
-                kms_collection_version::update_time.nullable(),
-            ))
-            .first::<CollectionRecord>(self)
-            .map(Into::into)
+    fn changes(&mut self, since: Option<CollectionVersion>) -> QueryResult<Changes> {
+        changes::load(self, since)
     }
 
     fn snapshot(&mut self, scopes: &[&str]) -> QueryResult<Snapshot> {

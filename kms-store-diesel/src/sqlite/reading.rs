@@ -3,20 +3,20 @@
 use diesel::dsl::{exists, not, sql};
 use diesel::prelude::*;
 use diesel::result::Error as QueryError;
-use diesel::sql_types::{BigInt, Binary, Bool, Double, Nullable, Text};
+use diesel::sql_types::{Binary, Bool, Double, Nullable, Text};
 use diesel::sqlite::Sqlite;
 use kms_core::{
-    CollectionVersion, DataKeyVersionId, KeyVersionId, MissingKeys, OnDelete, Purpose, Referencer,
-    RootKeyVersionId, ScopeFilter, ScopeId, Snapshot,
+    Changes, CollectionVersion, DataKeyVersionId, KeyVersionId, MissingKeys, OnDelete, Purpose,
+    Referencer, RootKeyVersionId, ScopeFilter, ScopeId, Snapshot,
 };
 
 use super::schema::{
-    kms_collection_version, kms_data_key, kms_data_key_version, kms_extension_version,
-    kms_root_key, kms_root_key_version, kms_schema_version,
+    kms_data_key, kms_data_key_version, kms_extension_version, kms_root_key, kms_root_key_version,
+    kms_schema_version,
 };
-use super::snapshot;
+use super::{changes, snapshot};
 use crate::dialect::{Reading, SchemaVersions};
-use crate::records::{CollectionRecord, missing_keys};
+use crate::records::missing_keys;
 
 /// A list is handed over as JSON: SQLite has no arrays, and a number of parameters would be limited.
 const MISSING: &str = "\
@@ -76,15 +76,8 @@ impl Reading for SqliteConnection {
         }
     }
 
-    fn collection(&mut self) -> QueryResult<CollectionVersion> {
-        kms_collection_version::table
-            .select((
-                // `schema.rs` makes 32 bits of SQLite's 64.
-                sql::<BigInt>("version"),
-                kms_collection_version::update_time.nullable(),
-            ))
-            .first::<CollectionRecord>(self)
-            .map(Into::into)
+    fn changes(&mut self, since: Option<CollectionVersion>) -> QueryResult<Changes> {
+        changes::load(self, since)
     }
 
     fn snapshot(&mut self, scopes: &[&str]) -> QueryResult<Snapshot> {

@@ -5,6 +5,7 @@
 
 mod breaking;
 mod callers;
+mod changes;
 mod database;
 mod locking;
 mod pooling;
