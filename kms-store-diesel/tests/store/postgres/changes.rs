@@ -32,7 +32,7 @@ fn changes_are_told_up_to_a_limit() {
 #[test]
 fn changes_by_hand_are_told_with_the_next_move() {
     on_postgres(async |application| {
-        changes::by_hand_are_told_with_the_next_move(&application).await
+        changes::by_hand_are_told_with_the_next_move(&application).await;
     });
 }
 

@@ -25,7 +25,7 @@ fn the_schema_is_checked_with_one_statement() {
 #[test]
 fn a_later_extension_is_accepted_and_an_earlier_one_refused() {
     on_postgres(async |application| {
-        accepts_a_later_extension_and_no_earlier_one(&application).await
+        accepts_a_later_extension_and_no_earlier_one(&application).await;
     });
 }
 
