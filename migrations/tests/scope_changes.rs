@@ -207,17 +207,18 @@ fn any_other_move_of_the_collection_version_forgets_everything(database: &TestDa
 fn another_row_of_the_collection_version_forgets_everything(database: &TestDatabase) {
     let mut conn = database.migrated();
     conn.create_scope("a");
-    let mut statements = vec!["delete from kms_collection_version"];
+    let again = "insert into kms_collection_version (version) values ({version})";
+    let mut statements = vec![format!("delete from kms_collection_version; {again}")];
     if database.is_postgres() {
-        statements.push("truncate kms_collection_version");
+        statements.push(format!("truncate kms_collection_version; {again}"));
+    } else {
+        statements.push(again.replace("insert", "replace"));
     }
     for statement in statements {
         conn.execute(&format!("begin; {MOVE}; {}; commit;", rewrap(&conn, "a")));
         let version = conn.collection_version();
-        conn.execute(statement);
-        conn.execute(&format!(
-            "insert into kms_collection_version (version) values ({version})"
-        ));
+        conn.execute(&statement.replace("{version}", &version.to_string()));
+        assert_eq!(conn.collection_version(), version);
         assert_eq!(history(&mut conn), [0; 0], "{statement}");
         assert_eq!(marked_versions(&mut conn), [0; 0], "{statement}");
     }
@@ -475,6 +476,10 @@ fn a_second_mark_is_no_conflict_whatever_the_statement_says() {
             let version = conn.collection_version();
             assert_eq!(named(&mut conn, version), [recursive], "{or}");
         }
+        conn.execute(&format!(
+            "{}; delete from kms_root_key where scope_id = '{recursive}'",
+            rewrap(&conn, recursive)
+        ));
     }
 }
 

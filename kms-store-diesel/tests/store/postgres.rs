@@ -9,6 +9,7 @@ mod changes;
 mod database;
 mod locking;
 mod pooling;
+mod rights;
 mod schemas;
 
 use self::database::PostgresDatabase;
