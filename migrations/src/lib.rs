@@ -18,7 +18,8 @@
 //! version [`SCHEMA_VERSION`], under its names. The migrations named `own` add
 //! what is ours ([`EXTENSION_VERSION`]): a root key version in use can't be
 //! deleted, deleted scopes are noticed by caches, indexes, lock functions,
-//! campaigns. A Go service keeps working on a database with both.
+//! campaigns, and a record of which scopes changed with each collection version.
+//! A Go service keeps working on a database with both.
 //!
 //! # The application's part
 //!
@@ -70,6 +71,23 @@
 //! replaces: **all keys of the scope go with it**. Use `insert … on conflict do
 //! update`.
 //!
+//! # Rights
+//!
+//! On Postgres the role that migrates owns the tables. The application's role
+//! needs:
+//!
+//! | on | a process that reads keys | one that changes them, as well |
+//! |---|---|---|
+//! | `kms_schema_version`, `kms_extension_version` | `select` | |
+//! | `kms_root_key`, `kms_root_key_version`, `kms_data_key`, `kms_data_key_version` | `select` | `insert`, `update`, `delete` |
+//! | `kms_collection_version` | `select` | `update` |
+//! | `kms_collection_history`, `kms_scope_change` | `select` | nothing: triggers write them by the owner's rights |
+//! | `kms_campaign`, `kms_campaign_failure` | | `select`, `insert`, `update`, `delete` |
+//!
+//! **A migration that adds a table grants nothing.** Grant the rights on the new
+//! tables before processes of the new release start, or have `alter default
+//! privileges` do it. Processes of the release before go on without.
+//!
 //! # Several processes
 //!
 //! `run`, `run_with` and `adopt` can be called by every process at its start:
@@ -103,5 +121,7 @@ pub use report::{Adoption, MigrationName, Oddity, Report, Status};
 /// it.
 pub const SCHEMA_VERSION: &str = "v0.0.2";
 
-/// The version of what we add to them, as `kms_extension_version` holds it.
+/// The version of what we add to them, as `kms_extension_version` holds it: a
+/// `v` and a number. A process accepts its own and any later one, so that it
+/// outlives migrations that add something.
 pub const EXTENSION_VERSION: &str = "v2";

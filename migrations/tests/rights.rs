@@ -137,7 +137,14 @@ fn no_other_role_can_attach_a_definer_function_to_a_table_of_its_own() {
             "create schema theirs authorization {role}; set role {role};"
         ));
         conn.execute("create table theirs.t (root_key_id text, version bigint)");
-        for function in ["kms_bump_collection_version", "kms_version_column"] {
+        for function in [
+            "kms_bump_collection_version",
+            "kms_version_column",
+            "kms_mark_kms_root_key",
+            "kms_note_collection_version",
+            "kms_forget_changes",
+            "kms_leap_collection_version",
+        ] {
             let message = conn.refusal(&format!(
                 "create trigger t before insert on theirs.t for each row execute function public.{function}('root_key_id')"
             ));
@@ -160,6 +167,117 @@ fn the_collection_versions_times_are_utc_in_every_time_zone() {
         "kms_collection_version",
     );
     assert_eq!(minutes, "0");
+}
+
+/// What they note of changes, the triggers write by the rights of whoever made
+/// them; who asks what changed needs to read it.
+#[test]
+fn changing_keys_needs_no_right_on_what_is_noted_of_it() {
+    let Some(database) = TestDatabase::postgres() else {
+        return;
+    };
+    let mut conn = in_schema(&database, "secrets");
+    conn.migrate().unwrap();
+    with_role(&mut conn, |conn, role| {
+        conn.execute(&format!(
+            "grant usage on schema secrets to {role};
+             grant select, insert, update, delete
+               on secrets.kms_root_key, secrets.kms_root_key_version, secrets.kms_data_key,
+                  secrets.kms_data_key_version, secrets.kms_collection_version
+               to {role};
+             set role {role};"
+        ));
+        conn.refusal("select * from secrets.kms_scope_change");
+        conn.refusal("select * from secrets.kms_collection_history");
+        write_and_delete(conn, "secrets");
+        conn.execute("reset role");
+        assert_eq!(conn.count("secrets.kms_collection_history"), 2);
+        assert_eq!(conn.value("scope_id", "secrets.kms_scope_change"), "a");
+        conn.execute(&format!(
+            "grant select on secrets.kms_collection_history, secrets.kms_scope_change to {role};
+             set role {role};
+             select * from secrets.kms_collection_history, secrets.kms_scope_change"
+        ));
+        for write in [
+            "delete from secrets.kms_scope_change",
+            "insert into secrets.kms_scope_change values (9, 'a')",
+            "delete from secrets.kms_collection_history",
+        ] {
+            conn.refusal(write);
+        }
+    });
+}
+
+/// Who may create objects beside the tables can't have the triggers call them.
+#[test]
+fn operators_and_functions_of_others_are_not_used() {
+    let Some(database) = TestDatabase::postgres() else {
+        return;
+    };
+    let mut conn = in_schema(&database, "secrets");
+    conn.migrate().unwrap();
+    with_role(&mut conn, |conn, role| {
+        conn.execute(&format!(
+            "grant usage, create on schema secrets to {role};
+             grant usage on type secrets.kms_private_id, secrets.kms_version, secrets.kms_scope_id to {role};
+             set role {role};
+             set search_path to secrets;"
+        ));
+        for types in [
+            "kms_private_id, kms_private_id",
+            "kms_version, kms_version",
+            "kms_version, int",
+            "kms_version, bigint",
+            "bigint, bigint",
+            "bigint, int",
+            "text, text",
+        ] {
+            let arguments = types.replacen(", ", ", b ", 1);
+            conn.execute(&format!(
+                "create function never(a {arguments}) returns boolean language plpgsql
+                   as $$ begin raise exception 'called'; end $$"
+            ));
+            let (left, right) = types.split_once(", ").unwrap();
+            for operator in ["=", "<>", "<"] {
+                conn.execute(&format!(
+                    "create operator {operator} (leftarg = {left}, rightarg = {right}, function = never)"
+                ));
+            }
+        }
+        conn.execute(
+            "create function now() returns timestamptz language plpgsql as $$ begin raise exception 'called'; end $$;
+             create function split_part(a text, b text, c int) returns text language plpgsql
+               as $$ begin raise exception 'called'; end $$;
+             create function set_config(a text, b text, c boolean) returns text language plpgsql
+               as $$ begin raise exception 'called'; end $$;
+             reset role;
+             create temporary table kms_scope_change (collection_version bigint, scope_id text);
+             set search_path to secrets, pg_catalog;",
+        );
+        let blob = conn.blob();
+        conn.execute(&format!(
+            "insert into secrets.kms_root_key (private_id, scope_id) values ('krk_a', 'a'), ('krk_b', 'b');
+             set search_path to pg_catalog;
+             begin;
+             update secrets.kms_collection_version set version = 2;
+             insert into secrets.kms_data_key (private_id, root_key_id, purpose) values ('kdk_a', 'krk_a', 'p');
+             delete from secrets.kms_data_key;
+             commit;
+             set search_path to secrets, pg_catalog;
+             update secrets.kms_collection_version set version = 3;
+             update secrets.kms_root_key_version set key = {blob};
+             delete from secrets.kms_data_key_version;
+             set search_path to pg_catalog;
+             delete from secrets.kms_root_key where scope_id = 'b';"
+        ));
+        assert_eq!(
+            conn.values(
+                "collection_version || ' ' || scope_id",
+                "secrets.kms_scope_change order by 1"
+            ),
+            [Some("2 a".to_owned()), Some("4 b".to_owned())]
+        );
+    });
 }
 
 fn in_schema(database: &TestDatabase, schema: &str) -> Connection {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod application;
+mod changes;
 mod keys;
 mod postgres;
 mod sqlite;

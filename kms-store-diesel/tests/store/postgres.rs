@@ -5,11 +5,13 @@
 
 mod breaking;
 mod callers;
+mod changes;
 mod database;
 mod hanging;
 mod line;
 mod locking;
 mod pooling;
+mod rights;
 mod schemas;
 
 use self::database::PostgresDatabase;

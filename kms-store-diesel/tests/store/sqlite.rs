@@ -1,6 +1,7 @@
 //! SQLite: the suite, each property on a file of its own, and what is particular to SQLite.
 
 mod callers;
+mod changes;
 mod database;
 mod opening;
 mod reading;

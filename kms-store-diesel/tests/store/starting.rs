@@ -4,8 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use diesel::r2d2::{ConnectionManager, Pool, R2D2Connection};
-use kms_core::Repository;
+use kms_core::{ErrorKind, Repository};
+use kms_migrations::EXTENSION_VERSION;
+use kms_testkit::repository::Fixture as _;
 
+use crate::application::{Application, Database};
 use crate::statements::{Statement, Watched};
 
 /// A pool of one connection, and the number of statements that it has sent.
@@ -34,4 +37,38 @@ pub(crate) async fn takes_one_statement(repository: &dyn Repository, sent: &Atom
         repository.validate_schema().await.unwrap();
         assert_eq!(sent.load(Ordering::SeqCst), engines);
     }
+}
+
+/// A migration that adds something leaves processes running that don't know it. What they need must be there.
+pub(crate) async fn accepts_a_later_extension_and_no_earlier_one<D: Database>(
+    application: &Application<D>,
+) {
+    let repository = application.repository();
+    let extension = async |version: &str| {
+        application.database.execute(&format!(
+            "update kms_extension_version set version = '{version}'"
+        ));
+        repository.validate_schema().await
+    };
+    for accepted in [EXTENSION_VERSION, "v3", "v10", "v4294967295"] {
+        let version = extension(accepted).await.unwrap();
+        assert_eq!(version, kms_core::SCHEMA_VERSION);
+    }
+    for refused in [
+        "v1", "v0", "v", "", "2", "v-3", "v+3", "v2.1", "v2 ", "V3", "none",
+    ] {
+        let error = extension(refused).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::SchemaVersion, "{refused}");
+        assert_eq!(error.context("expected"), Some(EXTENSION_VERSION));
+        assert_eq!(error.context("found"), Some(refused));
+        assert!(
+            error.to_string().contains("kms_extension_version"),
+            "{error}"
+        );
+    }
+    application
+        .database
+        .execute("delete from kms_extension_version");
+    let error = repository.validate_schema().await.unwrap_err();
+    assert_eq!(error.context("found"), Some("none"));
 }

@@ -150,17 +150,20 @@ pub enum Feature {
     Aging,
     /// The schema version edited by hand.
     SchemaVersion,
+    /// What changed since a collection version, by the repository itself.
+    Telling,
 }
 
 impl Feature {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::AnotherRepository,
         Self::ApplicationScopes,
         Self::Referencers,
         Self::Tampering,
         Self::Aging,
         Self::SchemaVersion,
+        Self::Telling,
     ];
 }
 

@@ -69,14 +69,19 @@ macro_rules! repository_suite {
                 scrambling_moves_the_collection_version_and_nothing_else
             }
             telling {
-                every_change_names_its_scope
-                scopes_that_were_left_alone_are_not_named
-                the_way_is_told_step_by_step
-                a_batch_names_all_of_its_scopes
-                where_nothing_moved_the_way_is_empty
-                nothing_is_told_about_another_history
-                after_scrambling_nothing_is_told_about_before
-                a_scope_whose_keys_were_deleted_is_named
+                a_change_names_its_scope_and_no_other
+                every_operation_names_its_scope
+                the_way_across_changes_is_told_in_order
+                each_scope_of_a_batch_is_named
+                creation_is_no_step
+                data_keys_added_to_a_scope_without_any_name_it
+                a_refused_change_leaves_no_step
+                a_root_key_deleted_by_hand_is_named
+                a_scope_deleted_by_the_application_is_named
+                from_a_version_to_itself_there_is_no_step
+                nothing_is_told_about_before_a_scrambling
+                a_version_that_never_was_is_untold
+                another_repository_is_told_the_same
             }
             revoking {
                 a_root_key_version_that_wraps_nothing_is_revoked

@@ -1,22 +1,46 @@
 //! The way from one collection version to another: which scopes a cache has to read again.
 //!
-//! A repository may decline to tell, and then its caches read more. What it does tell must be complete.
+//! A repository may decline to tell ([`Feature::Telling`]), and then its caches read more. What it does tell must be
+//! complete.
 
 use std::time::Duration;
 
 use kms_core::{
-    ChangeSet, Changes, CollectionVersion, Proof, Purpose, Repository, ScopeId, ScopeRows,
+    ChangeSet, Changes, CollectionVersion, ErrorKind, Proof, Purpose, Repository, ScopeId,
+    ScopeRows, Step,
 };
 
 use super::fixture::{Feature, Fixture, can};
-use super::setup::{applied, apply, collection, many_with_keys, refused, rows, with_keys};
+use super::setup::{
+    DATABASE, applied, apply, collection, find_rows, many_with_keys, new_scope, refused, with_keys,
+};
 use crate::change_sets;
 
-/// Every operation that moves the collection version names the scope that it changed.
-pub async fn every_change_names_its_scope(fixture: &dyn Fixture) {
+/// What changed since: the scope that did, and not one that rested.
+pub async fn a_change_names_its_scope_and_no_other(fixture: &dyn Fixture) {
+    if !can(fixture, Feature::Telling) {
+        return;
+    }
+    let repository = fixture.repository();
+    let keys = with_keys(fixture, "o_1").await;
+    let other = with_keys(fixture, "o_2").await;
+    let keys = applied(&*repository, change_sets::rotate(&keys)).await;
+    let since = collection(&*repository).await;
+    let _ = applied(&*repository, change_sets::rotate(&keys)).await;
+    let steps = told(&*repository, since).await;
+    assert_eq!(steps.len(), 1);
+    assert!(steps[0].scopes.contains(&keys.scope), "{steps:?}");
+    assert!(!steps[0].scopes.contains(&other.scope), "{steps:?}");
+}
+
+/// Whatever changes a scope's rows names it.
+pub async fn every_operation_names_its_scope(fixture: &dyn Fixture) {
+    if !can(fixture, Feature::Telling) {
+        return;
+    }
     let repository = fixture.repository();
     let mut keys = with_keys(fixture, "o_1").await;
-    let changes: [fn(&ScopeRows) -> ChangeSet; 6] = [
+    let changes: [fn(&ScopeRows) -> ChangeSet; 7] = [
         change_sets::rotate,
         change_sets::rotate_and_rewrap,
         change_sets::rewrap,
@@ -25,176 +49,306 @@ pub async fn every_change_names_its_scope(fixture: &dyn Fixture) {
             let old = rows.data_keys[0].versions[0].id.clone();
             change_sets::revoke(rows, old, Proof::Skipped)
         },
+        |rows| {
+            let old = rows.root_key_versions[0].id.clone();
+            change_sets::revoke(rows, old, Proof::Skipped)
+        },
         |rows| change_sets::delete(rows, Proof::Skipped),
     ];
-    for (position, change) in changes.iter().enumerate() {
-        let before = collection(&*repository).await;
+    for change in changes {
+        // Two changes of another scope, so that nothing before them counts with what comes.
+        let quiet = with_keys(
+            fixture,
+            &format!("q_{}", collection(&*repository).await.version),
+        )
+        .await;
+        let quiet = applied(&*repository, change_sets::rotate(&quiet)).await;
+        let _ = applied(&*repository, change_sets::rotate(&quiet)).await;
+        let since = collection(&*repository).await;
         let change = change(&keys);
         let operation = change.operation;
         let _ = apply(&*repository, change).await.unwrap();
-        let changes = since(&*repository, before).await;
-        assert_names(&changes, &[&keys.scope], &format!("{operation:?}"));
-        if position + 1 < 6 {
-            keys = rows(&*repository, &keys.scope).await;
+        let steps = told(&*repository, since).await;
+        let last = steps.last().expect("it moved the collection version");
+        assert!(
+            last.scopes.contains(&keys.scope),
+            "{operation:?}: {steps:?}"
+        );
+        match find_rows(&*repository, &keys.scope).await {
+            Some(rows) => keys = rows,
+            None => return,
         }
     }
+    panic!("{} is deleted", keys.scope);
 }
 
-/// A scope that was left alone is not named, once what came before is a few steps away.
-pub async fn scopes_that_were_left_alone_are_not_named(fixture: &dyn Fixture) {
+/// Every move of the collection version is a step, in their order, with what it moved to; from any of them the rest is
+/// told.
+pub async fn the_way_across_changes_is_told_in_order(fixture: &dyn Fixture) {
+    if !can(fixture, Feature::Telling) {
+        return;
+    }
     let repository = fixture.repository();
-    let keys = many_with_keys(fixture, "o_", 4).await;
-    let mut changed = keys[0].clone();
-    for _ in 0..2 {
-        changed = applied(&*repository, change_sets::rotate(&changed)).await;
+    let mut scopes = many_with_keys(fixture, "o_", 4).await;
+    // So that their creation doesn't count.
+    let _ = applied(&*repository, change_sets::rotate(&scopes[3])).await;
+    let mut passed = vec![collection(&*repository).await];
+    for rows in &mut scopes[..3] {
+        *rows = applied(&*repository, change_sets::rotate(rows)).await;
+        passed.push(collection(&*repository).await);
     }
-    let before = collection(&*repository).await;
-    let _ = applied(&*repository, change_sets::rotate(&changed)).await;
-    let _ = applied(&*repository, change_sets::rotate(&keys[1])).await;
-    let changes = since(&*repository, before).await;
-    assert_names(&changes, &[&keys[0].scope, &keys[1].scope], "two rotations");
-    for left_alone in &keys[2..] {
-        assert!(!names(&changes).contains(&left_alone.scope));
-    }
-}
-
-/// Each move of the collection version is a step, in their order; what a caller knows of the way is left out.
-pub async fn the_way_is_told_step_by_step(fixture: &dyn Fixture) {
-    let repository = fixture.repository();
-    let keys = many_with_keys(fixture, "o_", 5).await;
-    let mut versions = vec![collection(&*repository).await];
-    for keys in &keys {
-        let _ = applied(&*repository, change_sets::rotate(keys)).await;
-        versions.push(collection(&*repository).await);
-    }
-    for (known, version) in versions.iter().enumerate() {
-        let changes = since(&*repository, *version).await;
-        assert_eq!(changes.collection, versions[5]);
-        let Some(steps) = changes.steps else {
-            continue;
-        };
-        let told: Vec<_> = steps.iter().map(|step| step.collection).collect();
-        assert_eq!(told, versions[known + 1..]);
-        for (step, keys) in steps.iter().zip(&keys[known..]) {
-            assert!(step.scopes.contains(&keys.scope));
+    let steps = told(&*repository, passed[0]).await;
+    let versions: Vec<_> = steps.iter().map(|step| step.collection).collect();
+    assert_eq!(versions, passed[1..]);
+    for (position, step) in steps.iter().enumerate() {
+        assert!(step.scopes.contains(&scopes[position].scope), "{steps:?}");
+        for later in &scopes[position + 1..3] {
+            assert!(!step.scopes.contains(&later.scope), "{steps:?}");
         }
     }
-}
-
-/// A batch is one step that names all of its scopes.
-pub async fn a_batch_names_all_of_its_scopes(fixture: &dyn Fixture) {
-    let repository = fixture.repository();
-    let keys = many_with_keys(fixture, "o_", 20).await;
-    let before = collection(&*repository).await;
-    let changes: Vec<_> = keys.iter().map(change_sets::rotate).collect();
-    for outcome in repository.apply(changes.into()).await.unwrap() {
-        let _ = outcome.unwrap();
+    for (position, since) in passed.iter().enumerate() {
+        let rest = told(&*repository, *since).await;
+        let versions: Vec<_> = rest.iter().map(|step| step.collection).collect();
+        assert_eq!(versions, passed[position + 1..]);
     }
-    let changes = since(&*repository, before).await;
-    let scopes: Vec<_> = keys.iter().map(|keys| &keys.scope).collect();
-    assert_names(&changes, &scopes, "a batch");
 }
 
-/// Of a collection version that did not move there is nothing to tell, also after a change that was refused.
-pub async fn where_nothing_moved_the_way_is_empty(fixture: &dyn Fixture) {
+/// A batch is one transaction: all its scopes are named by its steps, also where some were refused.
+pub async fn each_scope_of_a_batch_is_named(fixture: &dyn Fixture) {
+    if !can(fixture, Feature::Telling) {
+        return;
+    }
     let repository = fixture.repository();
-    let keys = with_keys(fixture, "o_1").await;
-    let _ = applied(&*repository, change_sets::rotate(&keys)).await;
-    refused(
-        &*repository,
-        change_sets::rewrap(&keys),
-        kms_core::ErrorKind::Conflict,
-    )
-    .await;
-    let now = collection(&*repository).await;
-    let changes = since(&*repository, now).await;
-    assert_eq!(changes.collection, now);
-    assert!(changes.steps.is_none_or(|steps| steps.is_empty()));
+    let scopes = many_with_keys(fixture, "o_", 30).await;
+    let rested = with_keys(fixture, "p_1").await;
+    let stale = change_sets::rotate(&rested);
+    let rested = applied(&*repository, change_sets::rotate(&rested)).await;
+    let quiet = with_keys(fixture, "q_1").await;
+    let _ = applied(&*repository, change_sets::rotate(&quiet)).await;
+    let since = collection(&*repository).await;
+    let changes: Vec<_> = scopes
+        .iter()
+        .map(change_sets::rotate_and_rewrap)
+        .chain([stale])
+        .collect();
+    let outcomes = repository.apply(changes.into()).await.unwrap();
+    assert_eq!(
+        outcomes.iter().filter(|outcome| outcome.is_ok()).count(),
+        30
+    );
+    let steps = told(&*repository, since).await;
+    let named: Vec<_> = steps.iter().flat_map(|step| &step.scopes).collect();
+    for rows in &scopes {
+        assert!(named.contains(&&rows.scope), "{}", rows.scope);
+    }
+    assert!(!named.contains(&&rested.scope), "{steps:?}");
 }
 
-/// Nothing is told about a version that is none of this database's history: one with another time (another history
-/// had the same number), one that is not reached yet, one that never was, or none.
-pub async fn nothing_is_told_about_another_history(fixture: &dyn Fixture) {
+/// Creation moves nothing, and so is no step.
+pub async fn creation_is_no_step(fixture: &dyn Fixture) {
+    if !can(fixture, Feature::Telling) {
+        return;
+    }
     let repository = fixture.repository();
     let keys = with_keys(fixture, "o_1").await;
     let keys = applied(&*repository, change_sets::rotate(&keys)).await;
-    let before = collection(&*repository).await;
+    let since = collection(&*repository).await;
+    let created = with_keys(fixture, "o_2").await;
+    assert_eq!(told(&*repository, since).await, []);
     let _ = applied(&*repository, change_sets::rotate(&keys)).await;
-    let now = collection(&*repository).await;
-    let other_times = [before, now].map(|version| CollectionVersion {
-        update_time: version.update_time - Duration::from_secs(60),
-        ..version
-    });
-    let beyond = CollectionVersion {
-        version: now.version + 5,
-        ..now
-    };
-    let never = CollectionVersion {
-        version: before.version - 1_000_000,
-        ..before
-    };
-    for unknown in [other_times[0], other_times[1], beyond, never] {
-        assert_eq!(since(&*repository, unknown).await, Changes::untold(now));
-    }
-    let asked = repository.collection_version(None).await.unwrap();
-    assert_eq!(asked, Changes::untold(now));
+    let steps = told(&*repository, since).await;
+    assert_eq!(steps.len(), 1);
+    assert!(steps[0].scopes.contains(&keys.scope), "{steps:?}");
+    // What comes after it, is.
+    let since = collection(&*repository).await;
+    let _ = applied(&*repository, change_sets::rotate(&created)).await;
+    let steps = told(&*repository, since).await;
+    assert!(steps[0].scopes.contains(&created.scope), "{steps:?}");
 }
 
-/// After scrambling nothing is told about what was before, and what comes after is.
-pub async fn after_scrambling_nothing_is_told_about_before(fixture: &dyn Fixture) {
+/// A scope that was created without data keys may be known to caches, so its first data keys are a change.
+pub async fn data_keys_added_to_a_scope_without_any_name_it(fixture: &dyn Fixture) {
+    if !can(fixture, Feature::Telling) {
+        return;
+    }
+    let repository = fixture.repository();
+    let scope = new_scope(fixture, "o_1").await;
+    let keys = applied(&*repository, change_sets::create(&scope, &[])).await;
+    let since = collection(&*repository).await;
+    let _ = applied(&*repository, change_sets::reconcile(&keys, &[DATABASE])).await;
+    let steps = told(&*repository, since).await;
+    assert_eq!(steps.len(), 1);
+    assert!(steps[0].scopes.contains(&scope), "{steps:?}");
+}
+
+/// A change that is refused is no step.
+pub async fn a_refused_change_leaves_no_step(fixture: &dyn Fixture) {
+    if !can(fixture, Feature::Telling) {
+        return;
+    }
     let repository = fixture.repository();
     let keys = with_keys(fixture, "o_1").await;
-    let start = collection(&*repository).await;
+    let _ = applied(&*repository, change_sets::rotate(&keys)).await;
+    let since = collection(&*repository).await;
+    let stale = change_sets::rewrap(&keys);
+    refused(&*repository, stale, ErrorKind::Conflict).await;
+    assert_eq!(told(&*repository, since).await, []);
+}
+
+/// A scope whose root key was deleted by hand is named: a trigger sees to it.
+pub async fn a_root_key_deleted_by_hand_is_named(fixture: &dyn Fixture) {
+    if !can(fixture, Feature::Telling) {
+        return;
+    }
+    if !can(fixture, Feature::Tampering) {
+        return;
+    }
+    let repository = fixture.repository();
+    let (deleted, rested) = deleted_and_rested(fixture).await;
+    let since = collection(&*repository).await;
+    fixture.delete_root_key(&deleted).await;
+    assert_names(&told(&*repository, since).await, &deleted, &rested);
+}
+
+/// A scope that the application deleted, and the keys with it, is named.
+pub async fn a_scope_deleted_by_the_application_is_named(fixture: &dyn Fixture) {
+    if !can(fixture, Feature::Telling) {
+        return;
+    }
+    if !can(fixture, Feature::ApplicationScopes) {
+        return;
+    }
+    let repository = fixture.repository();
+    let (deleted, rested) = deleted_and_rested(fixture).await;
+    let since = collection(&*repository).await;
+    fixture.delete_scope(&deleted).await;
+    assert_names(&told(&*repository, since).await, &deleted, &rested);
+}
+
+/// From a version to itself the way is known, and empty; also where there is no history yet.
+pub async fn from_a_version_to_itself_there_is_no_step(fixture: &dyn Fixture) {
+    if !can(fixture, Feature::Telling) {
+        return;
+    }
+    let repository = fixture.repository();
+    let at_first = collection(&*repository).await;
+    assert_eq!(told(&*repository, at_first).await, []);
+    let keys = with_keys(fixture, "o_1").await;
+    let _ = applied(&*repository, change_sets::rotate(&keys)).await;
+    let now = collection(&*repository).await;
+    assert_eq!(told(&*repository, now).await, []);
+    repository.scramble_collection_version().await.unwrap();
+    let now = collection(&*repository).await;
+    assert_eq!(told(&*repository, now).await, []);
+    let nothing_known = repository.collection_version(None).await.unwrap();
+    assert_eq!(nothing_known, Changes::untold(now));
+}
+
+/// After a restore is announced, nobody is told anything about before; what comes after it is told again.
+pub async fn nothing_is_told_about_before_a_scrambling(fixture: &dyn Fixture) {
+    if !can(fixture, Feature::Telling) {
+        return;
+    }
+    let repository = fixture.repository();
+    let keys = with_keys(fixture, "o_1").await;
+    let mut before = vec![collection(&*repository).await];
     let keys = applied(&*repository, change_sets::rotate(&keys)).await;
-    let before = collection(&*repository).await;
+    before.push(collection(&*repository).await);
     repository.scramble_collection_version().await.unwrap();
     let scrambled = collection(&*repository).await;
+    for since in &before {
+        assert_untold(&*repository, *since).await;
+    }
     let _ = applied(&*repository, change_sets::rotate(&keys)).await;
-    for old in [start, before] {
-        let now = collection(&*repository).await;
-        assert_eq!(since(&*repository, old).await, Changes::untold(now));
+    for since in &before {
+        assert_untold(&*repository, *since).await;
     }
-    let changes = since(&*repository, scrambled).await;
-    assert_names(&changes, &[&keys.scope], "a rotation after it");
+    let steps = told(&*repository, scrambled).await;
+    assert_eq!(steps.len(), 1);
+    assert!(steps[0].scopes.contains(&keys.scope), "{steps:?}");
 }
 
-/// Keys that are deleted by hand, or with the application's row, are named.
-pub async fn a_scope_whose_keys_were_deleted_is_named(fixture: &dyn Fixture) {
+/// Nothing is told about a version that never was: a number not reached yet, none at all, or the number of a former or
+/// the present version with another time.
+pub async fn a_version_that_never_was_is_untold(fixture: &dyn Fixture) {
     let repository = fixture.repository();
-    if can(fixture, Feature::Tampering) {
-        let keys = with_keys(fixture, "o_1").await;
-        let before = collection(&*repository).await;
-        fixture.delete_root_key(&keys.scope).await;
-        let changes = since(&*repository, before).await;
-        assert_names(&changes, &[&keys.scope], "by hand");
-    }
-    if can(fixture, Feature::ApplicationScopes) {
-        let keys = with_keys(fixture, "o_2").await;
-        let before = collection(&*repository).await;
-        fixture.delete_scope(&keys.scope).await;
-        let changes = since(&*repository, before).await;
-        assert_names(&changes, &[&keys.scope], "by cascade");
-    }
-}
-
-async fn since(repository: &dyn Repository, version: CollectionVersion) -> Changes {
-    repository.collection_version(Some(version)).await.unwrap()
-}
-
-fn names(changes: &Changes) -> Vec<ScopeId> {
-    let steps = changes.steps.iter().flatten();
-    steps.flat_map(|step| step.scopes.clone()).collect()
-}
-
-/// If the way is told, these scopes are on it.
-fn assert_names(changes: &Changes, scopes: &[&ScopeId], what: &str) {
-    if changes.steps.is_some() {
-        let named = names(changes);
-        for scope in scopes {
-            assert!(
-                named.contains(scope),
-                "{what}: {scope} is not among {named:?}"
-            );
+    let keys = with_keys(fixture, "o_1").await;
+    let keys = applied(&*repository, change_sets::rotate(&keys)).await;
+    let former = collection(&*repository).await;
+    let _ = applied(&*repository, change_sets::rotate(&keys)).await;
+    let now = collection(&*repository).await;
+    assert_eq!(told(&*repository, former).await.len(), 1);
+    for known in [former, now] {
+        for microseconds in [1, 1_000_000] {
+            let other = Duration::from_micros(microseconds);
+            for update_time in [known.update_time + other, known.update_time - other] {
+                let since = CollectionVersion {
+                    update_time,
+                    ..known
+                };
+                assert_untold(&*repository, since).await;
+            }
         }
     }
+    for version in [i64::MIN, -1, 0, now.version + 1, i64::MAX - 1, i64::MAX] {
+        for known in [former, now] {
+            assert_untold(&*repository, CollectionVersion { version, ..known }).await;
+        }
+    }
+}
+
+/// What one process is told, another one is too: it is the database that knows.
+pub async fn another_repository_is_told_the_same(fixture: &dyn Fixture) {
+    if !can(fixture, Feature::Telling) {
+        return;
+    }
+    if !can(fixture, Feature::AnotherRepository) {
+        return;
+    }
+    let repository = fixture.repository();
+    let another = fixture.another_repository().await;
+    let keys = with_keys(fixture, "o_1").await;
+    let since = another
+        .load(std::slice::from_ref(&keys.scope))
+        .await
+        .unwrap()
+        .collection;
+    let _ = applied(&*repository, change_sets::rotate(&keys)).await;
+    let steps = told(&*another, since).await;
+    assert_eq!(steps, told(&*repository, since).await);
+    assert!(steps[0].scopes.contains(&keys.scope), "{steps:?}");
+}
+
+/// The steps since, which must be told, be consecutive and end at the present version.
+async fn told(repository: &dyn Repository, since: CollectionVersion) -> Vec<Step> {
+    let changes = repository.collection_version(Some(since)).await.unwrap();
+    assert_eq!(changes.collection, collection(repository).await);
+    let steps = changes.steps.expect("the way is told");
+    let last = steps.last().map_or(since, |step| step.collection);
+    assert_eq!(last, changes.collection);
+    for (step, version) in steps.iter().zip(since.version + 1..) {
+        assert_eq!(step.collection.version, version);
+    }
+    steps
+}
+
+async fn assert_untold(repository: &dyn Repository, since: CollectionVersion) {
+    let now = collection(repository).await;
+    let changes = repository.collection_version(Some(since)).await.unwrap();
+    assert_eq!(changes, Changes::untold(now), "since {since:?}");
+}
+
+/// One scope that is going to be deleted, and one that rests.
+async fn deleted_and_rested(fixture: &dyn Fixture) -> (ScopeId, ScopeId) {
+    let deleted = with_keys(fixture, "o_1").await;
+    let rested = with_keys(fixture, "o_2").await;
+    let quiet = with_keys(fixture, "q_1").await;
+    let _ = applied(&*fixture.repository(), change_sets::rotate(&quiet)).await;
+    (deleted.scope, rested.scope)
+}
+
+fn assert_names(steps: &[Step], changed: &ScopeId, rested: &ScopeId) {
+    let named: Vec<_> = steps.iter().flat_map(|step| &step.scopes).collect();
+    assert!(named.contains(&changed), "{steps:?}");
+    assert!(!named.contains(&rested), "{steps:?}");
 }

@@ -56,12 +56,12 @@ declare
 begin
   if split_part(noted, ':', 1) = transaction_id then
     insert into %1$I.kms_scope_change (collection_version, scope_id)
-      select distinct split_part(noted, ':', 2)::bigint, r.scope_id::text
+      select split_part(noted, ':', 2)::bigint, r.scope_id::text
       from %3$s
       on conflict do nothing;
   else
     insert into %1$I.kms_scope_change (collection_version, scope_id)
-      select distinct - transaction_id::bigint, r.scope_id::text
+      select - transaction_id::bigint, r.scope_id::text
       from %3$s
       where r.create_time is distinct from now()
       on conflict do nothing;
@@ -97,7 +97,7 @@ begin
 end;
 $$;
 comment on function %1$I.kms_forget_changes() is
-  'after the row of the collection version is another one: there is no way to it from before';
+  'after insert of another collection version: there is no way to it from before';
 revoke execute on function %1$I.kms_forget_changes() from public;
 $text$, schema_name);
 
@@ -146,12 +146,14 @@ begin
       on conflict (version) do update set update_time = excluded.update_time;
     delete from %1$I.kms_collection_history where version = former - 10000;
     delete from %1$I.kms_scope_change where collection_version = former - 10000;
-    with unclaimed as (
-      delete from %1$I.kms_scope_change where collection_version < 0 returning scope_id
-    )
-    insert into %1$I.kms_scope_change (collection_version, scope_id)
-      select distinct present, scope_id from unclaimed
-      on conflict do nothing;
+    if exists (select from %1$I.kms_scope_change where collection_version < 0) then
+      with unclaimed as (
+        delete from %1$I.kms_scope_change where collection_version < 0 returning scope_id
+      )
+      insert into %1$I.kms_scope_change (collection_version, scope_id)
+        select present, scope_id from unclaimed
+        on conflict do nothing;
+    end if;
   else
     delete from %1$I.kms_collection_history;
     delete from %1$I.kms_scope_change;
@@ -169,7 +171,7 @@ $do$;
 
 create trigger kms_note_collection_version before update on kms_collection_version
   for each row execute function kms_note_collection_version();
-create trigger kms_forget_changes after insert or delete or truncate on kms_collection_version
+create trigger kms_forget_changes after insert on kms_collection_version
   for each statement execute function kms_forget_changes();
 
 create trigger kms_mark_on_delete after delete on kms_root_key

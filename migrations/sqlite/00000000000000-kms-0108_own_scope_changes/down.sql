@@ -10,8 +10,7 @@ drop trigger kms_mark_updated_kms_root_key_version;
 drop trigger kms_mark_inserted_kms_root_key_version;
 drop trigger kms_mark_deleted_kms_root_key;
 
-drop trigger kms_forget_changes_after_delete_kms_collection_version;
-drop trigger kms_forget_changes_after_insert_kms_collection_version;
+drop trigger kms_forget_changes_of_other_row_kms_collection_version;
 drop trigger kms_forget_changes_kms_collection_version;
 drop trigger kms_collection_history_kms_collection_version;
 

@@ -42,16 +42,8 @@ begin
   delete from kms_scope_change;
 end;
 
-create trigger kms_forget_changes_after_insert_kms_collection_version
+create trigger kms_forget_changes_of_other_row_kms_collection_version
 after insert on kms_collection_version
-for each row
-begin
-  delete from kms_collection_history;
-  delete from kms_scope_change;
-end;
-
-create trigger kms_forget_changes_after_delete_kms_collection_version
-after delete on kms_collection_version
 for each row
 begin
   delete from kms_collection_history;

@@ -10,13 +10,22 @@ use super::database::PostgresDatabase;
 use super::on_postgres;
 use crate::application::Database as _;
 use crate::keys::{DATABASE, apply, rows, scope};
-use crate::starting::{counted_pool, takes_one_statement};
+use crate::starting::{
+    accepts_a_later_extension_and_no_earlier_one, counted_pool, takes_one_statement,
+};
 
 #[test]
 fn the_schema_is_checked_with_one_statement() {
     on_postgres(async |application| {
         let (pool, sent) = counted_pool(application.database.url());
         takes_one_statement(&PostgresRepository::from_pool(pool), &sent).await;
+    });
+}
+
+#[test]
+fn a_later_extension_is_accepted_and_an_earlier_one_refused() {
+    on_postgres(async |application| {
+        accepts_a_later_extension_and_no_earlier_one(&application).await;
     });
 }
 

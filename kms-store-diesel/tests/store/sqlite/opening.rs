@@ -13,7 +13,9 @@ use kms_testkit::change_sets;
 
 use super::on_sqlite;
 use crate::keys::{apply, scope, with_keys};
-use crate::starting::{counted_pool, takes_one_statement};
+use crate::starting::{
+    accepts_a_later_extension_and_no_earlier_one, counted_pool, takes_one_statement,
+};
 
 const SHORT: Duration = Duration::from_millis(400);
 
@@ -40,6 +42,11 @@ fn the_schema_is_checked_with_one_statement() {
         let (pool, sent) = counted_pool(application.database.path());
         takes_one_statement(&SqliteRepository::from_pool(pool), &sent).await;
     });
+}
+
+#[test]
+fn a_later_extension_is_accepted_and_an_earlier_one_refused() {
+    on_sqlite(async |application| accepts_a_later_extension_and_no_earlier_one(&application).await);
 }
 
 #[test]
