@@ -150,6 +150,7 @@ impl KmsBuilder {
                 .with_detail("cache_capacity must be at least 1"));
         }
         self.repository.validate_schema().await?;
+        let root_key_id = self.root.as_ref().and_then(|root| root.key_id());
         let opener = Arc::new(Opener {
             root: self.root,
             aead: self.aead,
@@ -170,6 +171,7 @@ impl KmsBuilder {
                 parallel: PARALLEL_ROOT_CALLS,
             },
             opener,
+            root_key_id,
             purposes: self.purposes,
             cache,
             loader,

@@ -1,8 +1,8 @@
 //! Rotating or rewrapping every scope, in batches that can be stopped and carried on.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::OnceCell;
 
 use super::{Kms, Rewrap};
 use crate::binding::Binding;
@@ -12,26 +12,36 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::planner::{Planner, RewrapKeys};
 use crate::prepared::Prepared;
 use crate::repository::{
-    Advance, CampaignFailure, CampaignState, CampaignStep, NewCampaign, ScopeFilter,
+    Advance, CampaignFailure, CampaignState, CampaignSummary, Hold, NewCampaign,
 };
 use crate::rows::ScopeRows;
 use crate::scope::ScopeId;
 
 mod ahead;
+mod breaker;
 mod copies;
+mod id;
 mod options;
+mod outcome;
+mod pages;
+mod parameters;
+mod patience;
+mod step;
+mod turn;
 
 use ahead::Ahead;
+use breaker::Breaker;
 use copies::Copies;
-pub use options::{CampaignOptions, CampaignOutcome, CampaignProgress};
+pub use id::CampaignId;
+pub use options::CampaignOptions;
+pub use outcome::{CampaignOutcome, CampaignProgress, CampaignReport};
+use pages::Source;
+use parameters::Parameters;
+use step::Stepped;
+use turn::Turn;
 
-/// How often the scopes that failed are tried again before the campaign ends.
+/// How often the scopes that failed are tried again before the call ends.
 const RETRY_ROUNDS: usize = 3;
-
-/// How often in a row a batch, or a look at the database, is tried while passing failures keep it from
-/// going on.
-const BATCH_ATTEMPTS: u32 = 5;
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// What a campaign does to each scope.
 #[derive(Clone, Copy, Debug)]
@@ -40,16 +50,29 @@ enum Work {
     Rewrap(RewrapKeys),
 }
 
+impl Work {
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Rotate(_) => "rotate",
+            Self::Rewrap(_) => "rewrap",
+        }
+    }
+}
+
 impl Kms {
     /// Rotates the keys of every scope that the options want. A campaign of this id that was interrupted
     /// is carried on: no scope is rotated twice by it.
     ///
-    /// `progress` is called after each batch.
+    /// One process at a time works on a campaign; others that were called with its id wait, and take over if that one
+    /// goes away. `progress` is called after each batch, in those that wait too.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::CampaignMismatch`] if the id belongs to another campaign; those of the repository, if
-    /// they last. What fails for single scopes is in the outcome, and does not stop the others.
+    /// [`ErrorKind::CampaignMismatch`] if the id belongs to another campaign;
+    /// [`ErrorKind::CampaignSuspended`] if the root wrapper fails for one scope after the other; those of the
+    /// repository, if they last longer than the [`patience`](CampaignOptions::patience). After any of the latter two
+    /// the same call carries the campaign on. What fails for single scopes is in the outcome, and does not stop the
+    /// others.
     pub async fn rotate_all(
         &self,
         options: &CampaignOptions,
@@ -61,7 +84,8 @@ impl Kms {
     }
 
     /// Rewraps the keys of every scope that the options want, as [`rotate_all`](Self::rotate_all) rotates
-    /// them.
+    /// them. The root key that it rewraps to belongs to the campaign: the same id with another one is a
+    /// [`CampaignMismatch`](ErrorKind::CampaignMismatch), where the root wrapper knows its key's id.
     ///
     /// # Errors
     ///
@@ -76,6 +100,15 @@ impl Kms {
             .await
     }
 
+    /// All campaigns there have been, the oldest first.
+    ///
+    /// # Errors
+    ///
+    /// Those of the repository.
+    pub async fn campaigns(&self) -> Result<Vec<CampaignSummary>> {
+        self.0.repository.campaigns().await
+    }
+
     async fn run_campaign(
         &self,
         operation: &'static str,
@@ -85,11 +118,11 @@ impl Kms {
     ) -> Result<CampaignOutcome> {
         self.writable(operation)?;
         options.check()?;
-        self.0.opener.root()?;
-        let binds_unbound = self.0.opener.binding == Binding::Migrating
-            && !matches!(work, Work::Rotate(Rewrap::No));
+        let root = self.0.opener.root()?;
+        let parameters = Parameters::of(work, options, &**root, self.0.root_key_id.as_deref());
         let campaign = Campaign {
             kms: self,
+            id: options.id.text(work.kind(), &parameters, SystemTime::now()),
             planner: Planner {
                 // Concurrency is counted in scopes here.
                 parallel: 1,
@@ -97,27 +130,31 @@ impl Kms {
             },
             work,
             options,
-            copies: if binds_unbound {
-                Some(Copies::find(&*self.0.repository).await?)
-            } else {
-                None
-            },
+            parameters,
+            breaker: Breaker::of(options.concurrency),
+            copies: OnceCell::new(),
         };
-        campaign.run(&mut progress).await.map_err(|error| {
+        let mut turn = Turn::new(&self.0, &campaign.id, options.lease);
+        let outcome = campaign.run(&mut turn, &mut progress).await;
+        turn.release().await;
+        outcome.map_err(|error| {
             error
                 .with_operation(operation)
-                .with_context("campaign", &options.id)
+                .with_context("campaign", &campaign.id)
         })
     }
 }
 
 struct Campaign<'a> {
     kms: &'a Kms,
+    id: String,
     planner: Planner,
     work: Work,
     options: &'a CampaignOptions,
+    parameters: Parameters,
+    breaker: Breaker,
     /// Wrapped keys that stand in more than one scope; looked for where they could become bound.
-    copies: Option<Copies>,
+    copies: OnceCell<Copies>,
 }
 
 /// What is to be done to a scope. `None` if there is nothing to do.
@@ -129,14 +166,14 @@ struct Batch {
     changes: Vec<ChangeSet>,
     failures: Vec<CampaignFailure>,
     /// Scopes with nothing to do.
-    settled: Vec<ScopeId>,
+    unchanged: Vec<ScopeId>,
 }
 
 impl Batch {
     fn add(&mut self, scope: ScopeId, plan: Plan) {
         match plan {
             Ok(Some(change)) => self.changes.push(change),
-            Ok(None) => self.settled.push(scope),
+            Ok(None) => self.unchanged.push(scope),
             Err(error) => self.failures.push(CampaignFailure {
                 scope,
                 kind: error.kind().name().to_owned(),
@@ -149,102 +186,175 @@ impl Batch {
 impl Campaign<'_> {
     async fn run(
         &self,
+        turn: &mut Turn,
         progress: &mut (impl FnMut(&CampaignProgress) + Send),
     ) -> Result<CampaignOutcome> {
-        let mut state = self.state().await?;
-        let mut ahead = Ahead::of(self, state.cursor.clone());
-        let mut stuck = 0;
-        while !state.finished {
-            let before = state.cursor.clone();
-            let (batch, advance) = ahead.next().await?;
-            let to = match &advance {
-                Advance::To { to, .. } => Some(to.clone()),
-                Advance::Finish { .. } | Advance::Retry => None,
-            };
-            let step = async {
-                let failure = self.step(batch, advance).await?;
-                // What is stored, not what this process thinks: another one may carry on the same campaign.
-                Ok::<_, Error>((failure, self.state().await?))
-            };
-            let (failure, now) = ahead.meanwhile(step).await?;
-            state = now;
-            if failure.is_some() || to.is_none() || state.cursor != to {
-                // What was planned ahead may be for another place.
-                ahead = Ahead::of(self, state.cursor.clone());
+        let (mut state, started) = self.open(turn).await?;
+        if let Some(at) = state.finish_time {
+            turn.close();
+            let id = self.id.clone();
+            return Ok(CampaignOutcome::AlreadyFinished { id, at });
+        }
+        let mut held = started;
+        while state.finish_time.is_none() {
+            if !held {
+                held = self.await_turn(turn, &mut state, progress).await?;
+                continue;
             }
-            match failure {
-                Some(error) if !state.finished && state.cursor == before => {
-                    stuck += 1;
-                    if stuck == BATCH_ATTEMPTS {
-                        return Err(error);
-                    }
-                }
-                _ => {
-                    stuck = 0;
-                    progress(&CampaignProgress::of(&state));
-                }
+            let heartbeat = turn.keep();
+            let work = self.work(turn, &mut state, progress);
+            match heartbeat.whilst(work).await {
+                Some(Ok(Stepped::Yes)) => break,
+                Some(Ok(Stepped::Lost)) | None => held = false,
+                Some(Err(error)) => return Err(error),
             }
+        }
+        if state.finish_time.is_some() {
+            // The step that finished it released it.
+            turn.close();
+        }
+        let report = CampaignReport::of(&self.id, state);
+        Ok(if started {
+            CampaignOutcome::Started(report)
+        } else {
+            CampaignOutcome::CarriedOn(report)
+        })
+    }
+
+    /// Finds the campaign or starts it. Returns whether this run started it, and thereby holds it.
+    async fn open(&self, turn: &Turn) -> Result<(CampaignState, bool)> {
+        let repository = &self.kms.0.repository;
+        let found = self.persist(|| repository.campaign(&self.id)).await?;
+        let (state, started) = match found {
+            Some(state) => (state, false),
+            None => {
+                let filter = self.options.age_filter();
+                let new = NewCampaign {
+                    id: self.id.clone(),
+                    kind: self.work.kind(),
+                    parameters: self.parameters.to_text(),
+                    total: match &self.options.scopes {
+                        Some(scopes) => scopes.len() as u64,
+                        None => self.persist(|| repository.count_scopes(&filter)).await?,
+                    },
+                };
+                let state = self.persist(|| repository.start_campaign(&new, &turn.lease));
+                let state = state.await?;
+                let started = state.holder.as_ref() == Some(&turn.lease.holder);
+                (state, started)
+            }
+        };
+        if state.kind != self.work.kind() || !self.parameters.fit(&state.parameters) {
+            return Err(Error::new(ErrorKind::CampaignMismatch)
+                .with_detail(format!("it is a {} with {}", state.kind, state.parameters)));
+        }
+        Ok((state, started))
+    }
+
+    /// Takes the campaign as soon as no other run holds it. Returns whether this one holds it now: it does not if the
+    /// campaign was finished meanwhile.
+    async fn await_turn(
+        &self,
+        turn: &Turn,
+        state: &mut CampaignState,
+        progress: &mut (impl FnMut(&CampaignProgress) + Send),
+    ) -> Result<bool> {
+        loop {
+            let held = self.persist(|| turn.hold(Hold::Take)).await?;
+            let before = CampaignProgress::of(state);
+            *state = self.stored().await?;
+            if held {
+                return Ok(true);
+            }
+            let now = CampaignProgress::of(state);
+            if now != before {
+                progress(&now);
+            }
+            if state.finish_time.is_some() {
+                return Ok(false);
+            }
+            tokio::time::sleep(turn.pause()).await;
+        }
+    }
+
+    /// Goes through all scopes, then once more through those that failed.
+    async fn work(
+        &self,
+        turn: &Turn,
+        state: &mut CampaignState,
+        progress: &mut (impl FnMut(&CampaignProgress) + Send),
+    ) -> Result<Stepped> {
+        let binds_unbound = self.kms.0.opener.binding == Binding::Migrating
+            && !matches!(self.work, Work::Rotate(Rewrap::No));
+        if binds_unbound {
+            let repository = &*self.kms.0.repository;
+            let find = || Copies::find(repository, self.options.patience);
+            self.copies.get_or_try_init(find).await?;
+        }
+        let source = Source::from(self.options, state.cursor.clone());
+        if self.go(source, turn, state, progress).await? == Stepped::Lost {
+            return Ok(Stepped::Lost);
         }
         for _ in 0..RETRY_ROUNDS {
             if state.failures.is_empty() {
                 break;
             }
-            self.retry(&state.failures).await?;
-            state = self.state().await?;
-            progress(&CampaignProgress::of(&state));
+            let source = Source::again(self.options, &state.failures);
+            match self.go(source, turn, state, progress).await {
+                Ok(Stepped::Yes) => {}
+                Ok(Stepped::Lost) => return Ok(Stepped::Lost),
+                // All others are done: what goes on failing is in the report.
+                Err(error)
+                    if error.kind() == ErrorKind::CampaignSuspended && self.breaker.worked() =>
+                {
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
         }
-        Ok(CampaignOutcome::of(state))
+        if !state.failures.is_empty() {
+            return Ok(Stepped::Yes);
+        }
+        let from = state.cursor.clone();
+        let finish = Advance::Finish { from };
+        let finished = self.step(turn, state, Batch::default(), finish).await?;
+        if finished == Stepped::Yes {
+            progress(&CampaignProgress::of(state));
+        }
+        Ok(finished)
     }
 
-    /// Starts the campaign or finds it again.
-    async fn state(&self) -> Result<CampaignState> {
-        let new = NewCampaign {
-            id: self.options.id.clone(),
-            kind: match self.work {
-                Work::Rotate(_) => "rotate",
-                Work::Rewrap(_) => "rewrap",
-            },
-            parameters: self.options.parameters(match self.work {
-                Work::Rotate(Rewrap::Yes) => "rewrap",
-                Work::Rotate(Rewrap::No) => "new-versions-only",
-                Work::Rewrap(RewrapKeys::All) => "all",
-                Work::Rewrap(RewrapKeys::ForeignRoot) => "foreign-root",
-            }),
-        };
-        let state = persist(|| self.kms.0.repository.start_campaign(&new)).await?;
-        if state.kind != new.kind || state.parameters != new.parameters {
-            return Err(Error::new(ErrorKind::CampaignMismatch)
-                .with_detail(format!("it is a {} with {}", state.kind, state.parameters)));
+    /// Plans and applies what the source gives.
+    async fn go(
+        &self,
+        source: Source,
+        turn: &Turn,
+        state: &mut CampaignState,
+        progress: &mut (impl FnMut(&CampaignProgress) + Send),
+    ) -> Result<Stepped> {
+        let mut ahead = Ahead::of(self, source);
+        while let Some((batch, advance)) = ahead.next().await? {
+            let step = self.step(turn, state, batch, advance);
+            if ahead.meanwhile(step).await? == Stepped::Lost {
+                return Ok(Stepped::Lost);
+            }
+            progress(&CampaignProgress::of(state));
         }
-        Ok(state)
+        Ok(Stepped::Yes)
     }
 
-    /// Scopes that failed once more, one by one, so that one that goes on failing hinders no other.
-    async fn retry(&self, failures: &[CampaignFailure]) -> Result<()> {
-        for failure in failures {
-            let scope = std::slice::from_ref(&failure.scope);
-            let filter = ScopeFilter {
-                scopes: Some(scope.to_vec()),
-                ..self.options.scope_filter()
-            };
-            let wanted = persist(|| self.kms.0.repository.scopes(&filter, None, 1)).await?;
-            let rows = if wanted.is_empty() {
-                None
-            } else {
-                self.rows(scope).await?.remove(&failure.scope)
-            };
-            let mut batch = Batch::default();
-            batch.add(failure.scope.clone(), self.plan_scope(rows).await);
-            self.step(batch, Advance::Retry).await?;
-        }
-        Ok(())
+    /// The campaign as it is stored.
+    async fn stored(&self) -> Result<CampaignState> {
+        let repository = &self.kms.0.repository;
+        let found = self.persist(|| repository.campaign(&self.id)).await?;
+        found.ok_or_else(|| {
+            Error::new(ErrorKind::Conflict).with_detail("the campaign's row was deleted")
+        })
     }
 
-    /// The rows of these scopes; those that have none are absent.
-    async fn rows(&self, scopes: &[ScopeId]) -> Result<HashMap<ScopeId, ScopeRows>> {
-        let snapshot = persist(|| self.kms.0.repository.load(scopes)).await?;
-        let rows = snapshot.scopes.into_iter();
-        Ok(rows.map(|rows| (rows.scope.clone(), rows)).collect())
+    async fn persist<T, F: Future<Output = Result<T>>>(&self, call: impl Fn() -> F) -> Result<T> {
+        let patience: Duration = self.options.patience;
+        patience::persist(patience, call).await
     }
 
     /// `rows` is `None` for a scope that was deleted, or that the filter does not want any more.
@@ -252,7 +362,7 @@ impl Campaign<'_> {
         let Some(rows) = rows.filter(|rows| self.wants(rows)) else {
             return Ok(None);
         };
-        if let Some(copies) = &self.copies {
+        if let Some(copies) = self.copies.get() {
             copies.refuse(&rows)?;
         }
         let prepared = match self.work {
@@ -272,59 +382,5 @@ impl Campaign<'_> {
                 .iter()
                 .any(|version| Blob::decode(&version.key).is_ok_and(|blob| blob.key_id() == wanted))
         })
-    }
-
-    /// Applies a batch with its progress, in a task of its own, so that the caches are told also when the
-    /// caller goes away in the middle. Gives the failure, if it was a passing one.
-    async fn step(&self, batch: Batch, advance: Advance) -> Result<Option<Error>> {
-        let engine = Arc::clone(&self.kms.0);
-        let changes: Arc<[ChangeSet]> = batch.changes.into();
-        let step = CampaignStep {
-            campaign: self.options.id.clone(),
-            advance,
-            failures: batch.failures,
-            settled: batch.settled,
-        };
-        let apply = tokio::spawn(async move {
-            let result = engine
-                .repository
-                .apply_step(Arc::clone(&changes), step)
-                .await;
-            for change in changes.iter() {
-                engine.accept(&change.receipt());
-            }
-            result
-        });
-        let result = apply.await.unwrap_or_else(|source| {
-            Err(Error::new(ErrorKind::Internal)
-                .with_detail("the task that applied the batch ended early")
-                .with_source(source))
-        });
-        match result {
-            // Refused scopes are recorded as failures, and tried again at the end.
-            Ok(_) => Ok(None),
-            // Either another process moved the cursor, or nobody knows whether this one did: the stored
-            // state tells, and the next batch starts from there.
-            Err(error) if error.is_retryable() || error.kind() == ErrorKind::OutcomeUnknown => {
-                tracing::info!(campaign = %self.options.id, kind = error.kind().name(), "a batch was not applied, or not surely");
-                tokio::time::sleep(PAUSE).await;
-                Ok(Some(error))
-            }
-            Err(error) => Err(error),
-        }
-    }
-}
-
-/// Tries again after passing failures, a bounded number of times.
-async fn persist<T, F: Future<Output = Result<T>>>(call: impl Fn() -> F) -> Result<T> {
-    let mut attempt = 1;
-    loop {
-        match call().await {
-            Err(error) if error.is_retryable() && attempt < BATCH_ATTEMPTS => {
-                tokio::time::sleep(PAUSE * attempt).await;
-                attempt += 1;
-            }
-            result => return result,
-        }
     }
 }

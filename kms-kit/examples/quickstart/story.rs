@@ -208,6 +208,7 @@ impl Story {
             .kms
             .rewrap_all(&campaign, RewrapKeys::All, |_| {})
             .await?;
+        let outcome = outcome.report().unwrap();
         assert!(outcome.failures.is_empty(), "{:?}", outcome.failures);
         let census = self.kms.census().await?;
         assert_eq!(census.not_current, 0);
