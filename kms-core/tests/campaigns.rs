@@ -3,6 +3,15 @@
 
 mod support;
 
+#[path = "campaigns/far.rs"]
+mod far;
+#[path = "campaigns/outages.rs"]
+mod outages;
+#[path = "campaigns/outcomes.rs"]
+mod outcomes;
+#[path = "campaigns/processes.rs"]
+mod processes;
+
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;

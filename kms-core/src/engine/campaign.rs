@@ -204,14 +204,16 @@ impl Campaign<'_> {
             let heartbeat = turn.keep();
             let work = self.work(turn, &mut state, progress);
             match heartbeat.whilst(work).await {
-                Some(Ok(Stepped::Yes)) => break,
+                Some(Ok(Stepped::Yes)) => {
+                    if state.finish_time.is_some() {
+                        // The step that finished it released it.
+                        turn.close();
+                    }
+                    break;
+                }
                 Some(Ok(Stepped::Lost)) | None => held = false,
                 Some(Err(error)) => return Err(error),
             }
-        }
-        if state.finish_time.is_some() {
-            // The step that finished it released it.
-            turn.close();
         }
         let report = CampaignReport::of(&self.id, state);
         Ok(if started {
@@ -263,15 +265,12 @@ impl Campaign<'_> {
             let held = self.persist(|| turn.hold(Hold::Take)).await?;
             let before = CampaignProgress::of(state);
             *state = self.stored().await?;
-            if held {
-                return Ok(true);
-            }
             let now = CampaignProgress::of(state);
             if now != before {
                 progress(&now);
             }
-            if state.finish_time.is_some() {
-                return Ok(false);
+            if held || state.finish_time.is_some() {
+                return Ok(held);
             }
             tokio::time::sleep(turn.pause()).await;
         }
