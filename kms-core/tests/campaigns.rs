@@ -94,7 +94,7 @@ async fn an_interrupted_campaign_goes_on_where_it_ended_and_rotates_no_scope_twi
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_processes_with_one_campaign_share_the_work_and_do_none_twice() {
+async fn two_processes_with_one_campaign_do_every_scope_and_none_twice() {
     let (world, ids) = world_of(40).await;
     let options = CampaignOptions::new("c").batch_size(3);
     let other = world.another_process().await;
@@ -102,8 +102,12 @@ async fn two_processes_with_one_campaign_share_the_work_and_do_none_twice() {
         world.kms.rotate_all(&options, Rewrap::No, |_| {}),
         other.rotate_all(&options, Rewrap::No, |_| {}),
     );
-    let done = [a, b].map(|outcome| outcome.unwrap().report().unwrap().done);
-    assert_eq!(done, [40, 40]);
+    for outcome in [a, b] {
+        // The other may be done before this one looks.
+        if let Some(report) = outcome.unwrap().report() {
+            assert_eq!(report.done, 40);
+        }
+    }
     for id in &ids {
         assert_eq!(versions(&world, id).await, 2, "{id}");
     }

@@ -119,7 +119,9 @@ impl Kms {
         self.writable(operation)?;
         options.check()?;
         let root = self.0.opener.root()?;
-        let parameters = Parameters::of(work, options, &**root, self.0.root_key_id.as_deref());
+        let binds = self.0.opener.binding.binds();
+        let known_key_id = self.0.root_key_id.as_deref();
+        let parameters = Parameters::of(work, options, binds, &**root, known_key_id);
         let campaign = Campaign {
             kms: self,
             id: options.id.text(work.kind(), &parameters, SystemTime::now()),

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::SystemTime;
 
-use kms_core::{CampaignId, Kms, PooledWrapper};
+use kms_core::{Binding, CampaignId, Kms, PooledWrapper};
 
 use super::far::{Far, all_rotated_once};
 use super::*;
@@ -101,6 +101,20 @@ async fn ids_that_are_made_tell_the_kind_and_the_date_and_one_job_has_one_a_day(
         .await;
     let outcome = outcome.unwrap();
     assert_eq!(shape(&outcome.report().unwrap().id), "rewrap-0000-00");
+}
+
+#[tokio::test]
+async fn going_back_to_keys_without_binding_on_the_same_day_is_another_campaign() {
+    let (world, _) = world_of(3).await;
+    let none = CampaignOptions::default();
+    let binding = |binding| world.builder().binding(binding).build();
+    for (mode, unbound) in [(Binding::GoCompatible, 6), (Binding::Migrating, 0)] {
+        let kms = binding(mode).await.unwrap();
+        let outcome = kms.rewrap_all(&none, RewrapKeys::All, |_| {}).await;
+        let outcome = outcome.unwrap();
+        assert_eq!(outcome.report().unwrap().done, 3, "{mode:?}");
+        assert_eq!(kms.census().await.unwrap().unbound, unbound);
+    }
 }
 
 #[tokio::test]

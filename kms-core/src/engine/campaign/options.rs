@@ -14,8 +14,8 @@ use crate::scope::ScopeId;
 /// digest of the filters: the same call on the same day carries it on, and the next day's is a new campaign. With
 /// [`CampaignId::monthly`] it is the same campaign all month.
 ///
-/// The filters, and the root key that a rewrap moves to, belong to the campaign and must be the same when it is
-/// carried on. The rest may change.
+/// The filters, whether the engine binds keys, and the root key that a rewrap moves to belong to the campaign and must
+/// be the same when it is carried on. The rest may change.
 ///
 /// ```
 /// use std::time::Duration;

@@ -35,6 +35,7 @@ impl Parameters {
     pub(super) fn of(
         work: Work,
         options: &CampaignOptions,
+        binds: bool,
         root: &dyn Wrapper,
         known_key_id: Option<&str>,
     ) -> Self {
@@ -45,7 +46,7 @@ impl Parameters {
             Work::Rewrap(RewrapKeys::ForeignRoot) => "foreign-root",
         };
         let settings = format!(
-            "work={name} older_than_ms={:?} wrapped_by={:?} scopes={}",
+            "work={name} binds={binds} older_than_ms={:?} wrapped_by={:?} scopes={}",
             options.older_than.map(|age| age.as_millis()),
             options.root_key_id,
             options.scopes.as_deref().map_or("all".to_owned(), list),
