@@ -128,13 +128,26 @@ async fn a_process_that_lost_the_campaign_writes_nothing_more() {
     let options = CampaignOptions::new("c")
         .batch_size(4)
         .lease(Duration::from_secs(1));
-    let two = async {
+    // The other takes over, and is still planning when the first one wakes up.
+    let slow = Fault::Delay(Duration::from_secs(30));
+    other
+        .root
+        .inject(WrapperMethod::Encrypt, When::Always, slow);
+    let second = async {
         gate.reached().await;
-        let outcome = other.kms.rotate_all(&options, Rewrap::No, |_| {}).await;
-        gate.open();
-        outcome
+        other.kms.rotate_all(&options, Rewrap::No, |_| {}).await
     };
-    let (first, second) = tokio::join!(one.kms.rotate_all(&options, Rewrap::No, |_| {}), two);
+    let wake = async {
+        gate.reached().await;
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert_eq!(other.root_calls(), 8);
+        gate.open();
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let campaigns = world.kms.campaigns().await.unwrap();
+        assert_eq!(campaigns[0].done, 4, "the second batch was written");
+    };
+    let first = one.kms.rotate_all(&options, Rewrap::No, |_| {});
+    let (first, second, ()) = tokio::join!(first, second, wake);
     assert_eq!(first.unwrap().report().unwrap().done, 12);
     assert_eq!(second.unwrap().report().unwrap().done, 12);
     all_rotated_once(&world, &ids).await;

@@ -221,7 +221,7 @@ impl Story {
         println!(
             "7. Moved to another root key: a pool of both rewrapped the keys of all scopes ({}, {scope} among them).\n     \
              Root key versions by root key are now {:?}, and with root-2027 alone the secret still opens.",
-            outcome.done, census.by_root_key
+            report.done, census.by_root_key
         );
         Ok(())
     }
