@@ -55,7 +55,7 @@ impl Turn {
 
     /// How long whoever waits for the campaign waits before it asks again.
     pub(super) fn pause(&self) -> Duration {
-        (self.lease.length / 8).clamp(Duration::from_millis(10), Duration::from_millis(500))
+        (self.lease.length / 8).clamp(Duration::from_millis(10), Duration::from_millis(250))
     }
 
     /// Keeps the campaign held until the answer is dropped.
