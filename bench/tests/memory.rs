@@ -70,6 +70,7 @@ async fn world(repository: &Arc<dyn Repository>, kms: &Kms) -> Vec<(ScopeId, Vec
         if round == 0 {
             let options = CampaignOptions::new("second-version").batch_size(200);
             let outcome = kms.rotate_all(&options, Rewrap::Yes, |_| {}).await.unwrap();
+            let outcome = outcome.report().unwrap();
             assert_eq!(outcome.done, SCOPES as u64);
         }
     }

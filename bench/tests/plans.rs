@@ -243,6 +243,7 @@ mod postgres {
             .plans(1, async |_| {
                 let options = CampaignOptions::new("some").scopes(some.clone());
                 let outcome = kms.rotate_all(&options, Rewrap::Yes, |_| {}).await.unwrap();
+                let outcome = outcome.report().unwrap();
                 assert_eq!(outcome.done, 200);
             })
             .await

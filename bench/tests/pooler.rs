@@ -107,6 +107,7 @@ mod postgres_behind_pgbouncer {
         let kms = behind.engine().await;
         let options = CampaignOptions::new("all").batch_size(7);
         let outcome = kms.rotate_all(&options, Rewrap::Yes, |_| {}).await.unwrap();
+        let outcome = outcome.report().unwrap();
         assert_eq!((outcome.done, outcome.failures.len()), (64, 0));
         let census = kms.census().await.unwrap();
         assert_eq!((census.scopes, census.unreadable), (64, 0));

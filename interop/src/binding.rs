@@ -171,6 +171,7 @@ async fn bound(world: &mut World, program: &Path, root: &LocalRoot) -> Result<()
         .kms
         .rewrap_all(&CampaignOptions::new("bind"), RewrapKeys::All, |_| {})
         .await?;
+    let outcome = outcome.report().context("it was finished before")?;
     ensure!(
         outcome.done == 3 && outcome.failures.is_empty(),
         "{outcome:?}"
@@ -181,6 +182,7 @@ async fn bound(world: &mut World, program: &Path, root: &LocalRoot) -> Result<()
         .kms
         .rotate_all(&CampaignOptions::new("rotate"), Rewrap::Yes, |_| {})
         .await?;
+    let outcome = outcome.report().context("it was finished before")?;
     ensure!(outcome.failures.is_empty(), "{outcome:?}");
     ensure!(world.kms.census().await?.unbound == 0);
     let fresh = Go::start(program, &world.database, &root.go())?;
@@ -206,6 +208,7 @@ async fn back(world: &mut World, program: &Path, root: &LocalRoot) -> Result<()>
         .kms
         .rewrap_all(&CampaignOptions::new("unbind"), RewrapKeys::All, |_| {})
         .await?;
+    let outcome = outcome.report().context("it was finished before")?;
     ensure!(outcome.failures.is_empty(), "{outcome:?}");
     let census = world.kms.census().await?;
     ensure!(

@@ -153,6 +153,7 @@ async fn only_the_damaged_scope_fails(world: &World, damaged: &str) -> Result<()
         .kms
         .rewrap_all(&options, RewrapKeys::All, |_| {})
         .await?;
+    let outcome = outcome.report().context("it was finished before")?;
     let failed: Vec<_> = outcome
         .failures
         .iter()

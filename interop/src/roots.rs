@@ -131,6 +131,7 @@ async fn root_keys(dialect: Dialect, program: &Path, root: &Root, side: Side) ->
         .await?;
         let options = CampaignOptions::new(format!("{mode:?}"));
         let outcome = kms.rewrap_all(&options, RewrapKeys::All, |_| {}).await?;
+        let outcome = outcome.report().context("it was finished before")?;
         ensure!(outcome.failures.is_empty(), "{outcome:?}");
         let census = kms.census().await?;
         ensure!((census.unbound > 0) == unbound, "{mode:?}: {census:?}");

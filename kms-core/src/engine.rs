@@ -30,7 +30,9 @@ mod reconcile;
 mod warm_up;
 
 pub use builder::KmsBuilder;
-pub use campaign::{CampaignOptions, CampaignOutcome, CampaignProgress};
+pub use campaign::{
+    CampaignId, CampaignOptions, CampaignOutcome, CampaignProgress, CampaignReport,
+};
 pub use census::Census;
 pub use changes::Rewrap;
 pub use dangerous::Dangerous;
@@ -61,6 +63,8 @@ pub struct Kms(Arc<Engine>);
 struct Engine {
     repository: Arc<dyn Repository>,
     opener: Arc<Opener>,
+    /// The root wrapper's key as far as it was known before any call.
+    root_key_id: Option<String>,
     planner: Planner,
     purposes: Vec<Purpose>,
     cache: Arc<Cache>,

@@ -319,6 +319,9 @@ error_kinds! {
     Stale true "the cached keys are too old to use and the database can't be asked",
     /// A campaign of this id exists with other parameters.
     CampaignMismatch false "a campaign with this id exists with other parameters; choose a new id",
+    /// A campaign gave up early, since the root wrapper failed for one scope after the other. The source is the last
+    /// failure. The same call carries the campaign on.
+    CampaignSuspended true "the campaign stopped early, since the root wrapper failed for one scope after the other; see to the cause and call again to carry it on",
     /// Something that should not happen: a task panicked, the system gave no random numbers.
     Internal false "internal failure",
 }

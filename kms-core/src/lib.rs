@@ -60,8 +60,9 @@ pub use change::{
 };
 pub use clock::{Clock, SystemClock};
 pub use engine::{
-    CampaignOptions, CampaignOutcome, CampaignProgress, Census, Dangerous, Freshness, Key, KeyId,
-    KeyKind, KeyVersion, Kms, KmsBuilder, Reconciliation, Rewrap, Scopes, WarmUp, WarmUpOptions,
+    CampaignId, CampaignOptions, CampaignOutcome, CampaignProgress, CampaignReport, Census,
+    Dangerous, Freshness, Key, KeyId, KeyKind, KeyVersion, Kms, KmsBuilder, Reconciliation, Rewrap,
+    Scopes, WarmUp, WarmUpOptions,
 };
 pub use envelope::{ENVELOPE_MECHANISM, Envelope, Sealed};
 pub use error::{Error, ErrorKind, Result};
@@ -73,9 +74,9 @@ pub use planner::RewrapKeys;
 pub use pool::PooledWrapper;
 pub use prepared::{PendingDataKeyWrapper, Prepared};
 pub use repository::{
-    Advance, CampaignFailure, CampaignState, CampaignStep, Changes, Lack, MissingKeys, NewCampaign,
-    OnDelete, Outcome, Referencer, Repository, Resolution, SCHEMA_VERSION, ScopeFilter, Step,
-    provable, schema_mismatch,
+    Advance, CampaignFailure, CampaignState, CampaignStep, CampaignSummary, Changes, Hold, Lack,
+    Lease, MissingKeys, NewCampaign, OnDelete, Outcome, Referencer, Repository, Resolution,
+    SCHEMA_VERSION, ScopeFilter, Step, provable, schema_mismatch,
 };
 pub use rows::{
     CollectionVersion, DataKeyRow, DataKeyVersionRow, RootKeyVersionRow, ScopeRows, Snapshot,

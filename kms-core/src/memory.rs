@@ -14,8 +14,9 @@ use crate::change::ChangeSet;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{DataKeyVersionId, KeyVersionId};
 use crate::repository::{
-    CampaignState, CampaignStep, Changes, Lack, MissingKeys, NewCampaign, Outcome, Referencer,
-    Repository, Resolution, SCHEMA_VERSION, ScopeFilter, schema_mismatch,
+    CampaignState, CampaignStep, CampaignSummary, Changes, Hold, Lack, Lease, MissingKeys,
+    NewCampaign, Outcome, Referencer, Repository, Resolution, SCHEMA_VERSION, ScopeFilter,
+    schema_mismatch,
 };
 use crate::rows::{CollectionVersion, ScopeRows, Snapshot};
 use crate::scope::{Purpose, ScopeId};
@@ -224,8 +225,32 @@ impl Repository for MemoryRepository {
         Ok(self.state().referencers.clone())
     }
 
-    async fn start_campaign(&self, new: &NewCampaign) -> Result<CampaignState> {
-        Ok(self.state().start_campaign(new))
+    async fn count_scopes(&self, filter: &ScopeFilter) -> Result<u64> {
+        let now = SystemTime::now();
+        let state = self.state();
+        let rows = state.scopes.values();
+        Ok(rows.filter(|rows| passes(filter, rows, now)).count() as u64)
+    }
+
+    async fn start_campaign(&self, new: &NewCampaign, lease: &Lease) -> Result<CampaignState> {
+        Ok(self.state().start_campaign(new, lease))
+    }
+
+    async fn campaign(&self, id: &str) -> Result<Option<CampaignState>> {
+        Ok(self.state().campaign(id))
+    }
+
+    async fn campaigns(&self) -> Result<Vec<CampaignSummary>> {
+        Ok(self.state().campaigns())
+    }
+
+    async fn hold_campaign(&self, campaign: &str, lease: &Lease, hold: Hold) -> Result<bool> {
+        Ok(self.state().hold_campaign(campaign, lease, hold))
+    }
+
+    async fn release_campaign(&self, campaign: &str, holder: &str) -> Result<()> {
+        self.state().release_campaign(campaign, holder);
+        Ok(())
     }
 
     async fn apply_step(

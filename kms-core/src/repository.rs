@@ -12,6 +12,13 @@ use crate::id::KeyVersionId;
 use crate::rows::{CollectionVersion, Snapshot};
 use crate::scope::{Purpose, ScopeId};
 
+mod campaign;
+
+pub use campaign::{
+    Advance, CampaignFailure, CampaignState, CampaignStep, CampaignSummary, Hold, Lease,
+    NewCampaign,
+};
+
 /// Stores keys, all of them wrapped: no key in the clear ever passes through here.
 ///
 /// # Contract
@@ -99,18 +106,36 @@ pub trait Repository: fmt::Debug + Send + Sync {
     /// The foreign keys of the application to the data key versions.
     async fn referencers(&self) -> Result<Vec<Referencer>>;
 
-    /// Starts a campaign, or finds the one of this id.
-    async fn start_campaign(&self, new: &NewCampaign) -> Result<CampaignState>;
+    /// How many scopes this filter lets through.
+    async fn count_scopes(&self, filter: &ScopeFilter) -> Result<u64>;
+
+    /// Starts a campaign that this lease holds. If there is one of this id, finds it and changes nothing.
+    /// It may be called again after any error.
+    async fn start_campaign(&self, new: &NewCampaign, lease: &Lease) -> Result<CampaignState>;
+
+    /// The campaign of this id.
+    async fn campaign(&self, id: &str) -> Result<Option<CampaignState>>;
+
+    /// All campaigns, the oldest first.
+    async fn campaigns(&self) -> Result<Vec<CampaignSummary>>;
+
+    /// Takes or keeps a campaign, by the database's clock, and lets the lease begin anew. Returns whether the
+    /// lease's holder holds it now. It may be called again after any error.
+    async fn hold_campaign(&self, campaign: &str, lease: &Lease, hold: Hold) -> Result<bool>;
+
+    /// Ends the lease of this holder, if it holds the campaign.
+    async fn release_campaign(&self, campaign: &str, holder: &str) -> Result<()>;
 
     /// Applies a batch of a campaign as [`apply`](Self::apply) does, and records its progress in that
     /// same transaction. For each change set: applied adds one to the count and removes the scope's
-    /// failure; refused records a failure (its outcome says the same).
+    /// failure; refused records a failure (its outcome says the same). The lease begins anew; a step that
+    /// finishes the campaign ends it.
     ///
     /// # Errors
     ///
-    /// The outer error [`ErrorKind::Conflict`], with nothing written, if the cursor is no longer where the
-    /// step expects it (another process carries on the same campaign), or a scope of a step that tries
-    /// failures again is no longer among the failures.
+    /// The outer error [`ErrorKind::Conflict`], with nothing written, if another holder has taken the campaign,
+    /// if the cursor is not where the step expects it, if a scope of a step that tries failures again is not among
+    /// the failures, or if scopes have failed and the step is to finish the campaign.
     async fn apply_step(
         &self,
         changes: Arc<[ChangeSet]>,
@@ -266,77 +291,6 @@ impl fmt::Display for Referencer {
         }
         write!(f, "{}.{}", self.table, self.column)
     }
-}
-
-/// A campaign to be started or found again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewCampaign {
-    /// Chosen by the operator.
-    pub id: String,
-    /// What it does: `rotate` or `rewrap`.
-    pub kind: &'static str,
-    /// Its settings in a canonical form, compared when it is found again.
-    pub parameters: String,
-}
-
-/// How far a campaign is.
-#[derive(Clone, Debug)]
-pub struct CampaignState {
-    /// Its kind, as stored.
-    pub kind: String,
-    /// Its settings, as stored.
-    pub parameters: String,
-    /// The last scope of the last batch.
-    pub cursor: Option<ScopeId>,
-    /// Scopes done so far.
-    pub done: u64,
-    /// Whether the cursor has reached the end.
-    pub finished: bool,
-    /// The scopes that failed and were not done since.
-    pub failures: Vec<CampaignFailure>,
-}
-
-/// A scope that a campaign could not do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CampaignFailure {
-    /// Which.
-    pub scope: ScopeId,
-    /// [`ErrorKind::name`] of the failure.
-    pub kind: String,
-    /// The message. No secret is in it.
-    pub message: String,
-}
-
-/// The progress that goes with a batch.
-#[derive(Clone, Debug)]
-pub struct CampaignStep {
-    /// The campaign.
-    pub campaign: String,
-    /// What the step does to the cursor.
-    pub advance: Advance,
-    /// Scopes for which no change could even be prepared.
-    pub failures: Vec<CampaignFailure>,
-    /// Scopes whose failure is void, since the filter does not want them any more.
-    pub settled: Vec<ScopeId>,
-}
-
-/// Where a step moves a campaign's cursor.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Advance {
-    /// From one scope to another.
-    To {
-        /// Where it must be.
-        from: Option<ScopeId>,
-        /// Where it goes.
-        to: ScopeId,
-    },
-    /// To the end: the campaign is finished but for its failures.
-    Finish {
-        /// Where it must be.
-        from: Option<ScopeId>,
-    },
-    /// Nowhere: scopes that failed before are tried again.
-    Retry,
 }
 
 /// The version of the part of the schema that is shared with Go kms.

@@ -263,11 +263,12 @@ async fn a_move_to_another_root_costs_a_process_that_has_the_tenants_cached_no_r
         .unwrap();
     let mover = world.builder().root_wrapper(Arc::new(pool)).build().await;
     let options = kms_core::CampaignOptions::new("move");
-    mover
+    let moved = mover
         .unwrap()
         .rewrap_all(&options, RewrapKeys::ForeignRoot, |_| {})
         .await
         .unwrap();
+    assert_eq!(moved.report().unwrap().done, 200);
     let throttled = Fault::FailBefore(Error::new(ErrorKind::Throttled));
     process
         .root

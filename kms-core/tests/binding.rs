@@ -232,6 +232,7 @@ async fn migrating_reads_both_and_rewrapping_binds() {
         .rewrap_all(&options, RewrapKeys::All, |_| {})
         .await
         .unwrap();
+    let outcome = outcome.report().unwrap();
     assert_eq!((outcome.done, outcome.failures.len()), (2, 0));
     assert_eq!(migrating.census().await.unwrap().unbound, 0);
     let strict = world.builder().build().await.unwrap();
@@ -345,6 +346,7 @@ async fn a_key_copied_from_another_scope_is_found_however_its_blob_was_dressed_u
             .rewrap_all(&options, RewrapKeys::All, |_| {})
             .await
             .unwrap();
+        let outcome = outcome.report().unwrap();
         let failed: Vec<_> = outcome
             .failures
             .iter()

@@ -58,6 +58,7 @@ async fn a_fleet_moves_to_another_root_key_in_four_steps_without_a_gap() {
         )
         .await
         .unwrap();
+    let outcome = outcome.report().unwrap();
     assert_eq!((outcome.done, outcome.failures.len()), (2, 0));
     let census = step_2.census().await.unwrap();
     assert_eq!(census.by_root_key.get("root"), None);

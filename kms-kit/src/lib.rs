@@ -155,7 +155,10 @@ pub use kms_core::{
     WarmUpOptions, Wrapper,
 };
 /// Work over all scopes.
-pub use kms_core::{CampaignOptions, CampaignOutcome, CampaignProgress};
+pub use kms_core::{
+    CampaignFailure, CampaignId, CampaignOptions, CampaignOutcome, CampaignProgress,
+    CampaignReport, CampaignSummary,
+};
 /// A local root key.
 pub use kms_wrapper_aead::{AeadWrapper, AeadWrapperBuilder};
 /// A root wrapper chosen by URL.

@@ -79,7 +79,7 @@ async fn defect_06_and_invariant_02_no_root_call_while_a_transaction_is_open(wor
     kms.wrapper(&scope, &OIDC).await.unwrap();
     kms.rewrap_keys(&scope, RewrapKeys::All).await.unwrap();
     let options = kms_kit::CampaignOptions::new("c").batch_size(1);
-    kms.rotate_all(&options, Rewrap::Yes, |_| {}).await.unwrap();
+    let _ = kms.rotate_all(&options, Rewrap::Yes, |_| {}).await.unwrap();
     let prepared = kms.prepare_rotate_keys(&scope, Rewrap::Yes).await.unwrap();
     let mut connection = world.database.connect();
     let receipts = connection.transaction(true, |connection| {

@@ -96,6 +96,7 @@ async fn take_over(repository: impl Fn() -> Arc<dyn Repository>) {
         .rewrap_all(&options, RewrapKeys::All, |_| {})
         .await
         .unwrap();
+    let outcome = outcome.report().unwrap();
     assert_eq!((outcome.done, outcome.failures.len()), (4, 0));
     assert_eq!(migrating.census().await.unwrap().unbound, 0);
 

@@ -8,9 +8,9 @@ use diesel::connection::{AnsiTransactionManager, Connection};
 use diesel::r2d2::R2D2Connection;
 use diesel::result::Error as QueryError;
 use kms_core::{
-    CampaignFailure, CampaignState, Changes, CollectionVersion, DataKeyVersionId, DeletionTarget,
-    KeyVersionId, MissingKeys, NewCampaign, Purpose, Referencer, RootKeyId, ScopeFilter, ScopeId,
-    Snapshot,
+    CampaignFailure, CampaignState, CampaignSummary, Changes, CollectionVersion, DataKeyVersionId,
+    DeletionTarget, Hold, KeyVersionId, Lease, MissingKeys, NewCampaign, Purpose, Referencer,
+    RootKeyId, ScopeFilter, ScopeId, Snapshot,
 };
 
 use crate::failure::{Failure, Refusal};
@@ -37,12 +37,22 @@ pub(crate) trait KeyTables: Connection<TransactionManager = AnsiTransactionManag
         root_key: &RootKeyId,
         target: &DeletionTarget,
     ) -> QueryResult<usize>;
+}
 
-    fn insert_campaign(&mut self, new: &NewCampaign) -> QueryResult<()>;
+/// The statements of campaigns, which read the same for both databases too: `campaign_tables.rs`.
+pub(crate) trait CampaignTables {
+    fn insert_campaign(&mut self, new: &NewCampaign, lease: &Lease) -> QueryResult<()>;
 
     fn campaign(&mut self, id: &str) -> QueryResult<Option<CampaignState>>;
 
-    /// Moves the cursor, and thereby locks the campaign. Gives whether it was where it was expected.
+    fn campaigns(&mut self) -> QueryResult<Vec<CampaignSummary>>;
+
+    /// Takes or keeps the campaign, and thereby locks its row. Returns whether it is held by the lease's holder.
+    fn hold_campaign(&mut self, id: &str, lease: &Lease, hold: Hold) -> QueryResult<bool>;
+
+    fn release_campaign(&mut self, id: &str, holder: &str) -> QueryResult<()>;
+
+    /// Moves the cursor. Returns whether it was where it was expected.
     fn move_cursor(
         &mut self,
         campaign: &str,
@@ -50,11 +60,8 @@ pub(crate) trait KeyTables: Connection<TransactionManager = AnsiTransactionManag
         to: &ScopeId,
     ) -> QueryResult<bool>;
 
-    /// As [`move_cursor`](Self::move_cursor), to the end.
+    /// As [`move_cursor`](Self::move_cursor), to the end. Nobody holds the campaign any more.
     fn finish_campaign(&mut self, campaign: &str, from: Option<&ScopeId>) -> QueryResult<bool>;
-
-    /// Locks the campaign. Gives whether there is one.
-    fn lock_campaign(&mut self, campaign: &str) -> QueryResult<bool>;
 
     fn failed_scopes(&mut self, campaign: &str) -> QueryResult<HashSet<String>>;
 
@@ -62,16 +69,19 @@ pub(crate) trait KeyTables: Connection<TransactionManager = AnsiTransactionManag
 
     fn insert_failures(&mut self, campaign: &str, failures: &[CampaignFailure]) -> QueryResult<()>;
 
-    fn add_done(&mut self, campaign: &str, count: i64) -> QueryResult<()>;
+    fn add_counts(&mut self, campaign: &str, done: u64, unchanged: u64) -> QueryResult<()>;
 }
 
 /// A connection to one of the databases.
 pub(crate) trait Dialect:
-    KeyTables + Reading + Writing + R2D2Connection + Send + 'static
+    KeyTables + CampaignTables + Reading + Writing + R2D2Connection + Send + 'static
 {
 }
 
-impl<C: KeyTables + Reading + Writing + R2D2Connection + Send + 'static> Dialect for C {}
+impl<C: KeyTables + CampaignTables + Reading + Writing + R2D2Connection + Send + 'static> Dialect
+    for C
+{
+}
 
 /// Queries that differ between the databases.
 pub(crate) trait Reading {
@@ -90,6 +100,8 @@ pub(crate) trait Reading {
         after: Option<&ScopeId>,
         limit: i64,
     ) -> QueryResult<Vec<String>>;
+
+    fn count_scopes(&mut self, filter: &ScopeFilter) -> QueryResult<i64>;
 
     fn missing(
         &mut self,

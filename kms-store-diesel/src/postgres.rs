@@ -2,6 +2,8 @@
 
 mod address;
 mod builder;
+#[path = "campaign_tables.rs"]
+mod campaign_tables;
 mod changes;
 mod deleting;
 #[path = "key_tables.rs"]
@@ -12,7 +14,24 @@ mod set_wise;
 mod snapshot;
 mod writing;
 
+use std::time::Duration;
+
+use diesel::dsl::sql;
+use diesel::expression::SqlLiteral;
+use diesel::sql_types::{Nullable, Timestamptz};
+
 pub use self::builder::{PostgresBuilder, PostgresRepository};
 
-/// The connection that `key_tables.rs` is compiled for.
+/// The connection that `key_tables.rs` and `campaign_tables.rs` are compiled for.
 type Conn = diesel::PgConnection;
+
+/// The end of a lease that begins now, by the server's clock.
+fn lease_end(length: Duration) -> SqlLiteral<Nullable<Timestamptz>> {
+    let milliseconds = length.as_millis();
+    sql(&format!(
+        "clock_timestamp() + interval '{milliseconds} milliseconds'"
+    ))
+}
+
+/// Whether the lease of a campaign has ended.
+const LEASE_IS_OVER: &str = "kms_campaign.lease_end <= clock_timestamp()";

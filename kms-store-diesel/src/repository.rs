@@ -8,9 +8,9 @@ use async_trait::async_trait;
 use diesel::connection::{AnsiTransactionManager, TransactionManager as _};
 use diesel::r2d2::R2D2Connection;
 use kms_core::{
-    CampaignState, CampaignStep, ChangeSet, Changes, CollectionVersion, Error, ErrorKind,
-    KeyVersionId, MissingKeys, NewCampaign, Outcome, Purpose, Referencer, Repository, Resolution,
-    Result, ScopeFilter, ScopeId, Snapshot,
+    CampaignState, CampaignStep, CampaignSummary, ChangeSet, Changes, CollectionVersion, Error,
+    ErrorKind, Hold, KeyVersionId, Lease, MissingKeys, NewCampaign, Outcome, Purpose, Referencer,
+    Repository, Resolution, Result, ScopeFilter, ScopeId, Snapshot,
 };
 
 use crate::apply::{apply, apply_step};
@@ -110,13 +110,10 @@ impl<C: Dialect> Repository for DieselRepository<C> {
     }
 
     async fn scramble_collection_version(&self) -> Result<()> {
-        self.connections
-            .run("announce_restore", move |connection, terms| {
-                in_own_transaction(connection, terms, |connection| {
-                    Ok(connection.scramble_collection()?)
-                })
-            })
-            .await
+        self.write("announce_restore", |connection| {
+            Ok(connection.scramble_collection()?)
+        })
+        .await
     }
 
     async fn load(&self, scopes: &[ScopeId]) -> Result<Snapshot> {
@@ -207,18 +204,49 @@ impl<C: Dialect> Repository for DieselRepository<C> {
         self.read("referencers", C::referencers).await
     }
 
-    async fn start_campaign(&self, new: &NewCampaign) -> Result<CampaignState> {
-        let new = new.clone();
-        self.connections
-            .run("start_campaign", move |connection, terms| {
-                in_own_transaction(connection, terms, |connection| {
-                    connection.insert_campaign(&new)?;
-                    connection
-                        .campaign(&new.id)?
-                        .ok_or_else(|| Error::new(ErrorKind::Internal).into())
-                })
-            })
+    async fn count_scopes(&self, filter: &ScopeFilter) -> Result<u64> {
+        let filter = filter.clone();
+        let count = self.read("count_scopes", move |connection| {
+            connection.count_scopes(&filter)
+        });
+        Ok(u64::try_from(count.await?).unwrap_or_default())
+    }
+
+    async fn start_campaign(&self, new: &NewCampaign, lease: &Lease) -> Result<CampaignState> {
+        let (new, lease) = (new.clone(), lease.clone());
+        self.write("start_campaign", move |connection| {
+            connection.insert_campaign(&new, &lease)?;
+            connection
+                .campaign(&new.id)?
+                .ok_or_else(|| Error::new(ErrorKind::Internal).into())
+        })
+        .await
+    }
+
+    async fn campaign(&self, id: &str) -> Result<Option<CampaignState>> {
+        let id = id.to_owned();
+        self.read("campaign", move |connection| connection.campaign(&id))
             .await
+    }
+
+    async fn campaigns(&self) -> Result<Vec<CampaignSummary>> {
+        self.read("campaigns", C::campaigns).await
+    }
+
+    async fn hold_campaign(&self, campaign: &str, lease: &Lease, hold: Hold) -> Result<bool> {
+        let (campaign, lease) = (campaign.to_owned(), lease.clone());
+        self.write("hold_campaign", move |connection| {
+            Ok(connection.hold_campaign(&campaign, &lease, hold)?)
+        })
+        .await
+    }
+
+    async fn release_campaign(&self, campaign: &str, holder: &str) -> Result<()> {
+        let (campaign, holder) = (campaign.to_owned(), holder.to_owned());
+        self.write("release_campaign", move |connection| {
+            Ok(connection.release_campaign(&campaign, &holder)?)
+        })
+        .await
     }
 
     async fn apply_step(
@@ -264,6 +292,22 @@ impl<C: R2D2Connection + Send + 'static> DieselRepository<C> {
     {
         self.connections
             .run(operation, move |connection, _| Ok(query(connection)?))
+            .await
+    }
+
+    /// In a transaction of its own.
+    async fn write<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        work: impl Fn(&mut C) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T>
+    where
+        C: Dialect,
+    {
+        self.connections
+            .run(operation, move |connection, terms| {
+                in_own_transaction(connection, terms, &work)
+            })
             .await
     }
 }

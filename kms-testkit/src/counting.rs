@@ -4,9 +4,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use kms_core::{
-    Blob, CampaignState, CampaignStep, ChangeSet, Changes, CollectionVersion, KeyVersionId,
-    MissingKeys, NewCampaign, Outcome, Ownership, Purpose, Referencer, Repository, Resolution,
-    Result, ScopeFilter, ScopeId, SecretBytes, Snapshot, Wrapper,
+    Blob, CampaignState, CampaignStep, CampaignSummary, ChangeSet, Changes, CollectionVersion,
+    Hold, KeyVersionId, Lease, MissingKeys, NewCampaign, Outcome, Ownership, Purpose, Referencer,
+    Repository, Resolution, Result, ScopeFilter, ScopeId, SecretBytes, Snapshot, Wrapper,
 };
 
 /// A repository that counts its calls. They are counted when they begin, whatever becomes of them.
@@ -47,7 +47,12 @@ pub struct RepositoryCalls {
     pub missing: u64,
     pub copies: u64,
     pub referencers: u64,
+    pub count_scopes: u64,
     pub start_campaign: u64,
+    pub campaign: u64,
+    pub campaigns: u64,
+    pub hold_campaign: u64,
+    pub release_campaign: u64,
     pub apply_step: u64,
 }
 
@@ -144,9 +149,34 @@ impl Repository for CountingRepository {
         self.inner.referencers().await
     }
 
-    async fn start_campaign(&self, new: &NewCampaign) -> Result<CampaignState> {
+    async fn count_scopes(&self, filter: &ScopeFilter) -> Result<u64> {
+        self.count(|calls| &mut calls.count_scopes);
+        self.inner.count_scopes(filter).await
+    }
+
+    async fn start_campaign(&self, new: &NewCampaign, lease: &Lease) -> Result<CampaignState> {
         self.count(|calls| &mut calls.start_campaign);
-        self.inner.start_campaign(new).await
+        self.inner.start_campaign(new, lease).await
+    }
+
+    async fn campaign(&self, id: &str) -> Result<Option<CampaignState>> {
+        self.count(|calls| &mut calls.campaign);
+        self.inner.campaign(id).await
+    }
+
+    async fn campaigns(&self) -> Result<Vec<CampaignSummary>> {
+        self.count(|calls| &mut calls.campaigns);
+        self.inner.campaigns().await
+    }
+
+    async fn hold_campaign(&self, campaign: &str, lease: &Lease, hold: Hold) -> Result<bool> {
+        self.count(|calls| &mut calls.hold_campaign);
+        self.inner.hold_campaign(campaign, lease, hold).await
+    }
+
+    async fn release_campaign(&self, campaign: &str, holder: &str) -> Result<()> {
+        self.count(|calls| &mut calls.release_campaign);
+        self.inner.release_campaign(campaign, holder).await
     }
 
     async fn apply_step(

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use kms_core::{
-    Blob, CampaignState, CampaignStep, ChangeSet, Changes, CollectionVersion, KeyVersionId,
-    MissingKeys, NewCampaign, Outcome, Ownership, Purpose, Referencer, Repository, Resolution,
-    Result, ScopeFilter, ScopeId, SecretBytes, Snapshot, Wrapper,
+    Blob, CampaignState, CampaignStep, CampaignSummary, ChangeSet, Changes, CollectionVersion,
+    Hold, KeyVersionId, Lease, MissingKeys, NewCampaign, Outcome, Ownership, Purpose, Referencer,
+    Repository, Resolution, Result, ScopeFilter, ScopeId, SecretBytes, Snapshot, Wrapper,
 };
 
 use crate::fault::{Fault, Script, When};
@@ -50,7 +50,12 @@ pub enum RepositoryMethod {
     Missing,
     Copies,
     Referencers,
+    CountScopes,
     StartCampaign,
+    Campaign,
+    Campaigns,
+    HoldCampaign,
+    ReleaseCampaign,
     ApplyStep,
 }
 
@@ -158,9 +163,36 @@ impl Repository for FaultyRepository {
         self.script.run(RepositoryMethod::Referencers, call).await
     }
 
-    async fn start_campaign(&self, new: &NewCampaign) -> Result<CampaignState> {
-        let call = self.inner.start_campaign(new);
+    async fn count_scopes(&self, filter: &ScopeFilter) -> Result<u64> {
+        let call = self.inner.count_scopes(filter);
+        self.script.run(RepositoryMethod::CountScopes, call).await
+    }
+
+    async fn start_campaign(&self, new: &NewCampaign, lease: &Lease) -> Result<CampaignState> {
+        let call = self.inner.start_campaign(new, lease);
         self.script.run(RepositoryMethod::StartCampaign, call).await
+    }
+
+    async fn campaign(&self, id: &str) -> Result<Option<CampaignState>> {
+        let call = self.inner.campaign(id);
+        self.script.run(RepositoryMethod::Campaign, call).await
+    }
+
+    async fn campaigns(&self) -> Result<Vec<CampaignSummary>> {
+        let call = self.inner.campaigns();
+        self.script.run(RepositoryMethod::Campaigns, call).await
+    }
+
+    async fn hold_campaign(&self, campaign: &str, lease: &Lease, hold: Hold) -> Result<bool> {
+        let call = self.inner.hold_campaign(campaign, lease, hold);
+        self.script.run(RepositoryMethod::HoldCampaign, call).await
+    }
+
+    async fn release_campaign(&self, campaign: &str, holder: &str) -> Result<()> {
+        let call = self.inner.release_campaign(campaign, holder);
+        self.script
+            .run(RepositoryMethod::ReleaseCampaign, call)
+            .await
     }
 
     async fn apply_step(

@@ -55,6 +55,7 @@ pub mod conflicts;
 pub mod creating;
 pub mod deleting;
 pub mod finding;
+pub mod holding;
 pub mod loading;
 pub mod paging;
 pub mod resolving;

@@ -77,7 +77,10 @@ async fn obey(kms: &Kms, root: &RootWrapper, words: &[&str]) -> Result<String> {
         }
         // Waits for a line after each batch.
         ["rewrap_all", campaign] => {
-            let options = CampaignOptions::new(campaign).batch_size(2);
+            let options = CampaignOptions::new(campaign)
+                .batch_size(2)
+                // Its process is killed, and another one goes on.
+                .lease(std::time::Duration::from_millis(500));
             let outcome = kms
                 .rewrap_all(&options, RewrapKeys::All, |progress| {
                     println!("done {}", progress.done);
@@ -85,6 +88,7 @@ async fn obey(kms: &Kms, root: &RootWrapper, words: &[&str]) -> Result<String> {
                     std::io::stdin().read_line(&mut go_on).unwrap();
                 })
                 .await?;
+            let outcome = outcome.report().expect("it was just started");
             assert!(outcome.failures.is_empty(), "{:?}", outcome.failures);
             return Ok(format!("finished {}", outcome.done));
         }

@@ -153,6 +153,7 @@ async fn rotate_all(
         let outcome = engines[repetition]
             .rotate_all(&options, Rewrap::Yes, |_| {})
             .await?;
+        let outcome = outcome.report().context("it was finished before")?;
         whole(outcome.done)?;
         Ok(Vec::new())
     })
@@ -181,6 +182,7 @@ async fn rewrap_all(
         let outcome = engines[repetition]
             .rewrap_all(&options, RewrapKeys::All, |_| {})
             .await?;
+        let outcome = outcome.report().context("it was finished before")?;
         whole(outcome.done)?;
         Ok(Vec::new())
     })

@@ -134,6 +134,7 @@ impl Distance {
                 .kms
                 .rotate_all(&options, Rewrap::Yes, |_| {})
                 .await?;
+            let outcome = outcome.report().context("it was finished before")?;
             let elapsed = start.elapsed();
             ensure!(outcome.failures.is_empty(), "{:?}", outcome.failures);
             self.keep(rotate, elapsed, &process, run);

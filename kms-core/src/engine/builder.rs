@@ -188,6 +188,7 @@ impl KmsBuilder {
                 .with_detail("load_timeout must be more than zero"));
         }
         self.repository.validate_schema().await?;
+        let root_key_id = self.root.as_ref().and_then(|root| root.key_id());
         let opener = Arc::new(Opener {
             root: self.root,
             aead: self.aead,
@@ -210,6 +211,7 @@ impl KmsBuilder {
                 parallel: PARALLEL_ROOT_CALLS,
             },
             opener,
+            root_key_id,
             purposes: self.purposes,
             cache,
             loader,

@@ -1,37 +1,39 @@
 //! Rotating or rewrapping every scope, in batches that can be stopped and carried on.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::Duration;
+use std::time::SystemTime;
+
+use tokio::sync::OnceCell;
 
 use super::{Kms, Rewrap};
-use crate::binding::Binding;
 use crate::blob::Blob;
 use crate::change::ChangeSet;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::planner::{Planner, RewrapKeys};
 use crate::prepared::Prepared;
-use crate::repository::{
-    Advance, CampaignFailure, CampaignState, CampaignStep, NewCampaign, ScopeFilter,
-};
+use crate::repository::{Advance, CampaignFailure, CampaignSummary};
 use crate::rows::ScopeRows;
 use crate::scope::ScopeId;
 
 mod ahead;
+mod breaker;
 mod copies;
+mod id;
 mod options;
+mod outcome;
+mod pages;
+mod parameters;
+mod patience;
+mod run;
+mod step;
+mod turn;
 
-use ahead::Ahead;
+use breaker::Breaker;
 use copies::Copies;
-pub use options::{CampaignOptions, CampaignOutcome, CampaignProgress};
-
-/// How often the scopes that failed are tried again before the campaign ends.
-const RETRY_ROUNDS: usize = 3;
-
-/// How often in a row a batch, or a look at the database, is tried while passing failures keep it from
-/// going on.
-const BATCH_ATTEMPTS: u32 = 5;
-const PAUSE: Duration = Duration::from_millis(100);
+pub use id::CampaignId;
+pub use options::CampaignOptions;
+pub use outcome::{CampaignOutcome, CampaignProgress, CampaignReport};
+use parameters::Parameters;
+use turn::Turn;
 
 /// What a campaign does to each scope.
 #[derive(Clone, Copy, Debug)]
@@ -40,16 +42,29 @@ enum Work {
     Rewrap(RewrapKeys),
 }
 
+impl Work {
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Rotate(_) => "rotate",
+            Self::Rewrap(_) => "rewrap",
+        }
+    }
+}
+
 impl Kms {
     /// Rotates the keys of every scope that the options want. A campaign of this id that was interrupted
     /// is carried on: no scope is rotated twice by it.
     ///
-    /// `progress` is called after each batch.
+    /// One process at a time works on a campaign; others that were called with its id wait, and take over if that one
+    /// goes away. `progress` is called after each batch, in those that wait too.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::CampaignMismatch`] if the id belongs to another campaign; those of the repository, if
-    /// they last. What fails for single scopes is in the outcome, and does not stop the others.
+    /// [`CampaignMismatch`](crate::ErrorKind::CampaignMismatch) if the id belongs to another campaign;
+    /// [`CampaignSuspended`](crate::ErrorKind::CampaignSuspended) if the root wrapper fails for one scope after the other; those of the
+    /// repository, if they last longer than the [`patience`](CampaignOptions::patience). After any of the latter two
+    /// the same call carries the campaign on. What fails for single scopes is in the outcome, and does not stop the
+    /// others.
     pub async fn rotate_all(
         &self,
         options: &CampaignOptions,
@@ -61,7 +76,8 @@ impl Kms {
     }
 
     /// Rewraps the keys of every scope that the options want, as [`rotate_all`](Self::rotate_all) rotates
-    /// them.
+    /// them. The root key that it rewraps to belongs to the campaign: the same id with another one is a
+    /// [`CampaignMismatch`](crate::ErrorKind::CampaignMismatch), where the root wrapper knows its key's id.
     ///
     /// # Errors
     ///
@@ -76,6 +92,15 @@ impl Kms {
             .await
     }
 
+    /// All campaigns there have been, the oldest first.
+    ///
+    /// # Errors
+    ///
+    /// Those of the repository.
+    pub async fn campaigns(&self) -> Result<Vec<CampaignSummary>> {
+        self.0.repository.campaigns().await
+    }
+
     async fn run_campaign(
         &self,
         operation: &'static str,
@@ -85,11 +110,13 @@ impl Kms {
     ) -> Result<CampaignOutcome> {
         self.writable(operation)?;
         options.check()?;
-        self.0.opener.root()?;
-        let binds_unbound = self.0.opener.binding == Binding::Migrating
-            && !matches!(work, Work::Rotate(Rewrap::No));
+        let root = self.0.opener.root()?;
+        let binds = self.0.opener.binding.binds();
+        let known_key_id = self.0.root_key_id.as_deref();
+        let parameters = Parameters::of(work, options, binds, &**root, known_key_id);
         let campaign = Campaign {
             kms: self,
+            id: options.id.text(work.kind(), &parameters, SystemTime::now()),
             planner: Planner {
                 // Concurrency is counted in scopes here.
                 parallel: 1,
@@ -97,27 +124,31 @@ impl Kms {
             },
             work,
             options,
-            copies: if binds_unbound {
-                Some(Copies::find(&*self.0.repository).await?)
-            } else {
-                None
-            },
+            parameters,
+            breaker: Breaker::of(options.concurrency),
+            copies: OnceCell::new(),
         };
-        campaign.run(&mut progress).await.map_err(|error| {
+        let mut turn = Turn::new(&self.0, &campaign.id, options.lease);
+        let outcome = campaign.run(&mut turn, &mut progress).await;
+        turn.release().await;
+        outcome.map_err(|error| {
             error
                 .with_operation(operation)
-                .with_context("campaign", &options.id)
+                .with_context("campaign", &campaign.id)
         })
     }
 }
 
 struct Campaign<'a> {
     kms: &'a Kms,
+    id: String,
     planner: Planner,
     work: Work,
     options: &'a CampaignOptions,
+    parameters: Parameters,
+    breaker: Breaker,
     /// Wrapped keys that stand in more than one scope; looked for where they could become bound.
-    copies: Option<Copies>,
+    copies: OnceCell<Copies>,
 }
 
 /// What is to be done to a scope. `None` if there is nothing to do.
@@ -129,14 +160,14 @@ struct Batch {
     changes: Vec<ChangeSet>,
     failures: Vec<CampaignFailure>,
     /// Scopes with nothing to do.
-    settled: Vec<ScopeId>,
+    unchanged: Vec<ScopeId>,
 }
 
 impl Batch {
     fn add(&mut self, scope: ScopeId, plan: Plan) {
         match plan {
             Ok(Some(change)) => self.changes.push(change),
-            Ok(None) => self.settled.push(scope),
+            Ok(None) => self.unchanged.push(scope),
             Err(error) => self.failures.push(CampaignFailure {
                 scope,
                 kind: error.kind().name().to_owned(),
@@ -147,112 +178,12 @@ impl Batch {
 }
 
 impl Campaign<'_> {
-    async fn run(
-        &self,
-        progress: &mut (impl FnMut(&CampaignProgress) + Send),
-    ) -> Result<CampaignOutcome> {
-        let mut state = self.state().await?;
-        let mut ahead = Ahead::of(self, state.cursor.clone());
-        let mut stuck = 0;
-        while !state.finished {
-            let before = state.cursor.clone();
-            let (batch, advance) = ahead.next().await?;
-            let to = match &advance {
-                Advance::To { to, .. } => Some(to.clone()),
-                Advance::Finish { .. } | Advance::Retry => None,
-            };
-            let step = async {
-                let failure = self.step(batch, advance).await?;
-                // What is stored, not what this process thinks: another one may carry on the same campaign.
-                Ok::<_, Error>((failure, self.state().await?))
-            };
-            let (failure, now) = ahead.meanwhile(step).await?;
-            state = now;
-            if failure.is_some() || to.is_none() || state.cursor != to {
-                // What was planned ahead may be for another place.
-                ahead = Ahead::of(self, state.cursor.clone());
-            }
-            match failure {
-                Some(error) if !state.finished && state.cursor == before => {
-                    stuck += 1;
-                    if stuck == BATCH_ATTEMPTS {
-                        return Err(error);
-                    }
-                }
-                _ => {
-                    stuck = 0;
-                    progress(&CampaignProgress::of(&state));
-                }
-            }
-        }
-        for _ in 0..RETRY_ROUNDS {
-            if state.failures.is_empty() {
-                break;
-            }
-            self.retry(&state.failures).await?;
-            state = self.state().await?;
-            progress(&CampaignProgress::of(&state));
-        }
-        Ok(CampaignOutcome::of(state))
-    }
-
-    /// Starts the campaign or finds it again.
-    async fn state(&self) -> Result<CampaignState> {
-        let new = NewCampaign {
-            id: self.options.id.clone(),
-            kind: match self.work {
-                Work::Rotate(_) => "rotate",
-                Work::Rewrap(_) => "rewrap",
-            },
-            parameters: self.options.parameters(match self.work {
-                Work::Rotate(Rewrap::Yes) => "rewrap",
-                Work::Rotate(Rewrap::No) => "new-versions-only",
-                Work::Rewrap(RewrapKeys::All) => "all",
-                Work::Rewrap(RewrapKeys::ForeignRoot) => "foreign-root",
-            }),
-        };
-        let state = persist(|| self.kms.0.repository.start_campaign(&new)).await?;
-        if state.kind != new.kind || state.parameters != new.parameters {
-            return Err(Error::new(ErrorKind::CampaignMismatch)
-                .with_detail(format!("it is a {} with {}", state.kind, state.parameters)));
-        }
-        Ok(state)
-    }
-
-    /// Scopes that failed once more, one by one, so that one that goes on failing hinders no other.
-    async fn retry(&self, failures: &[CampaignFailure]) -> Result<()> {
-        for failure in failures {
-            let scope = std::slice::from_ref(&failure.scope);
-            let filter = ScopeFilter {
-                scopes: Some(scope.to_vec()),
-                ..self.options.scope_filter()
-            };
-            let wanted = persist(|| self.kms.0.repository.scopes(&filter, None, 1)).await?;
-            let rows = if wanted.is_empty() {
-                None
-            } else {
-                self.rows(scope).await?.remove(&failure.scope)
-            };
-            let mut batch = Batch::default();
-            batch.add(failure.scope.clone(), self.plan_scope(rows).await);
-            self.step(batch, Advance::Retry).await?;
-        }
-        Ok(())
-    }
-
-    /// The rows of these scopes; those that have none are absent.
-    async fn rows(&self, scopes: &[ScopeId]) -> Result<HashMap<ScopeId, ScopeRows>> {
-        let snapshot = persist(|| self.kms.0.repository.load(scopes)).await?;
-        let rows = snapshot.scopes.into_iter();
-        Ok(rows.map(|rows| (rows.scope.clone(), rows)).collect())
-    }
-
     /// `rows` is `None` for a scope that was deleted, or that the filter does not want any more.
     async fn plan_scope(&self, rows: Option<ScopeRows>) -> Plan {
         let Some(rows) = rows.filter(|rows| self.wants(rows)) else {
             return Ok(None);
         };
-        if let Some(copies) = &self.copies {
+        if let Some(copies) = self.copies.get() {
             copies.refuse(&rows)?;
         }
         let prepared = match self.work {
@@ -272,59 +203,5 @@ impl Campaign<'_> {
                 .iter()
                 .any(|version| Blob::decode(&version.key).is_ok_and(|blob| blob.key_id() == wanted))
         })
-    }
-
-    /// Applies a batch with its progress, in a task of its own, so that the caches are told also when the
-    /// caller goes away in the middle. Gives the failure, if it was a passing one.
-    async fn step(&self, batch: Batch, advance: Advance) -> Result<Option<Error>> {
-        let engine = Arc::clone(&self.kms.0);
-        let changes: Arc<[ChangeSet]> = batch.changes.into();
-        let step = CampaignStep {
-            campaign: self.options.id.clone(),
-            advance,
-            failures: batch.failures,
-            settled: batch.settled,
-        };
-        let apply = tokio::spawn(async move {
-            let result = engine
-                .repository
-                .apply_step(Arc::clone(&changes), step)
-                .await;
-            for change in changes.iter() {
-                engine.overtake(change);
-            }
-            result
-        });
-        let result = apply.await.unwrap_or_else(|source| {
-            Err(Error::new(ErrorKind::Internal)
-                .with_detail("the task that applied the batch ended early")
-                .with_source(source))
-        });
-        match result {
-            // Refused scopes are recorded as failures, and tried again at the end.
-            Ok(_) => Ok(None),
-            // Either another process moved the cursor, or nobody knows whether this one did: the stored
-            // state tells, and the next batch starts from there.
-            Err(error) if error.is_retryable() || error.kind() == ErrorKind::OutcomeUnknown => {
-                tracing::info!(campaign = %self.options.id, kind = error.kind().name(), "a batch was not applied, or not surely");
-                tokio::time::sleep(PAUSE).await;
-                Ok(Some(error))
-            }
-            Err(error) => Err(error),
-        }
-    }
-}
-
-/// Tries again after passing failures, a bounded number of times.
-async fn persist<T, F: Future<Output = Result<T>>>(call: impl Fn() -> F) -> Result<T> {
-    let mut attempt = 1;
-    loop {
-        match call().await {
-            Err(error) if error.is_retryable() && attempt < BATCH_ATTEMPTS => {
-                tokio::time::sleep(PAUSE * attempt).await;
-                attempt += 1;
-            }
-            result => return result,
-        }
     }
 }

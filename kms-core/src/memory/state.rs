@@ -5,11 +5,12 @@ use std::time::SystemTime;
 
 use rand::RngExt as _;
 
+use super::campaign::Campaign;
 use super::refused;
 use crate::error::Result;
 use crate::id::DataKeyVersionId;
 use crate::random;
-use crate::repository::{CampaignState, Changes, Referencer, SCHEMA_VERSION, Step};
+use crate::repository::{Changes, Referencer, SCHEMA_VERSION, Step};
 use crate::rows::{CollectionVersion, ScopeRows};
 use crate::scope::ScopeId;
 
@@ -27,7 +28,7 @@ pub(super) struct State {
     pub(super) owners: HashMap<String, ScopeId>,
     pub(super) referencers: Vec<Referencer>,
     pub(super) references: Vec<Reference>,
-    pub(super) campaigns: HashMap<String, CampaignState>,
+    pub(super) campaigns: HashMap<String, Campaign>,
 }
 
 /// A row of the application that references a data key version.

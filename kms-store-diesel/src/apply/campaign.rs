@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kms_core::{Advance, CampaignFailure, CampaignStep, ChangeSet, Error, ErrorKind};
+use kms_core::{Advance, CampaignFailure, CampaignStep, ChangeSet, Error, ErrorKind, Hold};
 
 use super::apply;
 use crate::dialect::Dialect;
@@ -39,24 +39,28 @@ fn advance<C: Dialect>(
     step: &CampaignStep,
 ) -> Result<(), Failure> {
     let campaign = &step.campaign;
-    let in_place = match &step.advance {
-        Advance::To { from, to } => connection.move_cursor(campaign, from.as_ref(), to)?,
-        Advance::Finish { from } => connection.finish_campaign(campaign, from.as_ref())?,
-        Advance::Retry => {
-            connection.lock_campaign(campaign)? && {
+    let detail = if connection.hold_campaign(campaign, &step.lease, Hold::Keep)? {
+        let in_place = match &step.advance {
+            Advance::To { from, to } => connection.move_cursor(campaign, from.as_ref(), to)?,
+            Advance::Finish { from } => {
+                connection.failed_scopes(campaign)?.is_empty()
+                    && connection.finish_campaign(campaign, from.as_ref())?
+            }
+            Advance::Retry => {
                 let failed = connection.failed_scopes(campaign)?;
                 scopes(changes, step)
                     .iter()
                     .all(|scope| failed.contains(*scope))
             }
+        };
+        if in_place {
+            return Ok(());
         }
-    };
-    if in_place {
-        return Ok(());
-    }
-    let detail = match connection.campaign(campaign)? {
-        None => "there is no such campaign",
-        Some(_) => "another process carries on the same campaign",
+        "the campaign is not where the step expects it"
+    } else if connection.campaign(campaign)?.is_none() {
+        "there is no such campaign"
+    } else {
+        "another process carries on the campaign"
     };
     Err(Failure::Ready(
         Error::new(ErrorKind::Conflict)
@@ -86,8 +90,9 @@ fn record<C: Dialect>(
         connection.insert_failures(&step.campaign, &failures)?;
     }
     let done = verdicts.iter().filter(|verdict| verdict.is_ok()).count();
-    if done > 0 {
-        connection.add_done(&step.campaign, i64::try_from(done).unwrap_or(i64::MAX))?;
+    let unchanged = step.unchanged.len();
+    if done > 0 || unchanged > 0 {
+        connection.add_counts(&step.campaign, done as u64, unchanged as u64)?;
     }
     Ok(())
 }
@@ -98,7 +103,7 @@ fn scopes<'a>(changes: &[&'a ChangeSet], step: &'a CampaignStep) -> Vec<&'a str>
     let failed = step.failures.iter().map(|failure| &failure.scope);
     changed
         .chain(failed)
-        .chain(&step.settled)
+        .chain(&step.unchanged)
         .map(kms_core::ScopeId::as_str)
         .collect()
 }

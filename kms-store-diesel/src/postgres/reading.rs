@@ -117,31 +117,20 @@ impl Reading for PgConnection {
         after: Option<&ScopeId>,
         limit: i64,
     ) -> QueryResult<Vec<String>> {
-        let mut query = kms_root_key::table
+        let mut query = filtered(filter)
             .select(kms_root_key::scope_id)
             .order(kms_root_key::scope_id)
-            .limit(limit)
-            .into_boxed();
+            .limit(limit);
         if let Some(after) = after {
             query = query.filter(kms_root_key::scope_id.gt(after.as_str()));
         }
-        if let Some(scopes) = &filter.scopes {
-            let scopes: Vec<_> = scopes.iter().map(ScopeId::as_str).collect();
-            query = query.filter(kms_root_key::scope_id.eq_any(scopes));
-        }
-        if let Some(age) = filter.older_than {
-            let versions = kms_root_key_version::table
-                .filter(kms_root_key_version::root_key_id.eq(kms_root_key::private_id));
-            let younger = versions.filter(
-                sql::<Bool>(
-                    "kms_root_key_version.create_time > clock_timestamp() - make_interval(secs => ",
-                )
-                .bind::<Double, _>(seconds(age))
-                .sql(")"),
-            );
-            query = query.filter(exists(versions)).filter(not(exists(younger)));
-        }
         query.load(self)
+    }
+
+    fn count_scopes(&mut self, filter: &ScopeFilter) -> QueryResult<i64> {
+        filtered(filter)
+            .select(diesel::dsl::count_star())
+            .first(self)
     }
 
     fn missing(
@@ -200,6 +189,28 @@ impl Reading for PgConnection {
             })
             .collect())
     }
+}
+
+/// The root keys of the scopes that a filter lets through.
+fn filtered(filter: &ScopeFilter) -> kms_root_key::BoxedQuery<'_, Pg> {
+    let mut query = kms_root_key::table.into_boxed();
+    if let Some(scopes) = &filter.scopes {
+        let scopes: Vec<_> = scopes.iter().map(ScopeId::as_str).collect();
+        query = query.filter(kms_root_key::scope_id.eq_any(scopes));
+    }
+    if let Some(age) = filter.older_than {
+        let versions = kms_root_key_version::table
+            .filter(kms_root_key_version::root_key_id.eq(kms_root_key::private_id));
+        let younger = versions.filter(
+            sql::<Bool>(
+                "kms_root_key_version.create_time > clock_timestamp() - make_interval(secs => ",
+            )
+            .bind::<Double, _>(seconds(age))
+            .sql(")"),
+        );
+        query = query.filter(exists(versions)).filter(not(exists(younger)));
+    }
+    query
 }
 
 /// Where one is missing, which fails the one statement.

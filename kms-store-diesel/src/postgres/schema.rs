@@ -10,6 +10,10 @@ diesel::table! {
         create_time -> Timestamptz,
         update_time -> Timestamptz,
         finish_time -> Nullable<Timestamptz>,
+        total_count -> Int8,
+        unchanged_count -> Int8,
+        holder -> Nullable<Text>,
+        lease_end -> Nullable<Timestamptz>,
     }
 }
 

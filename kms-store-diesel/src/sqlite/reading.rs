@@ -90,33 +90,20 @@ impl Reading for SqliteConnection {
         after: Option<&ScopeId>,
         limit: i64,
     ) -> QueryResult<Vec<String>> {
-        let mut query = kms_root_key::table
+        let mut query = filtered(filter)
             .select(kms_root_key::scope_id)
             .order(kms_root_key::scope_id)
-            .limit(limit)
-            .into_boxed();
+            .limit(limit);
         if let Some(after) = after {
             query = query.filter(kms_root_key::scope_id.gt(after.as_str()));
         }
-        if let Some(scopes) = &filter.scopes {
-            query = query.filter(
-                sql::<Bool>("kms_root_key.scope_id in (select value from json_each(")
-                    .bind::<Text, _>(json(scopes.iter().map(ScopeId::as_str)))
-                    .sql("))"),
-            );
-        }
-        if let Some(age) = filter.older_than {
-            let versions = kms_root_key_version::table
-                .filter(kms_root_key_version::root_key_id.eq(kms_root_key::private_id));
-            // Days as a number: Go and we keep the same moment in different formats.
-            let younger = versions.filter(
-                sql::<Bool>("julianday(kms_root_key_version.create_time) > julianday('now') - ")
-                    .bind::<Double, _>(seconds(age) / 86_400.0)
-                    .sql(""),
-            );
-            query = query.filter(exists(versions)).filter(not(exists(younger)));
-        }
         query.load(self)
+    }
+
+    fn count_scopes(&mut self, filter: &ScopeFilter) -> QueryResult<i64> {
+        filtered(filter)
+            .select(diesel::dsl::count_star())
+            .first(self)
     }
 
     fn missing(
@@ -192,6 +179,30 @@ impl Reading for SqliteConnection {
             })
             .collect())
     }
+}
+
+/// The root keys of the scopes that a filter lets through.
+fn filtered(filter: &ScopeFilter) -> kms_root_key::BoxedQuery<'_, Sqlite> {
+    let mut query = kms_root_key::table.into_boxed();
+    if let Some(scopes) = &filter.scopes {
+        query = query.filter(
+            sql::<Bool>("kms_root_key.scope_id in (select value from json_each(")
+                .bind::<Text, _>(json(scopes.iter().map(ScopeId::as_str)))
+                .sql("))"),
+        );
+    }
+    if let Some(age) = filter.older_than {
+        let versions = kms_root_key_version::table
+            .filter(kms_root_key_version::root_key_id.eq(kms_root_key::private_id));
+        // Days as a number: Go and we keep the same moment in different formats.
+        let younger = versions.filter(
+            sql::<Bool>("julianday(kms_root_key_version.create_time) > julianday('now') - ")
+                .bind::<Double, _>(seconds(age) / 86_400.0)
+                .sql(""),
+        );
+        query = query.filter(exists(versions)).filter(not(exists(younger)));
+    }
+    query
 }
 
 /// Where one is missing, which fails the one statement.

@@ -10,6 +10,10 @@ diesel::table! {
         create_time -> Timestamp,
         update_time -> Timestamp,
         finish_time -> Nullable<Timestamp>,
+        total_count -> BigInt,
+        unchanged_count -> BigInt,
+        holder -> Nullable<Text>,
+        lease_end -> Nullable<Timestamp>,
     }
 }
 

@@ -1,11 +1,12 @@
 //! Campaigns: progress over many scopes, moved in the transaction of the batch it stands for.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use kms_core::{
-    Advance, CampaignFailure, CampaignState, CampaignStep, ChangeSet, ErrorKind, NewCampaign,
-    Outcome, Proof, Repository, Result, ScopeId, ScopeRows,
+    Advance, CampaignFailure, CampaignState, CampaignStep, ChangeSet, ErrorKind, Hold, Lease,
+    NewCampaign, Outcome, Proof, Repository, Result, ScopeId, ScopeRows,
 };
 
 use super::Fixture;
@@ -16,12 +17,15 @@ use crate::change_sets;
 pub async fn starting_a_campaign_twice_finds_it_again(fixture: &dyn Fixture) {
     let repository = fixture.repository();
     let new = new_campaign("2027-Q1 ä");
-    let state = repository.start_campaign(&new).await.unwrap();
+    let state = repository.start_campaign(&new, &lease()).await.unwrap();
     assert_eq!(
         (&*state.kind, &state.parameters),
         (new.kind, &new.parameters)
     );
-    assert_eq!((state.cursor, state.done, state.finished), (None, 0, false));
+    assert_eq!(
+        (state.cursor, state.done, state.finish_time),
+        (None, 0, None)
+    );
     assert!(state.failures.is_empty());
 
     // Whether the parameters fit is for the engine to say: it gets what is stored.
@@ -30,7 +34,7 @@ pub async fn starting_a_campaign_twice_finds_it_again(fixture: &dyn Fixture) {
         parameters: "other".to_owned(),
         ..new.clone()
     };
-    let state = repository.start_campaign(&other).await.unwrap();
+    let state = repository.start_campaign(&other, &lease()).await.unwrap();
     assert_eq!(
         (&*state.kind, &state.parameters),
         (new.kind, &new.parameters)
@@ -39,7 +43,7 @@ pub async fn starting_a_campaign_twice_finds_it_again(fixture: &dyn Fixture) {
     let keys = many_with_keys(fixture, "o_", 1).await.remove(0);
     let step = advance(&new, None, &keys.scope);
     let _ = step_ok(&*repository, [change_sets::rotate(&keys)], step).await;
-    let state = repository.start_campaign(&new).await.unwrap();
+    let state = repository.start_campaign(&new, &lease()).await.unwrap();
     assert_eq!((state.cursor, state.done), (Some(keys.scope), 1));
 }
 
@@ -47,7 +51,11 @@ pub async fn starting_a_campaign_twice_finds_it_again(fixture: &dyn Fixture) {
 pub async fn starting_a_campaign_at_once_makes_one(fixture: &dyn Fixture) {
     let starting = (0..4).map(|_| {
         let repository = fixture.repository();
-        tokio::spawn(async move { repository.start_campaign(&new_campaign("c")).await })
+        tokio::spawn(async move {
+            repository
+                .start_campaign(&new_campaign("c"), &lease())
+                .await
+        })
     });
     for state in join_all(starting).await {
         let state = state.unwrap().unwrap();
@@ -85,7 +93,7 @@ pub async fn the_cursor_moves_with_the_batch(fixture: &dyn Fixture) {
         (state.cursor.as_ref(), state.done),
         (Some(&keys[3].scope), 4)
     );
-    assert!(!state.finished && state.failures.is_empty());
+    assert!(state.finish_time.is_none() && state.failures.is_empty());
     for before in &keys {
         assert_eq!(
             rows(&*repository, &before.scope)
@@ -235,7 +243,7 @@ pub async fn a_failure_goes_when_its_scope_is_done_or_not_wanted(fixture: &dyn F
     );
 
     let step = CampaignStep {
-        settled: vec![keys[1].scope.clone()],
+        unchanged: vec![keys[1].scope.clone()],
         ..retry(&new)
     };
     let _ = step_ok(&*repository, [], step).await;
@@ -270,7 +278,7 @@ pub async fn trying_again_what_has_not_failed_is_a_conflict(fixture: &dyn Fixtur
         ..retry(&new)
     };
     let settled = CampaignStep {
-        settled: vec![keys[0].scope.clone()],
+        unchanged: vec![keys[0].scope.clone()],
         ..retry(&new)
     };
     for step in [late, settled] {
@@ -281,8 +289,8 @@ pub async fn trying_again_what_has_not_failed_is_a_conflict(fixture: &dyn Fixtur
     assert!(state_of(&*repository, &new).await.failures.is_empty());
 }
 
-/// A finished campaign takes no further step but another try of its failures.
-pub async fn a_finished_campaign_only_tries_its_failures_again(fixture: &dyn Fixture) {
+/// A campaign is finished when every scope is done: not while some have failed. Then it takes no further step.
+pub async fn a_campaign_is_finished_when_no_scope_has_failed(fixture: &dyn Fixture) {
     let repository = fixture.repository();
     let new = started(&*repository, "c").await;
     let keys = many_with_keys(fixture, "o_", 2).await;
@@ -292,19 +300,21 @@ pub async fn a_finished_campaign_only_tries_its_failures_again(fixture: &dyn Fix
         advance: Advance::Finish { from: from.clone() },
         ..retry(&new)
     };
-    let _ = step_ok(&*repository, [], finish.clone()).await;
+    refused_step(&*repository, &new, &keys[1], finish.clone()).await;
     let state = state_of(&*repository, &new).await;
-    assert!(state.finished);
+    assert_eq!(state.finish_time, None);
     assert_eq!(failed(&state), [&keys[0].scope]);
 
+    let _ = step_ok(&*repository, [change_sets::rotate(&keys[0])], retry(&new)).await;
+    let _ = step_ok(&*repository, [], finish.clone()).await;
+    let state = state_of(&*repository, &new).await;
+    assert!(state.finish_time.is_some() && state.failures.is_empty());
+    assert_eq!((state.done, state.holder), (1, None));
+
+    assert!(take(&*repository, &new, &lease()).await);
     refused_step(&*repository, &new, &keys[1], finish).await;
     let on = advance(&new, from.as_ref(), &keys[1].scope);
     refused_step(&*repository, &new, &keys[1], on).await;
-
-    let _ = step_ok(&*repository, [change_sets::rotate(&keys[0])], retry(&new)).await;
-    let state = state_of(&*repository, &new).await;
-    assert!(state.finished && state.failures.is_empty());
-    assert_eq!(state.done, 1);
 }
 
 /// A campaign over no scope at all finishes from its start.
@@ -317,7 +327,8 @@ pub async fn an_empty_campaign_finishes_from_its_start(fixture: &dyn Fixture) {
     };
     let _ = step_ok(&*repository, [], finish).await;
     let state = state_of(&*repository, &new).await;
-    assert_eq!((state.cursor, state.done, state.finished), (None, 0, true));
+    assert_eq!((state.cursor, state.done), (None, 0));
+    assert!(state.finish_time.is_some());
 }
 
 /// Campaigns don't see each other's cursor, count and failures.
@@ -353,11 +364,26 @@ pub async fn the_failure_of_a_deleted_scope_stays_until_it_is_settled(fixture: &
         ErrorKind::Conflict
     );
     let step = CampaignStep {
-        settled: vec![keys[0].scope.clone()],
+        unchanged: vec![keys[0].scope.clone()],
         ..retry(&new)
     };
     let _ = step_ok(&*repository, [], step).await;
     assert!(state_of(&*repository, &new).await.failures.is_empty());
+}
+
+/// The lease that these campaigns are started with.
+fn lease() -> Lease {
+    Lease {
+        holder: "one".to_owned(),
+        length: Duration::from_secs(60),
+    }
+}
+
+async fn take(repository: &dyn Repository, campaign: &NewCampaign, lease: &Lease) -> bool {
+    repository
+        .hold_campaign(&campaign.id, lease, Hold::Take)
+        .await
+        .unwrap()
 }
 
 fn new_campaign(id: &str) -> NewCampaign {
@@ -365,17 +391,18 @@ fn new_campaign(id: &str) -> NewCampaign {
         id: id.to_owned(),
         kind: "rotate",
         parameters: "older_than=3600;scopes='ä'".to_owned(),
+        total: 7,
     }
 }
 
 async fn started(repository: &dyn Repository, id: &str) -> NewCampaign {
     let new = new_campaign(id);
-    let _ = repository.start_campaign(&new).await.unwrap();
+    let _ = repository.start_campaign(&new, &lease()).await.unwrap();
     new
 }
 
 async fn state_of(repository: &dyn Repository, campaign: &NewCampaign) -> CampaignState {
-    repository.start_campaign(campaign).await.unwrap()
+    repository.start_campaign(campaign, &lease()).await.unwrap()
 }
 
 fn failed(state: &CampaignState) -> Vec<&ScopeId> {
@@ -418,9 +445,10 @@ fn advance(campaign: &NewCampaign, from: Option<&ScopeId>, to: &ScopeId) -> Camp
 fn retry(campaign: &NewCampaign) -> CampaignStep {
     CampaignStep {
         campaign: campaign.id.clone(),
+        lease: lease(),
         advance: Advance::Retry,
         failures: Vec::new(),
-        settled: Vec::new(),
+        unchanged: Vec::new(),
     }
 }
 
@@ -460,7 +488,7 @@ async fn refused_step(
     let after = state_of(repository, campaign).await;
     assert_eq!((&after.cursor, after.done), (&before.cursor, before.done));
     assert_eq!(
-        (after.finished, &after.failures),
-        (before.finished, &before.failures)
+        (after.finish_time, &after.failures),
+        (before.finish_time, &before.failures)
     );
 }

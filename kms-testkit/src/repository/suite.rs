@@ -137,10 +137,20 @@ macro_rules! repository_suite {
                 a_scope_has_one_failure_the_latest
                 a_failure_goes_when_its_scope_is_done_or_not_wanted
                 trying_again_what_has_not_failed_is_a_conflict
-                a_finished_campaign_only_tries_its_failures_again
+                a_campaign_is_finished_when_no_scope_has_failed
                 an_empty_campaign_finishes_from_its_start
                 campaigns_are_apart
                 the_failure_of_a_deleted_scope_stays_until_it_is_settled
+            }
+            holding {
+                whoever_starts_a_campaign_holds_it
+                of_several_that_take_a_campaign_one_holds_it
+                a_released_campaign_is_free
+                a_lease_that_ran_out_frees_the_campaign
+                a_step_without_the_campaign_is_a_conflict_and_writes_nothing
+                a_campaign_is_found_by_its_id
+                campaigns_are_listed_with_how_far_they_are
+                scopes_are_counted_as_they_are_paged_through
             }
             tampering {
                 rows_edited_by_hand_are_loaded_as_they_are
@@ -199,7 +209,7 @@ macro_rules! repository_suite {
 #[cfg(test)]
 mod tests {
     /// Each group's source, to be held against the list.
-    const GROUPS: [(&str, &str); 16] = [
+    const GROUPS: [(&str, &str); 17] = [
         ("schema", include_str!("schema.rs")),
         ("loading", include_str!("loading.rs")),
         ("creating", include_str!("creating.rs")),
@@ -214,6 +224,7 @@ mod tests {
         ("finding", include_str!("finding.rs")),
         ("resolving", include_str!("resolving.rs")),
         ("campaigns", include_str!("campaigns.rs")),
+        ("holding", include_str!("holding.rs")),
         ("tampering", include_str!("tampering.rs")),
         ("concurrency", include_str!("concurrency.rs")),
     ];

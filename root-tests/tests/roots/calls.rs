@@ -116,6 +116,7 @@ async fn many_scopes_at_once_cost_what_they_cost_one_by_one(database: &Database,
     let campaign = async {
         let options = CampaignOptions::new("rotate").batch_size(2);
         let outcome = kms.rotate_all(&options, Rewrap::Yes, |_| {}).await.unwrap();
+        let outcome = outcome.report().unwrap();
         assert_eq!((outcome.done, outcome.failures.len()), (4, 0));
     };
     let calls = cost(&proxy, campaign).await;

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use kms_kit::core::{
-    CampaignState, CampaignStep, ChangeSet, Changes, CollectionVersion, MissingKeys, NewCampaign,
-    Outcome, Referencer, Resolution, ScopeFilter, Snapshot,
+    CampaignState, CampaignStep, CampaignSummary, ChangeSet, Changes, CollectionVersion, Hold,
+    Lease, MissingKeys, NewCampaign, Outcome, Referencer, Resolution, ScopeFilter, Snapshot,
 };
 use kms_kit::{KeyVersionId, Purpose, Repository, Result, ScopeId};
 
@@ -97,8 +97,28 @@ impl Repository for Pages {
         self.inner.referencers().await
     }
 
-    async fn start_campaign(&self, new: &NewCampaign) -> Result<CampaignState> {
-        self.inner.start_campaign(new).await
+    async fn count_scopes(&self, filter: &ScopeFilter) -> Result<u64> {
+        self.inner.count_scopes(filter).await
+    }
+
+    async fn start_campaign(&self, new: &NewCampaign, lease: &Lease) -> Result<CampaignState> {
+        self.inner.start_campaign(new, lease).await
+    }
+
+    async fn campaign(&self, id: &str) -> Result<Option<CampaignState>> {
+        self.inner.campaign(id).await
+    }
+
+    async fn campaigns(&self) -> Result<Vec<CampaignSummary>> {
+        self.inner.campaigns().await
+    }
+
+    async fn hold_campaign(&self, campaign: &str, lease: &Lease, hold: Hold) -> Result<bool> {
+        self.inner.hold_campaign(campaign, lease, hold).await
+    }
+
+    async fn release_campaign(&self, campaign: &str, holder: &str) -> Result<()> {
+        self.inner.release_campaign(campaign, holder).await
     }
 
     async fn apply_step(

@@ -245,7 +245,8 @@ impl World {
         });
         // Whoever drops a campaign can carry it on; here that is enough.
         if let Ok(outcome) = tokio::time::timeout(CAMPAIGN, campaign).await {
-            let failures = outcome?.failures;
+            let outcome = outcome?;
+            let failures = &outcome.report().context("it was finished before")?.failures;
             ensure!(failures.is_empty(), "{} scopes failed", failures.len());
         }
         ensure!(done > 0, "nothing was done within {CAMPAIGN:?}");

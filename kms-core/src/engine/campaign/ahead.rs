@@ -13,51 +13,37 @@ use futures_util::future::{BoxFuture, Either, select};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
 
+use super::pages::{Job, Page, Source};
 use super::*;
 
 /// Batches beside the one that is applied, and beside those that it takes to have as many calls under way as the
 /// options allow: one waits to be applied, and of one the rows are read.
 const BATCHES_AHEAD: usize = 2;
 
-/// The batches after some place, in their order.
+/// The batches of a source, in their order.
 pub(super) struct Ahead<'a> {
     campaign: &'a Campaign<'a>,
+    source: Source,
     /// Those that were read and not taken yet.
     pages: VecDeque<Page>,
     /// How many were taken.
     taken: usize,
-    /// Where the next page begins. `None` if there is none.
-    next: Option<Option<ScopeId>>,
-    reading: Option<BoxFuture<'a, Result<Page>>>,
+    reading: Option<BoxFuture<'a, Result<Option<Page>>>>,
     waiting: VecDeque<(usize, Job)>,
     planning: FuturesUnordered<BoxFuture<'a, Planned>>,
     failure: Option<Error>,
 }
 
-/// The scopes of a batch.
-struct Page {
-    advance: Advance,
-    scopes: Vec<ScopeId>,
-    /// What is read, until it is waiting to be planned.
-    jobs: Vec<Job>,
-    plans: Vec<Option<Plan>>,
-    /// Plans that are missing yet.
-    open: usize,
-}
-
-/// A scope to be planned: its place in its page, and its rows, if it was not deleted since the page was read.
-type Job = (usize, Option<ScopeRows>);
-
 /// The page's number, the place in it, and what is to be done.
 type Planned = (usize, usize, Plan);
 
 impl<'a> Ahead<'a> {
-    pub(super) fn of(campaign: &'a Campaign<'a>, cursor: Option<ScopeId>) -> Self {
+    pub(super) fn of(campaign: &'a Campaign<'a>, source: Source) -> Self {
         Self {
             campaign,
+            source,
             pages: VecDeque::new(),
             taken: 0,
-            next: Some(cursor),
             reading: None,
             waiting: VecDeque::new(),
             planning: FuturesUnordered::new(),
@@ -65,19 +51,25 @@ impl<'a> Ahead<'a> {
         }
     }
 
-    /// The next batch, ready to be applied.
-    pub(super) async fn next(&mut self) -> Result<(Batch, Advance)> {
+    /// The next batch, ready to be applied. `None` at the end.
+    pub(super) async fn next(&mut self) -> Result<Option<(Batch, Advance)>> {
         loop {
-            if self.pages.front().is_some_and(|page| page.open == 0)
+            if self.pages.front().is_some_and(Page::is_planned)
                 && let Some(page) = self.pages.pop_front()
             {
                 self.taken += 1;
-                return Ok(page.into_batch());
+                return Ok(Some(page.into_batch()));
             }
-            if self.pages.is_empty()
-                && let Some(error) = self.failure.take()
-            {
+            if let Some(error) = self.campaign.breaker.error() {
                 return Err(error);
+            }
+            if self.pages.is_empty() {
+                if let Some(error) = self.failure.take() {
+                    return Err(error);
+                }
+                if self.reading.is_none() && self.source.is_empty() {
+                    return Ok(None);
+                }
             }
             self.turn().await;
         }
@@ -121,11 +113,15 @@ impl<'a> Ahead<'a> {
         let campaign = self.campaign;
         let options = campaign.options;
         let pages = BATCHES_AHEAD + options.concurrency.div_ceil(options.batch_size);
+        if campaign.breaker.error().is_some() {
+            return;
+        }
         if self.reading.is_none()
+            && self.failure.is_none()
             && self.pages.len() < pages
-            && let Some(from) = self.next.take()
+            && let Some(order) = self.source.take()
         {
-            self.reading = Some(campaign.read(from).boxed());
+            self.reading = Some(campaign.read(order).boxed());
         }
         while self.planning.len() < options.concurrency
             && let Some((page, (place, rows))) = self.waiting.pop_front()
@@ -138,16 +134,15 @@ impl<'a> Ahead<'a> {
         }
     }
 
-    fn take_page(&mut self, read: Result<Page>) {
+    fn take_page(&mut self, read: Result<Option<Page>>) {
         match read {
             // What was planned before is still to be applied.
             Err(error) => self.failure = Some(error),
-            Ok(mut page) => {
-                if let Advance::To { to, .. } = &page.advance {
-                    self.next = Some(Some(to.clone()));
-                }
+            Ok(None) => {}
+            Ok(Some(mut page)) => {
+                self.source.go_on_after(page.advance());
                 let number = self.taken + self.pages.len();
-                let jobs = page.jobs.drain(..);
+                let jobs = page.take_jobs();
                 self.waiting.extend(jobs.map(|job| (number, job)));
                 self.pages.push_back(page);
             }
@@ -155,52 +150,10 @@ impl<'a> Ahead<'a> {
     }
 
     fn take_plan(&mut self, (page, place, plan): Planned) {
+        self.campaign.breaker.note(&plan);
         // No page is taken while plans of it are open.
         if let Some(page) = self.pages.get_mut(page - self.taken) {
-            page.plans[place] = Some(plan);
-            page.open -= 1;
+            page.set_plan(place, plan);
         }
-    }
-}
-
-impl Campaign<'_> {
-    /// The scopes after this one, and their rows.
-    async fn read(&self, from: Option<ScopeId>) -> Result<Page> {
-        let repository = &self.kms.0.repository;
-        let filter = self.options.scope_filter();
-        let size = self.options.batch_size;
-        let scopes = persist(|| repository.scopes(&filter, from.as_ref(), size)).await?;
-        let Some(last) = scopes.last() else {
-            return Ok(Page::of(scopes, Vec::new(), Advance::Finish { from }));
-        };
-        let to = last.clone();
-        let mut rows = self.rows(&scopes).await?;
-        let jobs = scopes.iter().map(|scope| rows.remove(scope)).enumerate();
-        let jobs = jobs.collect();
-        Ok(Page::of(scopes, jobs, Advance::To { from, to }))
-    }
-}
-
-impl Page {
-    fn of(scopes: Vec<ScopeId>, jobs: Vec<Job>, advance: Advance) -> Self {
-        Self {
-            advance,
-            plans: scopes.iter().map(|_| None).collect(),
-            open: scopes.len(),
-            scopes,
-            jobs,
-        }
-    }
-
-    fn into_batch(self) -> (Batch, Advance) {
-        let mut batch = Batch::default();
-        for (scope, plan) in self
-            .scopes
-            .into_iter()
-            .zip(self.plans.into_iter().flatten())
-        {
-            batch.add(scope, plan);
-        }
-        (batch, self.advance)
     }
 }

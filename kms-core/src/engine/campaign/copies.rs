@@ -2,7 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
+use std::time::Duration;
 
+use super::patience::persist;
 use crate::error::{Error, ErrorKind, Result};
 use crate::planner;
 use crate::repository::{Repository, ScopeFilter};
@@ -19,7 +21,7 @@ pub(super) struct Copies {
 }
 
 impl Copies {
-    pub(super) async fn find(repository: &dyn Repository) -> Result<Self> {
+    pub(super) async fn find(repository: &dyn Repository, patience: Duration) -> Result<Self> {
         let mut copies = Self {
             hasher: RandomState::new(),
             copied: HashSet::new(),
@@ -28,11 +30,12 @@ impl Copies {
         let filter = ScopeFilter::default();
         let mut after = None;
         loop {
-            let page = repository.scopes(&filter, after.as_ref(), PAGE).await?;
+            let after_last = after.as_ref();
+            let page = persist(patience, || repository.scopes(&filter, after_last, PAGE)).await?;
             let Some(last) = page.last().cloned() else {
                 return Ok(copies);
             };
-            for rows in repository.load(&page).await?.scopes {
+            for rows in persist(patience, || repository.load(&page)).await?.scopes {
                 let scope = copies.hasher.hash_one(rows.scope.as_str());
                 for ciphertext in planner::ciphertexts(&rows) {
                     let hash = copies.hasher.hash_one(&ciphertext);

@@ -1,9 +1,10 @@
 //! The rights that the documentation of `kms-migrations` names are enough.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kms_core::{
-    Advance, CampaignStep, ErrorKind, NewCampaign, Proof, Repository as _, ScopeFilter,
+    Advance, CampaignStep, ErrorKind, Lease, NewCampaign, Proof, Repository as _, ScopeFilter,
 };
 use kms_store_diesel::PostgresRepository;
 use kms_testkit::change_sets;
@@ -65,13 +66,19 @@ fn the_rights_that_are_documented_are_enough() {
             id: "c".to_owned(),
             kind: "rotate",
             parameters: String::new(),
+            total: 0,
         };
-        repository.start_campaign(&campaign).await.unwrap();
+        let lease = Lease {
+            holder: "writer".to_owned(),
+            length: Duration::from_secs(60),
+        };
+        repository.start_campaign(&campaign, &lease).await.unwrap();
         let step = CampaignStep {
             campaign: campaign.id,
+            lease,
             advance: Advance::Finish { from: None },
             failures: Vec::new(),
-            settled: Vec::new(),
+            unchanged: Vec::new(),
         };
         let nothing = Arc::new([]);
         repository.apply_step(nothing, step).await.unwrap();

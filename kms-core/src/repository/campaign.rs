@@ -1,0 +1,194 @@
+//! What is stored of a campaign: how far it is, who holds it, and which scopes failed.
+
+use std::time::{Duration, SystemTime};
+
+use super::Outcome;
+use crate::change::ChangeSet;
+use crate::scope::ScopeId;
+
+/// A campaign to be started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewCampaign {
+    /// Chosen by the operator, or made.
+    pub id: String,
+    /// What it does: `rotate` or `rewrap`.
+    pub kind: &'static str,
+    /// Its settings in a canonical form, compared when it is found again.
+    pub parameters: String,
+    /// The scopes there are for it at its start.
+    pub total: u64,
+}
+
+/// Who works on a campaign, and for how long nobody else may. One process at a time does, so that no scope is
+/// prepared by two of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// A random id of the run.
+    pub holder: String,
+    /// The lease ends so long after it began, by the database's clock. Another holder may take the campaign then.
+    pub length: Duration,
+}
+
+/// How a campaign comes to be held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// If nobody else holds it, or the lease of whoever does has ended.
+    Take,
+    /// Only if it is held by this holder already. A lease that has ended can be kept until somebody takes it.
+    Keep,
+}
+
+/// How far a campaign is.
+#[derive(Clone, Debug)]
+pub struct CampaignState {
+    /// Its kind, as stored.
+    pub kind: String,
+    /// Its settings, as stored.
+    pub parameters: String,
+    /// The last scope of the last batch.
+    pub cursor: Option<ScopeId>,
+    /// Scopes changed so far.
+    pub done: u64,
+    /// Scopes so far that needed no change.
+    pub unchanged: u64,
+    /// The scopes that there were at its start.
+    pub total: u64,
+    /// When the last scope was done. `None` while the cursor is on its way, or scopes have failed.
+    pub finish_time: Option<SystemTime>,
+    /// Whose lease was the last one. It may have ended. `None` if it was released.
+    pub holder: Option<String>,
+    /// The scopes that failed and were not done since.
+    pub failures: Vec<CampaignFailure>,
+}
+
+impl CampaignState {
+    /// Records what became of a step, as a repository stores it.
+    pub(crate) fn record(
+        &mut self,
+        changes: &[ChangeSet],
+        outcomes: &[Outcome],
+        step: &CampaignStep,
+    ) {
+        self.failures
+            .retain(|known| step.scopes(changes).all(|scope| known.scope != *scope));
+        for (change, outcome) in changes.iter().zip(outcomes) {
+            match outcome {
+                Ok(_) => self.done += 1,
+                Err(error) => self.failures.push(CampaignFailure {
+                    scope: change.scope.clone(),
+                    kind: error.kind().name().to_owned(),
+                    message: error.to_string(),
+                }),
+            }
+        }
+        self.failures.extend(step.failures.iter().cloned());
+        self.unchanged += step.unchanged.len() as u64;
+        match &step.advance {
+            Advance::To { to, .. } => self.cursor = Some(to.clone()),
+            Advance::Finish { .. } => {
+                self.finish_time = Some(SystemTime::now());
+                self.holder = None;
+            }
+            Advance::Retry => {}
+        }
+    }
+}
+
+/// A campaign in a list of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CampaignSummary {
+    /// Its id.
+    pub id: String,
+    /// What it does: `rotate` or `rewrap`.
+    pub kind: String,
+    /// Its settings.
+    pub parameters: String,
+    /// Scopes changed so far.
+    pub done: u64,
+    /// Scopes so far that needed no change.
+    pub unchanged: u64,
+    /// Scopes that failed and were not done since.
+    pub failed: u64,
+    /// The scopes that there were at its start.
+    pub total: u64,
+    /// When it was started, by the database's clock.
+    pub create_time: SystemTime,
+    /// When a process that works on it was last heard of.
+    pub update_time: SystemTime,
+    /// When it was finished. `None` if it can be carried on.
+    pub finish_time: Option<SystemTime>,
+}
+
+impl CampaignSummary {
+    /// A summary that a repository fills in, from what belongs to the campaign from its start.
+    #[must_use]
+    pub fn new(id: String, kind: String, parameters: String, total: u64) -> Self {
+        Self {
+            id,
+            kind,
+            parameters,
+            done: 0,
+            unchanged: 0,
+            failed: 0,
+            total,
+            create_time: SystemTime::UNIX_EPOCH,
+            update_time: SystemTime::UNIX_EPOCH,
+            finish_time: None,
+        }
+    }
+}
+
+/// A scope that a campaign could not do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CampaignFailure {
+    /// Which.
+    pub scope: ScopeId,
+    /// [`ErrorKind::name`](crate::ErrorKind::name) of the failure.
+    pub kind: String,
+    /// The message. No secret is in it.
+    pub message: String,
+}
+
+/// The progress that goes with a batch.
+#[derive(Clone, Debug)]
+pub struct CampaignStep {
+    /// The campaign.
+    pub campaign: String,
+    /// Who takes the step. Its lease begins anew.
+    pub lease: Lease,
+    /// What the step does to the cursor.
+    pub advance: Advance,
+    /// Scopes for which no change could even be prepared.
+    pub failures: Vec<CampaignFailure>,
+    /// Scopes that need no change. A failure of theirs is void.
+    pub unchanged: Vec<ScopeId>,
+}
+
+impl CampaignStep {
+    /// Every scope that the step has an answer for.
+    pub fn scopes<'a>(&'a self, changes: &'a [ChangeSet]) -> impl Iterator<Item = &'a ScopeId> {
+        let changed = changes.iter().map(|change| &change.scope);
+        let failed = self.failures.iter().map(|failure| &failure.scope);
+        changed.chain(failed).chain(&self.unchanged)
+    }
+}
+
+/// Where a step moves a campaign's cursor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Advance {
+    /// From one scope to another.
+    To {
+        /// Where it must be.
+        from: Option<ScopeId>,
+        /// Where it goes.
+        to: ScopeId,
+    },
+    /// To the end: every scope is done, and none has failed.
+    Finish {
+        /// Where it must be.
+        from: Option<ScopeId>,
+    },
+    /// Nowhere: scopes that failed before are tried again.
+    Retry,
+}
