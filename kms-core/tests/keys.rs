@@ -417,3 +417,28 @@ fn every_future_of_the_engine_can_move_between_threads() {
     }
     let _ = check;
 }
+
+#[tokio::test]
+async fn a_receipt_is_not_to_be_had_for_what_the_database_did_not_number() {
+    let world = World::with_scope("o_1").await;
+    let prepared = world
+        .kms
+        .prepare_rotate_keys(&scope("o_1"), Rewrap::No)
+        .await
+        .unwrap();
+    let change = prepared.change_set();
+    let numbers = |id: &str| {
+        let root = change.insert.root_key_versions.iter();
+        let data = change.insert.data_key_versions.iter();
+        root.map(|new| (new.id.as_str(), new.version))
+            .chain(data.map(|new| (new.id.as_str(), new.version)))
+            .find(|(known, _)| *known == id)
+            .map(|(_, number)| number)
+    };
+    let receipt = change.applied(numbers).unwrap();
+    assert_eq!(receipt.scope(), &scope("o_1"));
+    for assigned in [None, Some(1), Some(7)] {
+        let error = change.applied(|_| assigned).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict);
+    }
+}
