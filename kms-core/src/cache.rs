@@ -47,8 +47,20 @@ use loads::{Loads, LoadsByScope};
 pub(crate) struct Entry {
     pub(crate) ring: KeyRing,
     pub(crate) known: Known,
-    /// The collection version that came with the rows.
-    pub(crate) collection: CollectionVersion,
+    /// The collection version that came with the rows, if that has no generation yet.
+    unplaced: Option<Box<CollectionVersion>>,
+}
+
+impl Entry {
+    /// Of rows that came with this collection version.
+    pub(crate) fn new(ring: KeyRing, known: Known, collection: CollectionVersion) -> Self {
+        let is_placed = known.generation != collection::NONE;
+        Self {
+            ring,
+            known,
+            unplaced: (!is_placed).then(|| Box::new(collection)),
+        }
+    }
 }
 
 /// What is known about the age of keys: all that the hot path looks at.
@@ -150,12 +162,13 @@ impl Cache {
     }
 
     /// The hot path: the keys, if their place is known and they can be used without asking anybody.
-    pub(crate) fn usable(
-        &self,
-        scope: &ScopeId,
-        now: Moment,
-        promise: &Promise,
-    ) -> Option<KeyRing> {
+    pub(crate) fn usable(&self, scope: &ScopeId, within: Duration) -> Option<KeyRing> {
+        let now = self.now();
+        let promise = Promise {
+            since: Since::Moment(now.saturating_sub(within)),
+            rows_only: false,
+            oldest_in_grace: Duration::ZERO,
+        };
         let shared = || self.entries.get(scope);
         self.lanes.get(scope, shared, |ring, known| {
             if self.is_overtaken(known) {
@@ -164,7 +177,7 @@ impl Cache {
             let usable = |asked, rows| {
                 let knowledge = Knowledge { asked, down: false };
                 let facts = known.facts(rows);
-                verdict(Some(&facts), &knowledge, now, promise) == Verdict::Usable
+                verdict(Some(&facts), &knowledge, now, &promise) == Verdict::Usable
             };
             // Whether the rows were read lately is told sooner than whether the collection version was.
             let usable = usable(None, Rows::Untold) || {
@@ -203,7 +216,7 @@ impl Cache {
         let scope = entry.ring.scope();
         let (rows, generation) =
             self.collection
-                .place(scope, entry.known.generation, entry.collection);
+                .place(scope, entry.known.generation, entry.unplaced.as_deref());
         if rows == Rows::Current && generation != entry.known.generation {
             let mut gone = Gone::default();
             let loads = self.loads();
@@ -215,7 +228,11 @@ impl Cache {
                     generation,
                     ..same.known
                 };
-                let placed = Entry { known, ..same };
+                let placed = Entry {
+                    known,
+                    unplaced: None,
+                    ..same
+                };
                 self.put(scope, placed, &mut gone);
             }
             drop(loads);

@@ -1,5 +1,6 @@
 //! A shared value whose users can be counted in more than one place.
 
+use std::mem;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -14,6 +15,13 @@ pub(crate) struct Counted<T>(Arc<Value<T>>);
 #[derive(Debug)]
 struct Value<T>(Arc<T>);
 
+/// What is left of a handle that was turned into another: dropping it may drop the value.
+#[derive(Debug)]
+pub(crate) enum Turned<T> {
+    Value(#[expect(dead_code, reason = "it is held to be dropped")] Arc<T>),
+    Handle(#[expect(dead_code, reason = "it is held to be dropped")] Counted<T>),
+}
+
 impl<T> Counted<T> {
     pub(crate) fn new(value: T) -> Self {
         Self(Arc::new(Value(Arc::new(value))))
@@ -22,6 +30,18 @@ impl<T> Counted<T> {
     /// The same value, counted separately.
     pub(crate) fn apart(&self) -> Self {
         Self(Arc::new(Value(Arc::clone(&self.0.0))))
+    }
+
+    /// What [`apart`](Self::apart) gives of `other`, in this handle's allocation if nobody else has this handle; and
+    /// what is to be dropped.
+    pub(crate) fn turned_into(mut self, other: &Self) -> (Self, Turned<T>) {
+        match Arc::get_mut(&mut self.0) {
+            Some(value) => {
+                let before = mem::replace(&mut value.0, Arc::clone(&other.0.0));
+                (self, Turned::Value(before))
+            }
+            None => (other.apart(), Turned::Handle(self)),
+        }
     }
 
     pub(crate) fn is_same(&self, other: &Self) -> bool {

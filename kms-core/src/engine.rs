@@ -83,11 +83,14 @@ impl Kms {
     /// with, [`ErrorKind::Stale`] if the cached keys are past their freshness and the database can't be
     /// asked; on a load those of the repository, and of the root wrapper if no version of the key opens.
     pub async fn wrapper(&self, scope: &ScopeId, purpose: &Purpose) -> Result<DataKeyWrapper> {
-        let (ring, position) = self.ring_with(scope, purpose).await?;
-        if ring.ring().data_keys[position].is_damaged() {
-            return Box::pin(self.wrapper_of_damaged(ring, position, purpose)).await;
+        if let Some(ring) = self.0.loader.at_hand(scope)
+            && let Some(position) = ring.position(purpose)
+            && !ring.ring().is_damaged
+        {
+            return ring.into_wrapper(position);
         }
-        ring.into_wrapper(position)
+        // On the heap, so that the future of the hot path stays small: it is moved with every call.
+        Box::pin(self.find_wrapper(scope, purpose)).await
     }
 
     /// As [`wrapper`](Self::wrapper), and sure to hold this key version: if the cached keys do not have
@@ -266,6 +269,15 @@ impl Kms {
                 failure.is_due(self.0.cache.now())
             }
             None => true,
+        }
+    }
+
+    async fn find_wrapper(&self, scope: &ScopeId, purpose: &Purpose) -> Result<DataKeyWrapper> {
+        let (ring, position) = self.ring_with(scope, purpose).await?;
+        if ring.ring().data_keys[position].is_damaged() {
+            self.wrapper_of_damaged(ring, position, purpose).await
+        } else {
+            ring.into_wrapper(position)
         }
     }
 

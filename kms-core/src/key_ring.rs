@@ -37,6 +37,8 @@ pub(crate) struct Ring {
     pub(crate) data_keys: Box<[DataKey]>,
     /// Whether its wrappers encrypt, or only decrypt.
     pub(crate) encrypts: bool,
+    /// Whether a data key lacks a version that opened: here, so that the hot path need not look at the versions.
+    pub(crate) is_damaged: bool,
 }
 
 pub(crate) struct RootKeyVersion {
@@ -90,7 +92,9 @@ pub(crate) enum Opened {
 }
 
 impl KeyRing {
-    pub(crate) fn new(ring: Ring) -> Self {
+    pub(crate) fn new(mut ring: Ring) -> Self {
+        let is_damaged = |key: &DataKey| key.versions.is_empty() || key.is_damaged();
+        ring.is_damaged = ring.data_keys.iter().any(is_damaged);
         Self(Counted::new(ring))
     }
 
@@ -101,6 +105,13 @@ impl KeyRing {
     /// The same keys, for one who uses them so often that others would be disturbed by the counting.
     pub(crate) fn apart(&self) -> Self {
         Self(self.0.apart())
+    }
+
+    /// What [`apart`](Self::apart) gives of `other`, without an allocation if nobody else has this handle; and what is
+    /// to be dropped.
+    pub(crate) fn turned_into(self, other: &Self) -> (Self, impl Sized + use<>) {
+        let (turned, before) = self.0.turned_into(&other.0);
+        (Self(turned), before)
     }
 
     pub(crate) fn is_same(&self, other: &Self) -> bool {
@@ -139,6 +150,7 @@ impl KeyRing {
     }
 
     /// The wrapper of the data key at this position, for the last one who needs the ring.
+    #[inline]
     pub(crate) fn into_wrapper(self, position: usize) -> Result<DataKeyWrapper> {
         DataKeyWrapper::new(self, position)
     }

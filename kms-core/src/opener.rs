@@ -131,6 +131,7 @@ impl Opener {
             root_key_versions,
             data_keys,
             encrypts: !self.decrypt_only,
+            is_damaged: false,
         });
         known.log_changes(&ring);
         ring

@@ -71,15 +71,20 @@ impl Collection {
         sent.order > self.reset_order.load(Ordering::Acquire)
     }
 
-    /// How the rows of a scope stand that came with this collection version; and their generation from now on.
+    /// How the rows of a scope stand that have this generation, or none yet and came with this collection version; and
+    /// their generation from now on.
     pub(crate) fn place(
         &self,
         scope: &ScopeId,
         generation: u64,
-        collection: CollectionVersion,
+        unplaced: Option<&CollectionVersion>,
     ) -> (Rows, u64) {
         let known = self.known();
-        let Some(from) = known.generation_of(generation, collection) else {
+        let from = match unplaced {
+            Some(collection) => known.generation_of(*collection),
+            None => Some(generation),
+        };
+        let Some(from) = from else {
             return (Rows::Untold, generation);
         };
         if from < known.floor {
@@ -106,7 +111,7 @@ impl Collection {
         } else if known.collection == Some(collection) {
             self.take(&mut known, sent);
         }
-        known.generation_of(NONE, collection).unwrap_or(NONE)
+        known.generation_of(collection).unwrap_or(NONE)
     }
 
     /// Takes note of an answer to the question what changed since `since`.
@@ -166,11 +171,8 @@ impl Collection {
 }
 
 impl Known {
-    /// The generation of rows: the one they have, or that of the collection version that they came with.
-    fn generation_of(&self, generation: u64, collection: CollectionVersion) -> Option<u64> {
-        if generation != NONE {
-            return Some(generation);
-        }
+    /// The generation of rows that came with this collection version.
+    fn generation_of(&self, collection: CollectionVersion) -> Option<u64> {
         let mut past = self.past.iter().rev();
         past.find(|(known, _)| *known == collection)
             .map(|(_, generation)| *generation)

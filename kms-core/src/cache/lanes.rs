@@ -151,8 +151,13 @@ impl Slots {
     }
 
     /// Keeps a copy, in place of the old one of the same scope, of none, or of another's. Gives it with what it
-    /// replaced. Allocates nothing where the keys are the same as before.
-    fn fill(&mut self, sets: usize, place: Place, entry: &Entry) -> (&Copied, Option<KeyRing>) {
+    /// replaced. Allocates nothing where nobody uses that.
+    fn fill(
+        &mut self,
+        sets: usize,
+        place: Place,
+        entry: &Entry,
+    ) -> (&Copied, Option<impl Sized + use<>>) {
         if self.copies.is_empty() {
             self.hashes = vec![[0; WAYS]; sets].into();
             self.copies = (0..sets).map(|_| [const { None }; WAYS]).collect();
@@ -168,7 +173,11 @@ impl Slots {
         hashes[way] = place.hash;
         let (ring, replaced) = match copies[way].take().map(|copied| copied.ring) {
             Some(old) if old.is_same(&entry.ring) => (old, None),
-            replaced => (entry.ring.apart(), replaced),
+            Some(old) => {
+                let (ring, before) = old.turned_into(&entry.ring);
+                (ring, Some(before))
+            }
+            None => (entry.ring.apart(), None),
         };
         let copied = copies[way].insert(Copied {
             ring,

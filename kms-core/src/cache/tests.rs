@@ -51,16 +51,16 @@ impl Bench {
 
     fn loaded_of(&self, scope: &ScopeId, sent: Sent, version: i64) -> KeyRing {
         let ring = ring(scope);
-        let entry = Entry {
-            ring: ring.clone(),
-            known: Known {
+        let entry = Entry::new(
+            ring.clone(),
+            Known {
                 sent,
                 generation: self.cache.collection.observe(collection(version), sent),
                 recheck: sent.at + RECHECK,
                 overtaken: false,
             },
-            collection: collection(version),
-        };
+            collection(version),
+        );
         let mut loads = self.cache.loads();
         loads
             .entry(scope.clone())
@@ -121,17 +121,13 @@ impl Bench {
     }
 
     fn fresh(&self) -> Option<RootKeyId> {
-        let ring = self
-            .cache
-            .usable(&self.scope, self.cache.now(), &self.promise());
+        let ring = self.cache.usable(&self.scope, WINDOW);
         let verdict = self.verdict();
         if ring.is_some() {
             assert_eq!(verdict, Verdict::Usable);
         } else if verdict == Verdict::Usable {
             // Its place has been found now.
-            let again = self
-                .cache
-                .usable(&self.scope, self.cache.now(), &self.promise());
+            let again = self.cache.usable(&self.scope, WINDOW);
             return Some(again.expect("it is usable").ring().root_key.clone());
         }
         ring.map(|ring| ring.ring().root_key.clone())
@@ -154,6 +150,7 @@ fn ring(scope: &ScopeId) -> KeyRing {
         root_key_versions: Box::default(),
         data_keys: Box::default(),
         encrypts: true,
+        is_damaged: false,
     })
 }
 

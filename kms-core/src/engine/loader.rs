@@ -84,15 +84,20 @@ impl Loader {
 
     /// The keys of a scope, as fresh as promised.
     pub(super) async fn ring(self: &Arc<Self>, scope: &ScopeId) -> Result<KeyRing> {
-        if let Freshness::Within(within) = self.settings.freshness {
-            let now = self.cache.now();
-            let promise = self.promise(Since::Moment(now.saturating_sub(within)));
-            if let Some(ring) = self.cache.usable(scope, now, &promise) {
-                return Ok(ring);
-            }
+        match self.at_hand(scope) {
+            Some(ring) => Ok(ring),
+            // On the heap, so that the future of the hot path stays small: it is moved with every call.
+            None => Box::pin(self.find(scope, self.promised())).await,
         }
-        // On the heap, so that the future of the hot path stays small: it is moved with every call.
-        Box::pin(self.find(scope, self.promised())).await
+    }
+
+    /// The hot path: the keys of a scope, if the cache has them as fresh as promised.
+    #[inline]
+    pub(super) fn at_hand(&self, scope: &ScopeId) -> Option<KeyRing> {
+        match self.settings.freshness {
+            Freshness::Within(within) => self.cache.usable(scope, within),
+            Freshness::Always => None,
+        }
     }
 
     /// What a call is promised that begins now.
@@ -370,16 +375,16 @@ impl Loader {
         };
         let opened = self.opener.open(&rows, known.as_ref(), opening);
         match AssertUnwindSafe(opened).catch_unwind().await {
-            Ok(ring) => ticket.found(Some(Entry {
+            Ok(ring) => ticket.found(Some(Entry::new(
                 ring,
-                known: Known {
+                Known {
                     sent,
                     generation,
                     recheck: sent.at.saturating_add(self.settings.recheck),
                     overtaken: false,
                 },
                 collection,
-            })),
+            ))),
             Err(_) => ticket.failed(
                 Error::new(ErrorKind::Internal)
                     .with_detail("opening the keys panicked")

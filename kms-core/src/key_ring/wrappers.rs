@@ -33,15 +33,19 @@ pub struct DataKeyWrapper {
 }
 
 impl DataKeyWrapper {
+    #[inline]
     pub(super) fn new(ring: KeyRing, position: usize) -> Result<Self> {
-        let versions = &ring.ring().data_keys[position].versions;
-        if versions.iter().rev().all(|version| version.key.is_err()) {
-            return Err(Self::nothing_opens(&ring, position));
+        if ring.ring().is_damaged {
+            let mut versions = ring.ring().data_keys[position].versions.iter();
+            if versions.all(|version| version.key.is_err()) {
+                return Err(Self::nothing_opens(&ring, position));
+            }
         }
         Ok(Self { ring, position })
     }
 
     /// The failure of the newest version, since somebody needs the key.
+    #[cold]
     fn nothing_opens(ring: &KeyRing, position: usize) -> Error {
         let key = &ring.ring().data_keys[position];
         match key.versions.last().map(|newest| &newest.key) {

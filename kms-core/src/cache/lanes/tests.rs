@@ -31,6 +31,7 @@ fn ring(scope: &ScopeId, number: i64) -> KeyRing {
         }]),
         data_keys: Box::default(),
         encrypts: true,
+        is_damaged: false,
     })
 }
 
@@ -47,16 +48,16 @@ fn load(cache: &Arc<Cache>, scope: &ScopeId, number: i64) -> Weak<Ring> {
     };
     let ring = ring(scope, number);
     let watch = ring.watch();
-    ticket.found(Some(Entry {
+    ticket.found(Some(Entry::new(
         ring,
-        known: Known {
+        Known {
             sent,
             generation: cache.collection().observe(collection, sent),
             recheck: sent.at + HOUR,
             overtaken: false,
         },
         collection,
-    }));
+    )));
     watch
 }
 
@@ -65,12 +66,7 @@ fn cache(capacity: usize) -> Arc<Cache> {
 }
 
 fn number(cache: &Cache, scope: &ScopeId) -> Option<i64> {
-    let promise = Promise {
-        since: Since::Moment(Moment::ZERO),
-        rows_only: false,
-        oldest_in_grace: Duration::ZERO,
-    };
-    let ring = cache.usable(scope, cache.now(), &promise)?;
+    let ring = cache.usable(scope, Duration::MAX)?;
     Some(ring.ring().root_key_versions[0].version)
 }
 
