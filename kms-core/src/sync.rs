@@ -1,0 +1,46 @@
+//! The locks and atomics of the cache and its loads: those of the standard library.
+//!
+//! In the model they are shuttle's instead, which runs the threads of a test one step at a time, in an order that it
+//! chooses, so that many orders are tried. `cargo xtask model` runs it: unit tests in modules named `model`, built with
+//! `--cfg shuttle`, because a program that has shuttle's locks can't use them outside of its scheduler. What a user
+//! builds knows nothing of it: shuttle is a dependency of these tests alone.
+//!
+//! shuttle takes every atomic operation for one of sequential consistency: it finds a wrong order of steps, but not a
+//! wrong [`Ordering`](std::sync::atomic::Ordering).
+
+#[cfg(not(all(test, shuttle)))]
+pub(crate) use plain::*;
+
+#[cfg(all(test, shuttle))]
+pub(crate) use modelled::*;
+
+#[cfg(not(all(test, shuttle)))]
+mod plain {
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64};
+    pub(crate) use std::sync::{Mutex, MutexGuard};
+    pub(crate) use std::thread::available_parallelism;
+
+    /// The number of this thread, if it is one of a model.
+    #[inline(always)]
+    pub(crate) const fn number_in_model() -> Option<usize> {
+        None
+    }
+}
+
+#[cfg(all(test, shuttle))]
+mod modelled {
+    use std::num::NonZeroUsize;
+
+    pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU64};
+    pub(crate) use shuttle::sync::{Mutex, MutexGuard};
+
+    /// The same on every machine.
+    pub(crate) fn available_parallelism() -> std::io::Result<NonZeroUsize> {
+        Ok(NonZeroUsize::MIN)
+    }
+
+    /// The number of this thread: the same in each run of the same schedule.
+    pub(crate) fn number_in_model() -> Option<usize> {
+        Some(shuttle::current::me().into())
+    }
+}
