@@ -19,8 +19,15 @@ use crate::repository::{Changes, Step};
 use crate::rows::CollectionVersion;
 use crate::scope::ScopeId;
 
+mod database;
+
+pub(crate) use database::Database;
+
+/// How far the clock goes when somebody looks at it.
+pub(crate) const TICK: Duration = Duration::from_millis(50);
+
 /// Schedules of each kind.
-const SCHEDULES: usize = 400;
+const SCHEDULES: usize = 5000;
 
 /// Changes of threads at most in a schedule that changes them seldom.
 const CHANGES: usize = 4;
@@ -101,11 +108,12 @@ impl World {
         self.truth().commit(scope, -1, true)
     }
 
-    /// The number of the scope's keys, and the collection version, in one snapshot.
-    pub(crate) fn read(&self, scope: &ScopeId) -> (i64, CollectionVersion) {
+    /// The collection version and the numbers of these scopes' keys, in one snapshot.
+    pub(crate) fn read_all(&self, scopes: &[ScopeId]) -> (CollectionVersion, Vec<i64>) {
         self.step();
         let truth = self.truth();
-        (truth.current(scope, u64::MAX), truth.collection())
+        let numbers = scopes.iter().map(|scope| truth.current(scope, u64::MAX));
+        (truth.collection(), numbers.collect())
     }
 
     /// What changed since.
@@ -113,7 +121,9 @@ impl World {
         self.step();
         let truth = self.truth();
         let known = truth.commits.iter();
-        let known = known.rev().position(|commit| Some(commit.collection) == since);
+        let known = known
+            .rev()
+            .position(|commit| Some(commit.collection) == since);
         let way = &truth.commits[truth.commits.len() - known.unwrap_or(0)..];
         let is_told = known.is_some() && !way.iter().any(|commit| commit.restored);
         let step = |commit: &Commit| Step {
@@ -128,7 +138,8 @@ impl World {
 
     /// The number of the oldest keys of the scope that may be in use if all knowledge is from this moment or later.
     pub(crate) fn oldest_at(&self, scope: &ScopeId, moment: Moment) -> i64 {
-        let ticks = u64::try_from(moment.as_millis()).expect("it is short");
+        let ticks = moment.as_millis() / TICK.as_millis();
+        let ticks = u64::try_from(ticks).expect("it is short");
         self.truth().current(scope, ticks)
     }
 
@@ -195,6 +206,6 @@ impl Clock for World {
         self.step();
         let mut truth = self.truth();
         truth.ticks += 1;
-        Duration::from_millis(truth.ticks - 1)
+        TICK * u32::try_from(truth.ticks - 1).expect("it is short")
     }
 }

@@ -25,6 +25,12 @@ mod plain {
     pub(crate) const fn number_in_model() -> Option<usize> {
         None
     }
+
+    /// Spawns the work if that is the model's to do. Gives it back if not.
+    #[inline(always)]
+    pub(crate) fn spawn_in_model<F>(work: F) -> Option<F> {
+        Some(work)
+    }
 }
 
 #[cfg(all(test, shuttle))]
@@ -42,5 +48,11 @@ mod modelled {
     /// The number of this thread: the same in each run of the same schedule.
     pub(crate) fn number_in_model() -> Option<usize> {
         Some(shuttle::current::me().into())
+    }
+
+    /// Spawns the work in a thread of the model.
+    pub(crate) fn spawn_in_model<F: Future<Output = ()> + Send + 'static>(work: F) -> Option<F> {
+        shuttle::thread::spawn(|| shuttle::future::block_on(work));
+        None
     }
 }

@@ -40,7 +40,7 @@ impl Bench {
 
     /// What a load makes of rows.
     fn entry(&self, scope: &ScopeId, sent: Sent) -> (i64, Entry) {
-        let (number, collection) = self.world.read(scope);
+        let (collection, numbers) = self.world.read_all(std::slice::from_ref(scope));
         self.made.fetch_add(1, Ordering::SeqCst);
         let aead = Arc::new(Foreign {
             cache: Arc::downgrade(&self.cache),
@@ -53,7 +53,7 @@ impl Bench {
             root_key: RootKeyId::generate(),
             root_key_versions: Box::new([RootKeyVersion {
                 id: RootKeyVersionId::generate(),
-                version: number,
+                version: numbers[0],
                 wrapped: Fingerprint::of(b""),
                 key: Opened::Key(key),
             }]),
@@ -71,7 +71,7 @@ impl Bench {
             known,
             collection,
         };
-        (number, entry)
+        (numbers[0], entry)
     }
 
     /// Loads the scope, alone or with others.
@@ -175,7 +175,9 @@ impl Clock for ForeignClock {
 
 fn need_every_lock(cache: &Cache, scope: &ScopeId) {
     drop(cache.loads());
-    let none = cache.lanes.remove(&ScopeId::new("nobody's").expect("it is valid"));
+    let none = cache
+        .lanes
+        .remove(&ScopeId::new("nobody's").expect("it is valid"));
     assert!(none.is_empty());
     let _ = cache.entries.peek(scope).is_some();
     let _ = cache.collection.known_version();
@@ -220,7 +222,10 @@ fn invariant_06_nobody_is_given_older_keys_than_were_known_when_the_call_began()
             repeat(&bench, 4, move |bench, _| drop(bench.read(&read))),
             repeat(&bench, 4, move |bench, _| drop(bench.read(&also_read))),
         ]);
-        assert!(bench.cache.loads().is_empty(), "a load is still on the list");
+        assert!(
+            bench.cache.loads().is_empty(),
+            "a load is still on the list"
+        );
         // Nothing is left that would be found by somebody else: in no lane, in no list.
         bench.cache.forget(scope);
         let (made, gone) = (&bench.made, &bench.gone);
@@ -237,7 +242,9 @@ fn keys_of_evicted_and_forgotten_scopes_are_gone_when_the_last_who_uses_them_is(
         let (loaded, read, used, forgotten) = (of(), of(), of(), of());
         join([
             repeat(&bench, 4, move |bench, time| bench.load(&loaded[time % 3])),
-            repeat(&bench, 4, move |bench, time| drop(bench.read(&read[time % 2]))),
+            repeat(&bench, 4, move |bench, time| {
+                drop(bench.read(&read[time % 2]))
+            }),
             repeat(&bench, 3, move |bench, time| {
                 if let Some(ring) = bench.read(&used[time % 3]) {
                     let (another, watch) = (ring.apart(), ring.watch());
@@ -268,7 +275,10 @@ fn foreign_code_that_needs_every_lock_hangs_nobody() {
             scope: scope.clone(),
         });
         let cache = Arc::new(Cache::new(100, Arc::clone(&clock) as Arc<dyn Clock>));
-        clock.cache.set(Arc::downgrade(&cache)).expect("it is not set");
+        clock
+            .cache
+            .set(Arc::downgrade(&cache))
+            .expect("it is not set");
         let bench = Arc::new(Bench {
             world,
             cache,
@@ -311,6 +321,9 @@ fn foreign_code_that_needs_every_lock_hangs_nobody() {
                 }
             }),
         ]);
-        assert!(bench.cache.loads().is_empty(), "a load is still on the list");
+        assert!(
+            bench.cache.loads().is_empty(),
+            "a load is still on the list"
+        );
     });
 }

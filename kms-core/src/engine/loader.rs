@@ -21,6 +21,8 @@ use crate::rows::{CollectionVersion, ScopeRows};
 use crate::scope::ScopeId;
 use crate::sync::Mutex;
 
+#[cfg(all(test, shuttle))]
+mod model;
 mod together;
 
 pub(super) use together::Loading;
