@@ -1,9 +1,9 @@
 //! The locks and atomics of the cache and its loads: those of the standard library.
 //!
-//! In the model they are shuttle's instead, which runs the threads of a test one step at a time, in an order that it
-//! chooses, so that many orders are tried. `cargo xtask model` runs it: unit tests in modules named `model`, built with
-//! `--cfg shuttle`, because a program that has shuttle's locks can't use them outside of its scheduler. What a user
-//! builds knows nothing of it: shuttle is a dependency of these tests alone.
+//! In the model they are shuttle's instead. shuttle runs the threads of a test one step at a time, in an order that it
+//! chooses, so that many orders are tried. `cargo xtask test model` runs the models: unit tests in modules named
+//! `model`, built with `--cfg shuttle`, because shuttle's locks work only under its scheduler. What a user builds knows
+//! nothing of it: shuttle is a dependency of these tests alone.
 //!
 //! shuttle takes every atomic operation for one of sequential consistency: it finds a wrong order of steps, but not a
 //! wrong [`Ordering`](std::sync::atomic::Ordering).
