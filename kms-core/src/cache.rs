@@ -16,8 +16,8 @@
 //! woken under one.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use quick_cache::{DefaultHashBuilder, Lifecycle, UnitWeighter};
@@ -26,6 +26,7 @@ use crate::clock::Clock;
 use crate::key_ring::KeyRing;
 use crate::rows::CollectionVersion;
 use crate::scope::ScopeId;
+use crate::sync::{AtomicU64, Mutex, MutexGuard};
 
 mod answer;
 mod collection;
@@ -453,5 +454,7 @@ impl fmt::Debug for Cache {
     }
 }
 
+#[cfg(all(test, shuttle))]
+mod model;
 #[cfg(test)]
 mod tests;

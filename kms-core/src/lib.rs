@@ -36,6 +36,8 @@ mod id;
 mod key_ring;
 mod local_key;
 mod memory;
+#[cfg(all(test, shuttle))]
+mod model;
 mod opener;
 mod planner;
 mod pool;
@@ -47,6 +49,7 @@ mod resting_key;
 mod rows;
 mod scope;
 mod secret;
+mod sync;
 mod usage;
 mod wrapper;
 

@@ -24,6 +24,12 @@ pub(crate) const ALL: &[Suite] = &[
         needs: &[],
     },
     Suite {
+        name: "model",
+        about: "what threads share in the domain, under many orders of their steps",
+        tests: Tests::Model("kms-core"),
+        needs: &[],
+    },
+    Suite {
         name: "aead",
         about: "the local root wrapper and every AEAD provider",
         tests: Tests::Programs(&["kms-wrapper-aead"]),
@@ -140,6 +146,8 @@ pub(crate) enum Tests {
     Programs(&'static [&'static str]),
     /// The examples in the documentation of these packages, with all features.
     Docs(&'static [&'static str]),
+    /// The unit tests of this package in modules named `model`, built with shuttle's locks.
+    Model(&'static str),
     /// A program that prints `ok NAME` or `FAILED NAME: WHY` per check, and `N passed, N failed` at
     /// its end. It needs all the services of its suite.
     Script {
@@ -156,7 +164,7 @@ impl Suite {
     pub(crate) fn packages(&self) -> &'static [&'static str] {
         match self.tests {
             Tests::Programs(packages) | Tests::Docs(packages) => packages,
-            Tests::Script { .. } => &[],
+            Tests::Model(_) | Tests::Script { .. } => &[],
         }
     }
 }

@@ -1,14 +1,15 @@
 //! What this process knows of the collection version, and of the way by which it came to where it is.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::freshness::{Rows, Sent};
 use crate::repository::Changes;
 use crate::rows::CollectionVersion;
 use crate::scope::ScopeId;
+use crate::sync::{AtomicU64, Mutex, MutexGuard};
 
 /// Changed scopes that are remembered. With more of them all is forgotten, and entries are compared with their rows.
 const MAX_CHANGED: usize = 20_000;

@@ -14,14 +14,14 @@
 use std::cell::Cell;
 use std::hash::BuildHasher as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
-use std::thread::available_parallelism;
+use std::sync::{PoisonError, TryLockError};
 
 use quick_cache::DefaultHashBuilder;
 
 use super::{Entry, Known};
 use crate::key_ring::KeyRing;
 use crate::scope::ScopeId;
+use crate::sync::{Mutex, MutexGuard, available_parallelism, number_in_model};
 
 /// Copies that may lie in the place where a scope's copy belongs.
 const WAYS: usize = 4;
@@ -200,6 +200,9 @@ fn number_of_this_thread() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
         static NUMBER: Cell<usize> = const { Cell::new(usize::MAX) };
+    }
+    if let Some(number) = number_in_model() {
+        return number;
     }
     NUMBER.with(|number| {
         if number.get() == usize::MAX {

@@ -7,6 +7,7 @@ use std::thread;
 use tokio::runtime::{Builder, Handle, RuntimeFlavor};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::sync::spawn_in_model;
 
 /// Loads and changes run as tasks: a caller that goes away takes nothing along, and callers in other runtimes can wait
 /// for the same load.
@@ -22,6 +23,9 @@ pub(crate) struct Executor {
 impl Executor {
     /// Runs the work to its end. If the runtime ends before, the work is dropped.
     pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) -> Result<()> {
+        let Some(work) = spawn_in_model(work) else {
+            return Ok(());
+        };
         let handle = match &self.chosen {
             Some(handle) => handle.clone(),
             None => match Handle::try_current() {
@@ -35,6 +39,9 @@ impl Executor {
 
     /// As [`spawn`](Self::spawn), in the runtime that never ends.
     pub(crate) fn spawn_for_good(work: impl Future<Output = ()> + Send + 'static) -> Result<()> {
+        let Some(work) = spawn_in_model(work) else {
+            return Ok(());
+        };
         drop(own_runtime()?.spawn(work));
         Ok(())
     }

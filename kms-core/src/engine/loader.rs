@@ -1,7 +1,7 @@
 //! From the cache, or from the database: getting a scope's keys within the promised freshness.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -19,7 +19,10 @@ use crate::opener::{Opener, Opening};
 use crate::repository::Repository;
 use crate::rows::{CollectionVersion, ScopeRows};
 use crate::scope::ScopeId;
+use crate::sync::Mutex;
 
+#[cfg(all(test, shuttle))]
+mod model;
 mod together;
 
 pub(super) use together::Loading;

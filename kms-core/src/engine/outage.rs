@@ -1,11 +1,12 @@
 //! Remembering that the database can't be asked, so that not every call finds it out for itself.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::cache::Moment;
 use crate::error::{Error, ErrorKind};
+use crate::sync::{AtomicBool, Mutex, MutexGuard};
 
 /// The pause after the first failure, doubled after each further one, up to the other: a database that is back is
 /// noticed within a second.

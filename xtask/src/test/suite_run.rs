@@ -42,6 +42,7 @@ impl SuiteRun<'_> {
                 None => Ok((Outcome::broken(), Vec::new())),
             },
             Tests::Docs(_) => self.run_docs(docs),
+            Tests::Model(package) => self.run_model(package),
             Tests::Script {
                 interpreter,
                 path,
@@ -102,6 +103,23 @@ impl SuiteRun<'_> {
         docs.args(["--doc", "--no-fail-fast", "--"]).args(self.args);
         let mut reader = Reader::default();
         let status = command::tee(&mut docs, &mut stdout(), |line| reader.line(line))?;
+        let narrowed = !self.args.is_empty();
+        let outcome = Outcome::of(reader.counts(), status.success(), 0, narrowed);
+        Ok((outcome, Vec::new()))
+    }
+
+    /// Runs a package's models. They are built apart from the other tests, in a folder of their own: the flag would
+    /// have everything compiled anew, each time that it comes or goes.
+    fn run_model(&self, package: &str) -> Result<(Outcome, Vec<String>)> {
+        let mut models = self.workspace.cargo();
+        let flags = std::env::var("RUSTFLAGS").unwrap_or_default();
+        models
+            .args(["test", "--package", package, "--lib", "--", "::model::"])
+            .args(self.args)
+            .env("RUSTFLAGS", format!("{flags} --cfg shuttle"))
+            .env("CARGO_TARGET_DIR", self.workspace.kept("model")?);
+        let mut reader = Reader::default();
+        let status = command::tee(&mut models, &mut stdout(), |line| reader.line(line))?;
         let narrowed = !self.args.is_empty();
         let outcome = Outcome::of(reader.counts(), status.success(), 0, narrowed);
         Ok((outcome, Vec::new()))

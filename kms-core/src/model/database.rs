@@ -1,0 +1,130 @@
+//! The database of a model as the loader asks it.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use shuttle::rand::{Rng as _, thread_rng};
+
+use super::World;
+use crate::change::ChangeSet;
+use crate::error::{ErrorKind, Result};
+use crate::id::{KeyVersionId, RootKeyId, RootKeyVersionId};
+use crate::repository::{
+    CampaignState, CampaignStep, CampaignSummary, Changes, Hold, Lease, MissingKeys, NewCampaign,
+    Outcome, Referencer, Repository, Resolution, ScopeFilter,
+};
+use crate::rows::{CollectionVersion, RootKeyVersionRow, ScopeRows, Snapshot};
+use crate::scope::{Purpose, ScopeId};
+
+/// Answers what the loader asks; nobody asks it for more.
+#[derive(Debug)]
+pub(crate) struct Database {
+    pub(crate) world: Arc<World>,
+    /// Whether some of its answers are failures.
+    pub(crate) fails: bool,
+}
+
+impl Database {
+    fn answer(&self) -> Result<()> {
+        self.world.step();
+        if self.fails && thread_rng().gen_ratio(1, 3) {
+            return Err(ErrorKind::DatabaseUnreachable.into());
+        }
+        Ok(())
+    }
+}
+
+const NOBODY: &str = "the loader does not ask that";
+
+#[async_trait]
+impl Repository for Database {
+    async fn collection_version(&self, since: Option<CollectionVersion>) -> Result<Changes> {
+        let changes = self.world.changes(since);
+        self.answer().map(|()| changes)
+    }
+
+    /// Rows in which nothing is to be opened, so that no root wrapper is needed.
+    async fn load(&self, scopes: &[ScopeId]) -> Result<Snapshot> {
+        let (collection, numbers) = self.world.read_all(scopes);
+        let rows = |(scope, number): (&ScopeId, i64)| ScopeRows {
+            scope: scope.clone(),
+            root_key: RootKeyId::generate(),
+            create_time: collection.update_time,
+            root_key_versions: vec![RootKeyVersionRow {
+                id: RootKeyVersionId::generate(),
+                version: number,
+                key: Vec::new(),
+                create_time: collection.update_time,
+            }],
+            data_keys: Vec::new(),
+        };
+        self.answer().map(|()| Snapshot {
+            collection,
+            scopes: scopes.iter().zip(numbers).map(rows).collect(),
+        })
+    }
+
+    async fn validate_schema(&self) -> Result<String> {
+        unreachable!("{NOBODY}")
+    }
+
+    async fn scramble_collection_version(&self) -> Result<()> {
+        unreachable!("{NOBODY}")
+    }
+
+    async fn scope_of(&self, _: &KeyVersionId) -> Result<Option<ScopeId>> {
+        unreachable!("{NOBODY}")
+    }
+
+    async fn apply(&self, _: Arc<[ChangeSet]>) -> Result<Vec<Outcome>> {
+        unreachable!("{NOBODY}")
+    }
+
+    async fn resolve(&self, _: Arc<[ChangeSet]>) -> Result<Vec<Resolution>> {
+        unreachable!("{NOBODY}")
+    }
+
+    async fn scopes(&self, _: &ScopeFilter, _: Option<&ScopeId>, _: usize) -> Result<Vec<ScopeId>> {
+        unreachable!("{NOBODY}")
+    }
+
+    async fn missing(&self, _: &[Purpose], _: Option<&[ScopeId]>) -> Result<Vec<MissingKeys>> {
+        unreachable!("{NOBODY}")
+    }
+
+    async fn copies(&self, _: &ScopeId, _: &[Vec<u8>]) -> Result<Vec<KeyVersionId>> {
+        unreachable!("{NOBODY}")
+    }
+
+    async fn referencers(&self) -> Result<Vec<Referencer>> {
+        unreachable!("{NOBODY}")
+    }
+
+    async fn count_scopes(&self, _: &ScopeFilter) -> Result<u64> {
+        unreachable!("{NOBODY}")
+    }
+
+    async fn start_campaign(&self, _: &NewCampaign, _: &Lease) -> Result<CampaignState> {
+        unreachable!("{NOBODY}")
+    }
+
+    async fn campaign(&self, _: &str) -> Result<Option<CampaignState>> {
+        unreachable!("{NOBODY}")
+    }
+
+    async fn campaigns(&self) -> Result<Vec<CampaignSummary>> {
+        unreachable!("{NOBODY}")
+    }
+
+    async fn hold_campaign(&self, _: &str, _: &Lease, _: Hold) -> Result<bool> {
+        unreachable!("{NOBODY}")
+    }
+
+    async fn release_campaign(&self, _: &str, _: &str) -> Result<()> {
+        unreachable!("{NOBODY}")
+    }
+
+    async fn apply_step(&self, _: Arc<[ChangeSet]>, _: CampaignStep) -> Result<Vec<Outcome>> {
+        unreachable!("{NOBODY}")
+    }
+}
