@@ -60,6 +60,7 @@ impl Bench {
             }]),
             data_keys: Box::default(),
             encrypts: true,
+            is_damaged: false,
         });
         let known = Known {
             sent,
@@ -67,12 +68,7 @@ impl Bench {
             recheck: FOREVER,
             overtaken: false,
         };
-        let entry = Entry {
-            ring,
-            known,
-            collection,
-        };
-        (numbers[0], entry)
+        (numbers[0], Entry::new(ring, known, collection))
     }
 
     /// Loads the scope, alone or with others.
@@ -102,7 +98,8 @@ impl Bench {
     /// The hot path.
     fn read(&self, scope: &ScopeId) -> Option<KeyRing> {
         let settled = self.world.settled(scope);
-        let ring = self.cache.usable(scope, self.cache.now(), &ANY_AGE)?;
+        // What is checked is what this process knows, not how old it is.
+        let ring = self.cache.usable(scope, Duration::MAX)?;
         self.check(&ring, settled);
         Some(ring)
     }
@@ -112,13 +109,6 @@ impl Bench {
         assert!(number >= oldest, "keys {number} where {oldest} were known");
     }
 }
-
-/// What is checked is what this process knows, not how old it is.
-const ANY_AGE: Promise = Promise {
-    since: Since::Moment(Moment::ZERO),
-    rows_only: false,
-    oldest_in_grace: Duration::ZERO,
-};
 
 /// A part of keys that does what it likes when it goes: it needs every lock that there is, and whoever holds one that
 /// it waits for must not be waiting for it.
