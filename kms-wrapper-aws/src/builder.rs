@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use aws_sdk_kms::Client;
 use aws_sdk_kms::config::Region;
-use kms_core::{Aead, CallLimits, Envelope, Error, ErrorKind, Result};
+use kms_core::service::{Endpoint, Mode, PlainHttp, Sealing, misconfigured};
+use kms_core::{Aead, CallLimits, Result};
 use zeroize::Zeroizing;
 
 use crate::builder::environment::Environment;
@@ -15,7 +16,6 @@ use crate::key_name::KeyName;
 use crate::service::Service;
 use crate::service::connection::{Connection, Identity, Settings};
 use crate::wrapper::AwsKmsWrapper;
-use crate::wrapper::mode::AwsKmsMode;
 
 mod environment;
 mod keys;
@@ -75,11 +75,12 @@ pub struct AwsKmsWrapperBuilder {
     environment: Environment,
     region: Option<String>,
     endpoint: Option<String>,
+    plain_http: PlainHttp,
     keys: Option<Keys>,
     session_token: Option<Zeroizing<String>>,
     profile: Option<String>,
     client: Option<Client>,
-    mode: AwsKmsMode,
+    mode: Mode,
     limits: CallLimits,
     aead: Option<Arc<dyn Aead>>,
 }
@@ -91,11 +92,12 @@ impl AwsKmsWrapperBuilder {
             environment: Environment::default(),
             region: None,
             endpoint: None,
+            plain_http: PlainHttp::OnLoopback,
             keys: None,
             session_token: None,
             profile: None,
             client: None,
-            mode: AwsKmsMode::default(),
+            mode: Mode::default(),
             limits: CallLimits::default(),
             aead: None,
         }
@@ -120,7 +122,8 @@ impl AwsKmsWrapperBuilder {
         self
     }
 
-    /// Another URL of the service than the Region's own: a VPC endpoint, an emulator.
+    /// Another URL of the service than the Region's own: a VPC endpoint, an emulator. Plain `http` for loopback
+    /// addresses only.
     pub fn endpoint(mut self, url: impl Into<String>) -> Self {
         self.endpoint = Some(url.into());
         self
@@ -166,7 +169,7 @@ impl AwsKmsWrapperBuilder {
     }
 
     /// How it encrypts; by default in envelopes.
-    pub fn mode(mut self, mode: AwsKmsMode) -> Self {
+    pub fn mode(mut self, mode: Mode) -> Self {
         self.mode = mode;
         self
     }
@@ -177,11 +180,16 @@ impl AwsKmsWrapperBuilder {
         self
     }
 
-    /// The provider of AES-256-GCM for envelopes. Required in [`AwsKmsMode::Envelope`]; in direct mode, only
+    /// The provider of AES-256-GCM for envelopes. Required in [`Mode::Envelope`]; in direct mode, only
     /// blobs made in envelope mode need it.
     pub fn aead(mut self, aead: Arc<dyn Aead>) -> Self {
         self.aead = Some(aead);
         self
+    }
+
+    /// Settings that give up protection.
+    pub fn dangerous(self) -> DangerousSettings {
+        DangerousSettings(self)
     }
 
     /// Checks the settings, without any I/O.
@@ -189,7 +197,7 @@ impl AwsKmsWrapperBuilder {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidConfiguration`]: no key, or a name that no key can have; no Region, a malformed one,
-    /// or another one than the key's ARN says; an endpoint that isn't the URL of a host; an empty or half a
+    /// or another one than the key's ARN says; an endpoint that isn't the URL of a host, or is plain `http` to another machine; an empty or half a
     /// pair of credentials, none at all without the feature `default-chain`; settings that contradict each
     /// other; no `aead` for envelopes; limits of zero.
     pub fn build(self) -> Result<AwsKmsWrapper> {
@@ -204,11 +212,8 @@ impl AwsKmsWrapperBuilder {
             &key_id
                 .ok_or_else(|| misconfigured("no key; name it, or set AWSKMS_WRAPPER_KEY_ID"))?,
         )?;
-        if self.mode == AwsKmsMode::Envelope && self.aead.is_none() {
-            return Err(misconfigured("no aead, which envelope mode needs"));
-        }
-        let (mode, limits) = (self.mode, self.limits);
-        let envelope = self.aead.take().map(Envelope::new);
+        let sealing = Sealing::new(self.mode, self.aead.take())?;
+        let limits = self.limits;
         let connection = match self.client.take() {
             Some(client) => {
                 self.check_nothing_beside_client()?;
@@ -218,8 +223,7 @@ impl AwsKmsWrapperBuilder {
         };
         Ok(AwsKmsWrapper::new(
             Service::new(name, connection, limits),
-            mode,
-            envelope,
+            sealing,
         ))
     }
 
@@ -242,9 +246,9 @@ impl AwsKmsWrapperBuilder {
             Some(url) => Some(url),
             None => self.environment.endpoint.take(),
         };
-        if let Some(url) = &endpoint {
-            check_endpoint(url)?;
-        }
+        let endpoint = endpoint
+            .map(|url| Endpoint::parse(&url, self.plain_http))
+            .transpose()?;
         let region = self.region_of(name)?;
         let identity = self.identity()?;
         if region.is_none() && matches!(identity, Identity::Static(_)) {
@@ -312,28 +316,11 @@ impl AwsKmsWrapperBuilder {
     }
 }
 
-fn check_endpoint(url: &str) -> Result<()> {
-    let wrong =
-        || misconfigured("the endpoint is not the URL of a host, such as https://kms.example.com");
-    // Not repeated in the error: it may hold a password.
-    let parsed: http::Uri = url.parse().map_err(|_| wrong())?;
-    let authority = parsed.authority().ok_or_else(wrong)?;
-    let valid = matches!(parsed.scheme_str(), Some("http" | "https"))
-        && !authority.host().is_empty()
-        && !authority.as_str().contains('@')
-        && parsed.query().is_none();
-    if valid { Ok(()) } else { Err(wrong()) }
-}
-
 fn is_region(region: &str) -> bool {
     !region.is_empty()
         && region
             .bytes()
             .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
-}
-
-fn misconfigured(detail: &'static str) -> Error {
-    Error::new(ErrorKind::InvalidConfiguration).with_detail(detail)
 }
 
 /// Shows no credentials.
@@ -350,5 +337,18 @@ impl fmt::Debug for AwsKmsWrapperBuilder {
             .field("limits", &self.limits)
             .field("aead", &self.aead)
             .finish_non_exhaustive()
+    }
+}
+
+/// Settings of an [`AwsKmsWrapperBuilder`] that give up protection.
+#[derive(Debug)]
+#[must_use]
+pub struct DangerousSettings(AwsKmsWrapperBuilder);
+
+impl DangerousSettings {
+    /// Lets the endpoint be plain `http` on another machine: keys and credentials are there for the network to read.
+    pub fn allow_plain_http(mut self) -> AwsKmsWrapperBuilder {
+        self.0.plain_http = PlainHttp::Anywhere;
+        self.0
     }
 }

@@ -76,6 +76,15 @@ fn an_endpoint_that_is_not_the_url_of_a_host_is_refused_and_not_repeated() {
 }
 
 #[test]
+fn plain_http_to_another_machine_is_for_who_asks_for_it() {
+    for url in ["http://kms.example.com", "http://10.0.0.1:4566"] {
+        assert_refused(builder(ARN).endpoint(url), "plain http");
+        let dangerous = builder(ARN).endpoint(url).dangerous();
+        dangerous.allow_plain_http().build().unwrap();
+    }
+}
+
+#[test]
 fn the_region_is_that_of_the_keys_arn_or_has_to_be_given() {
     builder(ARN).build().unwrap();
     builder(ARN).region("us-east-1").build().unwrap();

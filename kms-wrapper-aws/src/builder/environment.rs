@@ -1,10 +1,10 @@
 //! The variables of Go's wrapper and of the AWS tools.
 
 use kms_core::Result;
+use kms_core::service::misconfigured;
 use zeroize::Zeroizing;
 
 use crate::builder::keys::Keys;
-use crate::builder::misconfigured;
 
 /// What the environment said when it was asked; nothing by default.
 #[derive(Default)]

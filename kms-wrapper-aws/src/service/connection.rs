@@ -8,6 +8,7 @@ use aws_sdk_kms::config::timeout::TimeoutConfig;
 use aws_sdk_kms::config::{
     BehaviorVersion, Builder, Credentials, Region, StalledStreamProtectionConfig,
 };
+use kms_core::service::{Endpoint, misconfigured};
 use kms_core::{CallLimits, Result};
 
 /// A client that the caller made, or what to make one of.
@@ -21,7 +22,7 @@ pub(crate) enum Connection {
 pub(crate) struct Settings {
     /// There unless the default chain finds one.
     pub(crate) region: Option<Region>,
-    pub(crate) endpoint: Option<String>,
+    pub(crate) endpoint: Option<Endpoint>,
     pub(crate) identity: Identity,
 }
 
@@ -39,7 +40,7 @@ impl Settings {
     pub(crate) async fn client(&self, limits: &CallLimits) -> Result<Client> {
         let mut config = self.identified().await?;
         if let Some(endpoint) = &self.endpoint {
-            config = config.endpoint_url(endpoint);
+            config = config.endpoint_url(endpoint.base());
         }
         // How long and how often is for the limits to say: the SDK's own retries would multiply with them.
         let config = config
@@ -73,8 +74,6 @@ impl Settings {
 
 #[cfg(feature = "default-chain")]
 async fn from_chain(region: Option<Region>, profile: Option<&str>) -> Result<Builder> {
-    use kms_core::{Error, ErrorKind};
-
     let mut loader = aws_config::defaults(BehaviorVersion::latest());
     if let Some(region) = region {
         loader = loader.region(region);
@@ -84,7 +83,7 @@ async fn from_chain(region: Option<Region>, profile: Option<&str>) -> Result<Bui
     }
     let config = loader.load().await;
     if config.region().is_none() {
-        return Err(Error::new(ErrorKind::InvalidConfiguration).with_detail(
+        return Err(misconfigured(
             "no Region: set it, AWS_REGION, or one in the profile, or name the key by its ARN",
         ));
     }
