@@ -105,6 +105,10 @@ pub(crate) fn explain<E>(error: &SdkError<E>, permission: &'static str) -> Error
 where
     E: StdError + ProvideErrorMetadata + Send + Sync + 'static,
 {
+    // What our own interceptor refused to send.
+    if let Some(refused) = causes(error).find_map(|cause| cause.downcast_ref::<Error>()) {
+        return refused.clone();
+    }
     match error {
         SdkError::ServiceError(failure) => {
             let status = failure.raw().status();

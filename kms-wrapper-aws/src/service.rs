@@ -12,7 +12,7 @@ use aws_sdk_kms::operation::decrypt::DecryptOutput;
 use aws_sdk_kms::operation::encrypt::EncryptOutput;
 use aws_sdk_kms::primitives::Blob;
 use data_encoding::BASE64;
-use kms_core::service::{Encrypted, PerRuntime, ServiceKey, damaged, invalid_blob};
+use kms_core::service::{Encrypted, PerRuntime, PlainHttp, ServiceKey, damaged, invalid_blob};
 use kms_core::{CallLimits, Error, KeyBytes, Result, SecretBytes};
 use sha2::{Digest as _, Sha256};
 
@@ -20,9 +20,12 @@ use crate::failure::{ServiceError, explain};
 use crate::key_name::{KeyArn, KeyName};
 use crate::service::body::HideBody;
 use crate::service::connection::Connection;
+use crate::service::guard::Guard;
 
 mod body;
 pub(crate) mod connection;
+mod guard;
+pub(crate) mod network;
 
 /// Longest plaintext that the service encrypts, in bytes
 /// ([Encrypt](https://docs.aws.amazon.com/kms/latest/APIReference/API_Encrypt.html)).
@@ -41,16 +44,23 @@ pub(crate) struct Service {
     /// The key that the name stood for in the first answer, and the only one that is asked from then on.
     pinned: OnceLock<KeyArn>,
     connection: Connection,
+    plain_http: PlainHttp,
     clients: PerRuntime<Client>,
     limits: CallLimits,
 }
 
 impl Service {
-    pub(crate) fn new(name: KeyName, connection: Connection, limits: CallLimits) -> Self {
+    pub(crate) fn new(
+        name: KeyName,
+        connection: Connection,
+        plain_http: PlainHttp,
+        limits: CallLimits,
+    ) -> Self {
         Self {
             name,
             pinned: OnceLock::new(),
             connection,
+            plain_http,
             clients: PerRuntime::new(),
             limits,
         }
@@ -86,7 +96,8 @@ impl Service {
                 .plaintext(Blob::new(plaintext))
                 .set_encryption_context(context.clone())
                 .customize()
-                .interceptor(HideBody);
+                .interceptor(HideBody)
+                .interceptor(Guard(self.plain_http));
             async move { request.send().await }
         })
         .await
@@ -193,7 +204,8 @@ impl ServiceKey for Service {
                     .ciphertext_blob(Blob::new(ciphertext))
                     .set_encryption_context(context.clone())
                     .customize()
-                    .interceptor(HideBody);
+                    .interceptor(HideBody)
+                    .interceptor(Guard(self.plain_http));
                 async move { request.send().await }
             })
             .await?;

@@ -49,6 +49,15 @@ impl Environment {
     }
 }
 
+/// How often the SDK would ask at most.
+pub(super) fn attempts(lookup: impl Fn(&str) -> Option<String>) -> Result<Option<u32>> {
+    const NAME: &str = "AWS_MAX_ATTEMPTS";
+    let text = lookup(NAME).filter(|value| !value.is_empty());
+    text.map(|text| text.parse())
+        .transpose()
+        .map_err(|_| misconfigured("not a number of attempts").with_context("variable", NAME))
+}
+
 #[cfg(test)]
 mod tests {
     use kms_core::ErrorKind;
