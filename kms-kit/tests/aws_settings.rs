@@ -11,7 +11,6 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use kms_kit::prelude::*;
 use kms_kit::{RootWrapper, Wrapper};
 
 const WAY: &str = "KMS_TEST_AWS_WAY";
@@ -345,7 +344,7 @@ fn run(way: &str, variables: impl Iterator<Item = (&'static str, String)>) -> St
 }
 
 fn child() {
-    let root: Result<Box<dyn Wrapper>> = match env::var(WAY).unwrap().as_str() {
+    let root: kms_kit::Result<Box<dyn Wrapper>> = match env::var(WAY).unwrap().as_str() {
         "builder" => kms_kit::aws::builder(KEY).build().map(boxed),
         "environment" => kms_kit::aws::from_env().build().map(boxed),
         _ => RootWrapper::from_url(&format!("awskms:///{KEY}")).map(boxed),
