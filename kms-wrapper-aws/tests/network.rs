@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
 use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use kms_core::{CallLimits, Error, ErrorKind, Wrapper as _};
 use kms_wrapper_aead::AesGcm;
@@ -137,7 +138,7 @@ fn a_proxy_by_setting_carries_requests_over_https_and_is_told_its_password() {
     let error = failure(proxied);
     assert_eq!(error.kind(), ErrorKind::Unreachable, "{error:?}");
     assert!(!format!("{error:?}").contains("hunter22"), "{error:?}");
-    let head = heads.recv().unwrap();
+    let head = heads.recv_timeout(Duration::from_secs(10)).unwrap();
     assert!(head.starts_with("CONNECT kms.example.com:443 "), "{head}");
     // Base64 of `user:hunter22`.
     let told = head.to_ascii_lowercase();
