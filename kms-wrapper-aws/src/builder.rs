@@ -1,12 +1,13 @@
 //! What an AWS KMS wrapper is made of.
 
-use std::env;
-use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::{env, fmt, mem};
 
 use aws_sdk_kms::Client;
 use aws_sdk_kms::config::Region;
-use kms_core::{Aead, CallLimits, Envelope, Error, ErrorKind, Result};
+use kms_core::service::{Endpoint, Mode, PlainHttp, Sealing, misconfigured};
+use kms_core::{Aead, CallLimits, Result};
 use zeroize::Zeroizing;
 
 use crate::builder::environment::Environment;
@@ -14,11 +15,14 @@ use crate::builder::keys::Keys;
 use crate::key_name::KeyName;
 use crate::service::Service;
 use crate::service::connection::{Connection, Identity, Settings};
+use crate::service::network::{Ca, Network};
 use crate::wrapper::AwsKmsWrapper;
-use crate::wrapper::mode::AwsKmsMode;
 
+mod dangerous;
 mod environment;
 mod keys;
+
+pub use dangerous::DangerousSettings;
 
 /// Makes an [`AwsKmsWrapper`]. Nothing is asked, read or checked before [`build`](Self::build), and nothing
 /// outside of the process before the wrapper's first call.
@@ -42,7 +46,18 @@ mod keys;
 /// That of the key's ARN; else [`region`](Self::region), the variables, or what the chain finds. There is none
 /// by default. (Go's wrapper takes `us-east-1` then.)
 ///
+/// # Everything else
+///
+/// With the feature `default-chain`, all that the SDK takes from the environment and from profiles counts, whatever
+/// the credentials: `AWS_ENDPOINT_URL_KMS`, `AWS_ENDPOINT_URL`, `AWS_USE_FIPS_ENDPOINT`, `AWS_USE_DUALSTACK_ENDPOINT`,
+/// `AWS_PROFILE`, `AWS_SDK_UA_APP_ID`, and so on. Explicit settings win. `AWS_MAX_ATTEMPTS` counts where no
+/// [`limits`](Self::limits) are given; pauses and timeouts are always those of the limits. Requests, those for
+/// credentials too, go through the proxy of `HTTPS_PROXY`, but for the hosts of `NO_PROXY`, and trust the
+/// certificates in the file of `AWS_CA_BUNDLE`, or of `SSL_CERT_FILE`.
+///
 /// # Environment variables
+///
+/// Those that [`from_env`](AwsKmsWrapper::from_env) reads beside:
 ///
 /// | variable | is |
 /// |---|---|
@@ -75,12 +90,14 @@ pub struct AwsKmsWrapperBuilder {
     environment: Environment,
     region: Option<String>,
     endpoint: Option<String>,
+    plain_http: PlainHttp,
     keys: Option<Keys>,
     session_token: Option<Zeroizing<String>>,
     profile: Option<String>,
     client: Option<Client>,
-    mode: AwsKmsMode,
-    limits: CallLimits,
+    mode: Mode,
+    limits: Option<CallLimits>,
+    network: Network,
     aead: Option<Arc<dyn Aead>>,
 }
 
@@ -91,12 +108,14 @@ impl AwsKmsWrapperBuilder {
             environment: Environment::default(),
             region: None,
             endpoint: None,
+            plain_http: PlainHttp::OnLoopback,
             keys: None,
             session_token: None,
             profile: None,
             client: None,
-            mode: AwsKmsMode::default(),
-            limits: CallLimits::default(),
+            mode: Mode::default(),
+            limits: None,
+            network: Network::default(),
             aead: None,
         }
     }
@@ -120,7 +139,8 @@ impl AwsKmsWrapperBuilder {
         self
     }
 
-    /// Another URL of the service than the Region's own: a VPC endpoint, an emulator.
+    /// Another URL of the service than the Region's own: a VPC endpoint, an emulator. Plain `http` for loopback
+    /// addresses only.
     pub fn endpoint(mut self, url: impl Into<String>) -> Self {
         self.endpoint = Some(url.into());
         self
@@ -165,50 +185,74 @@ impl AwsKmsWrapperBuilder {
         self
     }
 
+    /// The proxy for requests to the service and for credentials, `http://proxy.example.com:3128` say, where it is
+    /// not that of `HTTPS_PROXY`. The hosts of `NO_PROXY` are reached without it.
+    pub fn proxy(mut self, url: impl Into<String>) -> Self {
+        self.network.proxy = Some(Zeroizing::new(url.into()));
+        self
+    }
+
+    /// The certificates (PEM) to trust instead of the system's, and of those that `AWS_CA_BUNDLE` and
+    /// `SSL_CERT_FILE` name.
+    pub fn ca_bundle(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.network.ca = Some(Ca::Pem(pem.into()));
+        self
+    }
+
+    /// As [`ca_bundle`](Self::ca_bundle), from a file that the first call reads.
+    pub fn ca_bundle_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.network.ca = Some(Ca::File(path.into()));
+        self
+    }
+
     /// How it encrypts; by default in envelopes.
-    pub fn mode(mut self, mode: AwsKmsMode) -> Self {
+    pub fn mode(mut self, mode: Mode) -> Self {
         self.mode = mode;
         self
     }
 
     /// How long and how often the service is asked.
     pub fn limits(mut self, limits: CallLimits) -> Self {
-        self.limits = limits;
+        self.limits = Some(limits);
         self
     }
 
-    /// The provider of AES-256-GCM for envelopes. Required in [`AwsKmsMode::Envelope`]; in direct mode, only
+    /// The provider of AES-256-GCM for envelopes. Required in [`Mode::Envelope`]; in direct mode, only
     /// blobs made in envelope mode need it.
     pub fn aead(mut self, aead: Arc<dyn Aead>) -> Self {
         self.aead = Some(aead);
         self
     }
 
+    /// Settings that give up protection.
+    pub fn dangerous(self) -> DangerousSettings {
+        DangerousSettings(self)
+    }
+
     /// Checks the settings, without any I/O.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidConfiguration`]: no key, or a name that no key can have; no Region, a malformed one,
-    /// or another one than the key's ARN says; an endpoint that isn't the URL of a host; an empty or half a
-    /// pair of credentials, none at all without the feature `default-chain`; settings that contradict each
-    /// other; no `aead` for envelopes; limits of zero.
+    /// [`InvalidConfiguration`](kms_core::ErrorKind::InvalidConfiguration): no key, or a name that no key can have; no Region, a malformed one,
+    /// or another one than the key's ARN says; an endpoint that isn't the URL of a host, or is plain `http` to
+    /// another machine; an empty or half a pair of credentials, none at all without the feature `default-chain`; a
+    /// proxy that isn't a URL; PEM without a certificate; settings that contradict each other; no `aead` for
+    /// envelopes; limits of zero.
     pub fn build(self) -> Result<AwsKmsWrapper> {
         self.try_build()
             .map_err(|error| error.with_operation("build aws wrapper"))
     }
 
     fn try_build(mut self) -> Result<AwsKmsWrapper> {
-        self.limits.check()?;
+        let limits = self.checked_limits()?;
+        self.network.check()?;
         let key_id = self.key_id.take().or(self.environment.key_id.take());
         let name = KeyName::parse(
             &key_id
                 .ok_or_else(|| misconfigured("no key; name it, or set AWSKMS_WRAPPER_KEY_ID"))?,
         )?;
-        if self.mode == AwsKmsMode::Envelope && self.aead.is_none() {
-            return Err(misconfigured("no aead, which envelope mode needs"));
-        }
-        let (mode, limits) = (self.mode, self.limits);
-        let envelope = self.aead.take().map(Envelope::new);
+        let sealing = Sealing::new(self.mode, self.aead.take())?;
+        let plain_http = self.plain_http;
         let connection = match self.client.take() {
             Some(client) => {
                 self.check_nothing_beside_client()?;
@@ -217,10 +261,21 @@ impl AwsKmsWrapperBuilder {
             None => Connection::Own(self.settings(&name)?),
         };
         Ok(AwsKmsWrapper::new(
-            Service::new(name, connection, limits),
-            mode,
-            envelope,
+            Service::new(name, connection, plain_http, limits),
+            sealing,
         ))
+    }
+
+    fn checked_limits(&self) -> Result<CallLimits> {
+        let limits = match self.limits {
+            Some(limits) => limits,
+            None => match environment::attempts(|name| env::var(name).ok())? {
+                Some(attempts) => CallLimits::default().with_attempts(attempts),
+                None => CallLimits::default(),
+            },
+        };
+        limits.check()?;
+        Ok(limits)
     }
 
     fn check_nothing_beside_client(&self) -> Result<()> {
@@ -228,7 +283,9 @@ impl AwsKmsWrapperBuilder {
             || self.endpoint.is_some()
             || self.keys.is_some()
             || self.session_token.is_some()
-            || self.profile.is_some();
+            || self.profile.is_some()
+            || self.network.proxy.is_some()
+            || self.network.ca.is_some();
         if beside {
             return Err(misconfigured(
                 "a client beside settings of how to reach the service; give one or the other",
@@ -242,12 +299,15 @@ impl AwsKmsWrapperBuilder {
             Some(url) => Some(url),
             None => self.environment.endpoint.take(),
         };
-        if let Some(url) = &endpoint {
-            check_endpoint(url)?;
-        }
+        let endpoint = endpoint
+            .map(|url| Endpoint::parse(&url, self.plain_http))
+            .transpose()?;
         let region = self.region_of(name)?;
+        let network = mem::take(&mut self.network);
         let identity = self.identity()?;
-        if region.is_none() && matches!(identity, Identity::Static(_)) {
+        // The default chain may find one.
+        #[cfg(not(feature = "default-chain"))]
+        if region.is_none() {
             return Err(misconfigured(
                 "no Region; set it, AWS_REGION, or name the key by its ARN",
             ));
@@ -256,6 +316,7 @@ impl AwsKmsWrapperBuilder {
             region,
             endpoint,
             identity,
+            network,
         })
     }
 
@@ -312,28 +373,11 @@ impl AwsKmsWrapperBuilder {
     }
 }
 
-fn check_endpoint(url: &str) -> Result<()> {
-    let wrong =
-        || misconfigured("the endpoint is not the URL of a host, such as https://kms.example.com");
-    // Not repeated in the error: it may hold a password.
-    let parsed: http::Uri = url.parse().map_err(|_| wrong())?;
-    let authority = parsed.authority().ok_or_else(wrong)?;
-    let valid = matches!(parsed.scheme_str(), Some("http" | "https"))
-        && !authority.host().is_empty()
-        && !authority.as_str().contains('@')
-        && parsed.query().is_none();
-    if valid { Ok(()) } else { Err(wrong()) }
-}
-
 fn is_region(region: &str) -> bool {
     !region.is_empty()
         && region
             .bytes()
             .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
-}
-
-fn misconfigured(detail: &'static str) -> Error {
-    Error::new(ErrorKind::InvalidConfiguration).with_detail(detail)
 }
 
 /// Shows no credentials.
@@ -348,6 +392,7 @@ impl fmt::Debug for AwsKmsWrapperBuilder {
             .field("has_client", &self.client.is_some())
             .field("mode", &self.mode)
             .field("limits", &self.limits)
+            .field("network", &self.network)
             .field("aead", &self.aead)
             .finish_non_exhaustive()
     }

@@ -7,9 +7,8 @@ use std::iter::successors;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_kms::error::{ConnectorError, ProvideErrorMetadata, SdkError};
 use aws_sdk_kms::operation::RequestId as _;
+use kms_core::service::{one_line, without_secrets};
 use kms_core::{Error, ErrorKind};
-
-mod text;
 
 /// The service's own account of a failure: the [`source`](StdError::source) of errors whose cause it told.
 ///
@@ -45,6 +44,15 @@ impl ServiceError {
     #[must_use]
     pub fn request_id(&self) -> Option<&str> {
         self.request_id.as_deref()
+    }
+
+    pub(crate) fn of(error: &Error) -> Option<&Self> {
+        error.source()?.downcast_ref()
+    }
+
+    /// Whether the service said that another key than the one of the request encrypted this.
+    pub(crate) fn is_of_another_key(&self) -> bool {
+        self.code() == Some("IncorrectKeyException")
     }
 
     /// Whether the service refused the signature only because the clocks differ. The SDK then takes its
@@ -97,6 +105,10 @@ pub(crate) fn explain<E>(error: &SdkError<E>, permission: &'static str) -> Error
 where
     E: StdError + ProvideErrorMetadata + Send + Sync + 'static,
 {
+    // What our own interceptor refused to send.
+    if let Some(refused) = causes(error).find_map(|cause| cause.downcast_ref::<Error>()) {
+        return refused.clone();
+    }
     match error {
         SdkError::ServiceError(failure) => {
             let status = failure.raw().status();
@@ -132,15 +144,22 @@ where
     let meta = cause.meta();
     ServiceError {
         status,
-        code: meta.code().map(text::one_line),
-        message: meta.message().map(text::one_line),
-        request_id: error.request_id().map(text::one_line),
+        code: meta.code().map(clean),
+        message: meta.message().map(clean),
+        request_id: error.request_id().map(clean),
     }
+}
+
+/// The first line, with nothing that could be a secret. AWS' message about a wrong signature repeats the request's
+/// headers in its later lines, the session token among them.
+fn clean(text: &str) -> String {
+    let first = text.trim_start().lines().next().unwrap_or_default();
+    one_line(&without_secrets(first))
 }
 
 fn no_answer(kind: ErrorKind, error: &(dyn StdError + 'static)) -> Error {
     let chain: Vec<String> = causes(error).map(ToString::to_string).collect();
-    Error::new(kind).with_source(NoAnswer(text::one_line(&chain.join(": "))))
+    Error::new(kind).with_source(NoAnswer(clean(&chain.join(": "))))
 }
 
 fn causes<'a>(
@@ -257,6 +276,12 @@ fn kind_of_status(status: u16) -> ErrorKind {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_headers_that_a_message_about_a_signature_repeats_are_left_out() {
+        let signature = "The signature does not match.\n\nThe Canonical String should have been\nx-amz-security-token:abc";
+        assert_eq!(clean(signature), "The signature does not match.");
+    }
 
     #[test]
     fn the_code_decides_and_without_a_known_one_the_status() {

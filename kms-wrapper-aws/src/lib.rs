@@ -37,7 +37,7 @@ mod key_name;
 mod service;
 mod wrapper;
 
-pub use builder::AwsKmsWrapperBuilder;
+pub use builder::{AwsKmsWrapperBuilder, DangerousSettings};
 pub use failure::ServiceError;
+pub use kms_core::service::Mode as AwsKmsMode;
 pub use wrapper::AwsKmsWrapper;
-pub use wrapper::mode::AwsKmsMode;

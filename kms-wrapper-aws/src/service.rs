@@ -3,39 +3,65 @@
 use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::fmt;
+use std::sync::OnceLock;
 
+use async_trait::async_trait;
 use aws_sdk_kms::Client;
 use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kms::operation::decrypt::DecryptOutput;
 use aws_sdk_kms::operation::encrypt::EncryptOutput;
 use aws_sdk_kms::primitives::Blob;
-use kms_core::{CallLimits, Error, ErrorKind, Result, SecretBytes};
+use data_encoding::BASE64;
+use kms_core::service::{Encrypted, PerRuntime, PlainHttp, ServiceKey, damaged, invalid_blob};
+use kms_core::{CallLimits, Error, KeyBytes, Result, SecretBytes};
+use sha2::{Digest as _, Sha256};
 
 use crate::failure::{ServiceError, explain};
 use crate::key_name::{KeyArn, KeyName};
 use crate::service::body::HideBody;
-use crate::service::clients::Clients;
 use crate::service::connection::Connection;
+use crate::service::guard::Guard;
 
 mod body;
-mod clients;
 pub(crate) mod connection;
+mod guard;
+pub(crate) mod network;
 
-/// An encryption context: public data that is authenticated.
-pub(crate) type Context = Option<HashMap<String, String>>;
+/// Longest plaintext that the service encrypts, in bytes
+/// ([Encrypt](https://docs.aws.amazon.com/kms/latest/APIReference/API_Encrypt.html)).
+const MAX_PLAINTEXT: usize = 4096;
+
+/// Longest ciphertext that the service takes, in bytes
+/// ([Decrypt](https://docs.aws.amazon.com/kms/latest/APIReference/API_Decrypt.html)).
+const MAX_CIPHERTEXT: usize = 6144;
+
+/// Name of the one pair in the encryption context.
+const AAD_CONTEXT: &str = "aad-sha256";
 
 /// A key in the service, by its configured name.
 pub(crate) struct Service {
     name: KeyName,
-    clients: Clients,
+    /// The key that the name stood for in the first answer, and the only one that is asked from then on.
+    pinned: OnceLock<KeyArn>,
+    connection: Connection,
+    plain_http: PlainHttp,
+    clients: PerRuntime<Client>,
     limits: CallLimits,
 }
 
 impl Service {
-    pub(crate) fn new(name: KeyName, connection: Connection, limits: CallLimits) -> Self {
+    pub(crate) fn new(
+        name: KeyName,
+        connection: Connection,
+        plain_http: PlainHttp,
+        limits: CallLimits,
+    ) -> Self {
         Self {
             name,
-            clients: Clients::new(connection),
+            pinned: OnceLock::new(),
+            connection,
+            plain_http,
+            clients: PerRuntime::new(),
             limits,
         }
     }
@@ -44,63 +70,37 @@ impl Service {
         &self.name
     }
 
-    /// Encrypts; tells which key did.
-    pub(crate) async fn encrypt(
-        &self,
-        plaintext: &[u8],
-        context: &Context,
-    ) -> Result<(KeyArn, Vec<u8>)> {
-        let output = self
-            .call("kms:Encrypt", |client| {
-                let request = client
-                    .encrypt()
-                    .key_id(self.name.as_str())
-                    .plaintext(Blob::new(plaintext))
-                    .set_encryption_context(context.clone())
-                    .customize()
-                    .interceptor(HideBody);
-                async move { request.send().await }
-            })
-            .await?;
-        let EncryptOutput {
-            ciphertext_blob,
-            key_id,
-            ..
-        } = output;
-        let key = self.answered_key(key_id.as_deref())?;
-        let ciphertext = ciphertext_blob.map(Blob::into_inner).unwrap_or_default();
-        if ciphertext.is_empty() {
-            return Err(damaged("without a ciphertext"));
-        }
-        Ok((key, ciphertext))
+    /// The key, once it is known.
+    pub(crate) fn key(&self) -> Option<&KeyArn> {
+        self.pinned.get().or(self.name.arn())
     }
 
-    /// Decrypts with the configured key; tells which one that is now.
-    pub(crate) async fn decrypt(
-        &self,
-        ciphertext: &[u8],
-        context: &Context,
-    ) -> Result<(KeyArn, SecretBytes)> {
-        let output = self
-            .call("kms:Decrypt", |client| {
-                let request = client
-                    .decrypt()
-                    .key_id(self.name.as_str())
-                    .ciphertext_blob(Blob::new(ciphertext))
-                    .set_encryption_context(context.clone())
-                    .customize()
-                    .interceptor(HideBody);
-                async move { request.send().await }
-            })
-            .await?;
-        let DecryptOutput {
-            plaintext, key_id, ..
-        } = output;
-        // Taken over first, so that it is wiped in any case.
-        let plaintext = plaintext.map(|blob| SecretBytes::new(blob.into_inner()));
-        let key = self.answered_key(key_id.as_deref())?;
-        let plaintext = plaintext.ok_or_else(|| damaged("without a plaintext"))?;
-        Ok((key, plaintext))
+    /// The key that the configured name stands for now, as the service tells whoever encrypts. Pins it if none was.
+    pub(crate) async fn look_up(&self) -> Result<KeyArn> {
+        let probe = KeyBytes::generate()?;
+        let output = self.encrypting(self.name.as_str(), probe.expose(), b"");
+        let key = answered(output.await?.key_id.as_deref())?;
+        if !self.name.may_be(&key) {
+            return Err(self.about_another(self.name.as_str(), &key));
+        }
+        self.pinned.get_or_init(|| key.clone());
+        Ok(key)
+    }
+
+    async fn encrypting(&self, key: &str, plaintext: &[u8], aad: &[u8]) -> Result<EncryptOutput> {
+        let context = context(aad);
+        self.call("kms:Encrypt", |client| {
+            let request = client
+                .encrypt()
+                .key_id(key)
+                .plaintext(Blob::new(plaintext))
+                .set_encryption_context(context.clone())
+                .customize()
+                .interceptor(HideBody)
+                .interceptor(Guard(self.plain_http));
+            async move { request.send().await }
+        })
+        .await
     }
 
     /// Makes a call, and once more where only the clock was wrong.
@@ -114,7 +114,7 @@ impl Service {
         E: StdError + ProvideErrorMetadata + Send + Sync + 'static,
     {
         let attempt = || async {
-            let client = &self.clients.current(&self.limits).await?;
+            let client = &self.client().await?;
             let mut failure = match send(client).await {
                 Ok(output) => return Ok(output),
                 Err(error) => explain(&error, permission),
@@ -130,21 +130,92 @@ impl Service {
         self.limits
             .run(attempt)
             .await
-            .map_err(|error| error.with_context("root_key_id", self.name.as_str()))
+            .map_err(|error| error.with_context("root_key_id", self.asked()))
     }
 
-    /// The key that the answer is about, if it can be the configured one.
-    fn answered_key(&self, id: Option<&str>) -> Result<KeyArn> {
-        let key = id
-            .and_then(KeyArn::parse)
-            .ok_or_else(|| damaged("without the ARN of a key"))?;
-        if self.name.may_be(&key) {
-            Ok(key)
-        } else {
-            Err(damaged("about another key")
-                .with_context("root_key_id", self.name.as_str())
-                .with_context("answered_key_id", key.as_str()))
+    async fn client(&self) -> Result<Client> {
+        match &self.connection {
+            Connection::Given(client) => Ok(client.clone()),
+            Connection::Own(settings) => {
+                let make = || settings.client(&self.limits);
+                self.clients.current(make).await
+            }
         }
+    }
+
+    /// What the service is asked for.
+    fn asked(&self) -> &str {
+        match self.key() {
+            Some(key) => key.as_str(),
+            None => self.name.as_str(),
+        }
+    }
+
+    /// Checks that an answer is about the key that was asked for, and pins that.
+    fn pin(&self, id: Option<&str>) -> Result<KeyArn> {
+        let key = answered(id)?;
+        if !self.name.may_be(&key) {
+            return Err(self.about_another(self.name.as_str(), &key));
+        }
+        let pinned = self.pinned.get_or_init(|| key.clone());
+        if !pinned.is_same_key(&key) {
+            return Err(self.about_another(pinned.as_str(), &key));
+        }
+        Ok(key)
+    }
+
+    fn about_another(&self, asked: &str, answered: &KeyArn) -> Error {
+        damaged("it is about another key")
+            .with_context("root_key_id", asked)
+            .with_context("answered_key_id", answered.as_str())
+    }
+}
+
+#[async_trait]
+impl ServiceKey for Service {
+    async fn encrypt(&self, plaintext: &[u8], aad: &[u8]) -> Result<Encrypted> {
+        if !(1..=MAX_PLAINTEXT).contains(&plaintext.len()) {
+            return Err(invalid_blob(format!(
+                "AWS KMS encrypts 1 to {MAX_PLAINTEXT} bytes itself, not {}; use envelope mode",
+                plaintext.len()
+            )));
+        }
+        let output = self.encrypting(self.asked(), plaintext, aad).await?;
+        let key = self.pin(output.key_id.as_deref())?;
+        let ciphertext = output.ciphertext_blob.map(Blob::into_inner);
+        Ok(Encrypted {
+            key_id: key.as_str().to_owned(),
+            ciphertext: ciphertext
+                .filter(|ciphertext| !ciphertext.is_empty())
+                .ok_or_else(|| damaged("it is without a ciphertext"))?,
+        })
+    }
+
+    async fn decrypt(&self, ciphertext: &[u8], aad: &[u8]) -> Result<SecretBytes> {
+        if !(1..=MAX_CIPHERTEXT).contains(&ciphertext.len()) {
+            return Err(invalid_blob("a part of it is of an impossible length"));
+        }
+        let context = context(aad);
+        let output = self
+            .call("kms:Decrypt", |client| {
+                let request = client
+                    .decrypt()
+                    .key_id(self.asked())
+                    .ciphertext_blob(Blob::new(ciphertext))
+                    .set_encryption_context(context.clone())
+                    .customize()
+                    .interceptor(HideBody)
+                    .interceptor(Guard(self.plain_http));
+                async move { request.send().await }
+            })
+            .await?;
+        let DecryptOutput {
+            plaintext, key_id, ..
+        } = output;
+        // Taken over first, so that it is wiped in any case.
+        let plaintext = plaintext.map(|blob| SecretBytes::new(blob.into_inner()));
+        self.pin(key_id.as_deref())?;
+        plaintext.ok_or_else(|| damaged("it is without a plaintext"))
     }
 }
 
@@ -152,19 +223,26 @@ impl fmt::Debug for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Service")
             .field("name", &self.name.as_str())
-            .field("clients", &self.clients)
+            .field("pinned", &self.pinned.get().map(KeyArn::as_str))
+            .field("connection", &self.connection)
             .field("limits", &self.limits)
             .finish_non_exhaustive()
     }
 }
 
-fn is_of_clock(error: &Error) -> bool {
-    error
-        .source()
-        .and_then(|source| source.downcast_ref::<ServiceError>())
-        .is_some_and(ServiceError::is_of_clock)
+/// The encryption context that binds `aad`: public data that the service authenticates.
+fn context(aad: &[u8]) -> Option<HashMap<String, String>> {
+    (!aad.is_empty()).then(|| {
+        let hash = BASE64.encode(&Sha256::digest(aad));
+        HashMap::from([(AAD_CONTEXT.to_owned(), hash)])
+    })
 }
 
-fn damaged(detail: &'static str) -> Error {
-    Error::new(ErrorKind::DamagedResponse).with_detail(detail)
+fn answered(id: Option<&str>) -> Result<KeyArn> {
+    id.and_then(KeyArn::parse)
+        .ok_or_else(|| damaged("it is without the ARN of a key"))
+}
+
+fn is_of_clock(error: &Error) -> bool {
+    ServiceError::of(error).is_some_and(ServiceError::is_of_clock)
 }

@@ -1,47 +1,49 @@
 //! The root wrapper over a key in AWS KMS.
 
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
-
 use async_trait::async_trait;
-use kms_core::{
-    Blob, ENVELOPE_MECHANISM, Envelope, Error, ErrorKind, KeyBytes, Ownership, Result, SecretBytes,
-    Wrapper,
-};
+use kms_core::service::{Sealing, misconfigured};
+use kms_core::{Blob, Error, ErrorKind, Ownership, Result, SecretBytes, Wrapper};
 
 use crate::builder::AwsKmsWrapperBuilder;
+use crate::failure::ServiceError;
 use crate::key_name::KeyArn;
 use crate::service::Service;
-use crate::wrapper::mode::{AwsKmsMode, DIRECT_MECHANISM, Shape, check_direct, context, invalid};
 
-pub(crate) mod mode;
-
-const AAD_OF_PREFLIGHT: &[u8] = b"kms preflight";
+const ALIAS_MOVED: &str = "the alias was pointed at another key since this process looked it up; name both keys by their ARNs, and use a pool";
 
 /// A root wrapper whose key is in AWS KMS and never leaves it.
 ///
-/// Its blobs are those of Go's AWS wrapper: each reads the other's, in both modes. One call to the service
-/// encrypts, one decrypts.
+/// Those of its blobs that have no `aad`, and all that it makes in direct mode, are blobs of Go's AWS wrapper: each
+/// reads the other's. (An engine in [`Binding::GoCompatible`](kms_core::Binding::GoCompatible) gives no `aad`.) It
+/// reads all of Go's. One call to the service encrypts, one decrypts.
+///
+/// # What the service authenticates
+///
+/// With an `aad`, an encryption context of one pair, `aad-sha256`, which shows in CloudTrail: in direct mode the
+/// hash of the `aad`, in envelope mode a hash of that which goes with the fresh key, so that this key serves no
+/// other blob. Envelopes of Go and of earlier versions have no such context; they open too.
 ///
 /// # The key
 ///
 /// It is named by its ARN, its id, an alias (`alias/app`) or an alias' ARN; a name without a Region and an
-/// account is looked up in those of the client. Whatever the name, blobs carry the ARN of the key that the
-/// service said it used, and [`key_id`](Wrapper::key_id) is the last such ARN, or the configured one before
-/// that.
+/// account is looked up in those of the client. The first answer of the service says which key that is, and pins
+/// it: this key alone is asked from then on, and blobs carry its ARN. [`resolve`](Self::resolve) pins it ahead of
+/// the first blob.
 ///
 /// Decrypting always names the configured key, and the answer must be about it: a blob of another key does not
 /// open, even if the same credentials may use that one. Of a multi-Region key (`mrk-…`) each Region's copy
 /// opens what another's encrypted.
 ///
-/// When an alias is pointed at another key, this wrapper encrypts with that from then on, and what it encrypted
-/// before no longer opens ([`ErrorKind::AuthenticationFailed`]). To move to another key, name both by their
+/// When an alias is pointed at another key, running processes go on with the one before, and processes that start
+/// use the new one; neither opens what the other encrypts ([`ErrorKind::ForeignRootKey`], which names both keys),
+/// and [`preflight`](Wrapper::preflight) of the running ones fails. To move to another key, name both by their
 /// ARNs and use a pool, [`kms_core::PooledWrapper`]. (Rotating the key within AWS KMS keeps its ARN,
 /// and needs none of this.)
 ///
 /// # Ownership
 ///
-/// A blob is its own by the ARN in it. A wrapper of an alias can't be certain about other keys of the account,
-/// since the alias may stand for them by now: [`Ownership::Unknown`].
+/// A blob is its own by the ARN in it. As long as a wrapper of an alias was not told what that stands for, it can't
+/// be certain about other keys of the account: [`Ownership::Unknown`].
 ///
 /// # Security
 ///
@@ -65,7 +67,8 @@ const AAD_OF_PREFLIGHT: &[u8] = b"kms preflight";
 /// | [`RootKeyDisabled`](ErrorKind::RootKeyDisabled) | `DisabledException`, `KMSInvalidStateException`: disabled, pending deletion or import |
 /// | [`UnsuitableRootKey`](ErrorKind::UnsuitableRootKey) | `InvalidKeyUsageException`: not a symmetric key for encrypting |
 /// | [`DamagedResponse`](ErrorKind::DamagedResponse) | an answer that can't be read, is incomplete or about another key |
-/// | [`AuthenticationFailed`](ErrorKind::AuthenticationFailed) | wrong `aad`, a damaged blob, one of another key |
+/// | [`ForeignRootKey`](ErrorKind::ForeignRootKey) | `IncorrectKeyException`, for a blob that names another key; the context names both |
+/// | [`AuthenticationFailed`](ErrorKind::AuthenticationFailed) | wrong `aad`, a damaged blob, one that names a key that did not make it |
 /// | [`InvalidBlob`](ErrorKind::InvalidBlob) | a blob of another shape; a plaintext that direct mode can't take |
 /// | [`InvalidConfiguration`](ErrorKind::InvalidConfiguration) | `ValidationException`, an endpoint that isn't AWS KMS, no Region in the default chain |
 ///
@@ -74,11 +77,7 @@ const AAD_OF_PREFLIGHT: &[u8] = b"kms preflight";
 #[derive(Debug)]
 pub struct AwsKmsWrapper {
     service: Service,
-    mode: AwsKmsMode,
-    /// Needed for envelopes only.
-    envelope: Option<Envelope>,
-    /// The key that the service used last.
-    seen: RwLock<Option<KeyArn>>,
+    sealing: Sealing,
 }
 
 impl AwsKmsWrapper {
@@ -93,99 +92,83 @@ impl AwsKmsWrapper {
         AwsKmsWrapperBuilder::from_env()
     }
 
-    pub(crate) fn new(service: Service, mode: AwsKmsMode, envelope: Option<Envelope>) -> Self {
-        Self {
-            service,
-            mode,
-            envelope,
-            seen: RwLock::new(None),
+    pub(crate) fn new(service: Service, sealing: Sealing) -> Self {
+        Self { service, sealing }
+    }
+
+    /// Asks the service which key the configured name stands for, and pins that. An ARN is that key already; for an
+    /// alias or an id the first call does the same. [`preflight`](Wrapper::preflight) does it too.
+    ///
+    /// # Errors
+    ///
+    /// Those of encrypting; [`InvalidConfiguration`](ErrorKind::InvalidConfiguration) for an alias that stands for
+    /// another key now than the one that was pinned.
+    pub async fn resolve(&self) -> Result<()> {
+        if self.service.name().arn().is_some() {
+            return Ok(());
+        }
+        let now = self.service.look_up().await?;
+        match self.service.key() {
+            Some(pinned) if !pinned.is_same_key(&now) => Err(misconfigured(ALIAS_MOVED)
+                .with_context("alias", self.service.name().as_str())
+                .with_context("configured_key_id", pinned.as_str())
+                .with_context("alias_key_id", now.as_str())),
+            _ => Ok(()),
         }
     }
 
-    async fn encrypted(&self, plaintext: &[u8], aad: &[u8]) -> Result<Blob> {
-        match self.mode {
-            AwsKmsMode::Envelope => {
-                let sealed = self.envelope()?.seal(plaintext, aad)?;
-                let (key, wrapped) = self.service.encrypt(sealed.key().expose(), &None).await?;
-                Ok(sealed.into_blob(self.learn(key)?, wrapped))
-            }
-            AwsKmsMode::Direct => {
-                check_direct(plaintext)?;
-                let (key, ciphertext) = self.service.encrypt(plaintext, &context(aad)).await?;
-                Ok(Blob::new(ciphertext, self.learn(key)?))
-            }
+    /// What it means that the service decrypts no such ciphertext with the configured key: where the blob names the
+    /// other key, it is not damaged, but foreign.
+    async fn foreign(&self, blob: &Blob, error: Error) -> Error {
+        let of_another = ServiceError::of(&error).is_some_and(ServiceError::is_of_another_key);
+        let Some(made_by) = KeyArn::parse(blob.key_id()).filter(|_| of_another) else {
+            return error;
+        };
+        let name = self.service.name();
+        // Not to be had where the credentials only decrypt; then less is said.
+        let now = if name.is_alias() {
+            self.service.look_up().await.ok()
+        } else {
+            None
+        };
+        let own = self.service.key();
+        let names_own = match own {
+            Some(own) => own.is_same_key(&made_by),
+            None => !name.is_alias() && name.may_be(&made_by),
+        };
+        if names_own {
+            return error;
         }
-    }
-
-    async fn decrypted(&self, blob: &Blob, aad: &[u8]) -> Result<SecretBytes> {
-        match Shape::of(blob)? {
-            Shape::Envelope => {
-                let envelope = self.envelope()?;
-                let (key, fresh) = self.service.decrypt(blob.wrapped_key(), &None).await?;
-                self.learn(key)?;
-                let fresh = KeyBytes::from_slice(fresh.expose())
-                    .map_err(|_| invalid("its wrapped key is not one of 32 bytes"))?;
-                envelope.open(blob, &fresh, aad)
-            }
-            Shape::Direct => {
-                let (key, plaintext) = self
-                    .service
-                    .decrypt(blob.ciphertext(), &context(aad))
-                    .await?;
-                self.learn(key)?;
-                Ok(plaintext)
-            }
-        }
-    }
-
-    fn envelope(&self) -> Result<&Envelope> {
-        self.envelope.as_ref().ok_or_else(|| {
-            Error::new(ErrorKind::InvalidConfiguration).with_detail(
-                "the blob was made in envelope mode; give the wrapper's builder an aead",
-            )
-        })
-    }
-
-    /// Remembers which key the configured name stands for, and returns its ARN.
-    fn learn(&self, key: KeyArn) -> Result<String> {
-        let arn = key.as_str().to_owned();
-        if self.seen().as_ref() == Some(&key) {
-            return Ok(arn);
-        }
-        let mut seen = self.seen.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(before) = seen.as_ref().filter(|before| !before.is_same_key(&key)) {
-            if !self.service.name().is_alias() || !before.has_alias_in_common(&key) {
-                return Err(Error::new(ErrorKind::DamagedResponse)
-                    .with_detail("it is about another key than those before")
-                    .with_context("root_key_id", before.as_str())
-                    .with_context("answered_key_id", arn));
-            }
-            tracing::warn!(
-                alias = self.service.name().as_str(),
-                before = before.as_str(),
-                now = key.as_str(),
-                "the alias stands for another key now; what the one before encrypted needs a pool to open"
+        let foreign = Error::new(ErrorKind::ForeignRootKey)
+            .with_context("root_key_id", made_by.as_str())
+            .with_context(
+                "configured_key_id",
+                own.map_or(name.as_str(), KeyArn::as_str),
             );
-        }
-        *seen = Some(key);
-        Ok(arn)
-    }
-
-    fn seen(&self) -> RwLockReadGuard<'_, Option<KeyArn>> {
-        self.seen.read().unwrap_or_else(PoisonError::into_inner)
+        let foreign = if name.is_alias() {
+            foreign.with_context("alias", name.as_str())
+        } else {
+            foreign
+        };
+        let foreign = match (now, own) {
+            (Some(now), Some(own)) if !own.is_same_key(&now) => foreign
+                .with_detail(ALIAS_MOVED)
+                .with_context("alias_key_id", now.as_str()),
+            _ => foreign,
+        };
+        foreign.with_source(error)
     }
 
     /// The key that encrypts, as far as it is known; `None` for the other answers of [`Ownership`].
     fn compare(&self, blob: &Blob, otherwise: Ownership) -> Ownership {
-        if !matches!(blob.mechanism(), DIRECT_MECHANISM | ENVELOPE_MECHANISM) {
+        if !Sealing::makes(blob) {
             return Ownership::No;
         }
         let Some(made_by) = KeyArn::parse(blob.key_id()) else {
             return Ownership::No;
         };
         let name = self.service.name();
-        let seen = self.seen();
-        match seen.as_ref().or(name.arn()) {
+        match self.service.key() {
             Some(own) if own.is_same_key(&made_by) => Ownership::Yes,
             Some(own) if name.is_alias() && own.has_alias_in_common(&made_by) => otherwise,
             Some(_) => Ownership::No,
@@ -203,9 +186,7 @@ impl Wrapper for AwsKmsWrapper {
     }
 
     fn key_id(&self) -> Option<String> {
-        let seen = self.seen();
-        let key = seen.as_ref().or(self.service.name().arn());
-        key.map(|key| key.as_str().to_owned())
+        self.service.key().map(|key| key.as_str().to_owned())
     }
 
     fn owns(&self, blob: &Blob) -> Ownership {
@@ -217,28 +198,23 @@ impl Wrapper for AwsKmsWrapper {
     }
 
     async fn encrypt(&self, plaintext: &[u8], aad: &[u8]) -> Result<Blob> {
-        self.encrypted(plaintext, aad)
+        self.sealing
+            .encrypt(&self.service, plaintext, aad)
             .await
             .map_err(|error| error.with_operation("encrypt"))
     }
 
     async fn decrypt(&self, blob: &Blob, aad: &[u8]) -> Result<SecretBytes> {
-        self.decrypted(blob, aad)
-            .await
-            .map_err(|error| error.with_operation("decrypt"))
+        match self.sealing.decrypt(&self.service, blob, aad).await {
+            Ok(plaintext) => Ok(plaintext),
+            Err(error) => Err(self.foreign(blob, error).await.with_operation("decrypt")),
+        }
     }
 
     async fn preflight(&self) -> Result<()> {
         let check = async {
-            let probe = KeyBytes::generate()?;
-            let blob = self.encrypted(probe.expose(), AAD_OF_PREFLIGHT).await?;
-            let back = self.decrypted(&blob, AAD_OF_PREFLIGHT).await?;
-            if back.expose() == probe.expose() {
-                Ok(())
-            } else {
-                Err(Error::new(ErrorKind::Internal)
-                    .with_detail("the service decrypted its own ciphertext to something else"))
-            }
+            self.resolve().await?;
+            self.sealing.preflight(&self.service).await
         };
         check
             .await

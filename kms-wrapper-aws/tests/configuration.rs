@@ -76,6 +76,15 @@ fn an_endpoint_that_is_not_the_url_of_a_host_is_refused_and_not_repeated() {
 }
 
 #[test]
+fn plain_http_to_another_machine_is_for_who_asks_for_it() {
+    for url in ["http://kms.example.com", "http://10.0.0.1:4566"] {
+        assert_refused(builder(ARN).endpoint(url), "plain http");
+        let dangerous = builder(ARN).endpoint(url).dangerous();
+        dangerous.allow_plain_http().build().unwrap();
+    }
+}
+
+#[test]
 fn the_region_is_that_of_the_keys_arn_or_has_to_be_given() {
     builder(ARN).build().unwrap();
     builder(ARN).region("us-east-1").build().unwrap();
@@ -84,6 +93,10 @@ fn the_region_is_that_of_the_keys_arn_or_has_to_be_given() {
         builder(ARN).region("eu-west-1"),
         "not that of the key's ARN",
     );
+    // The chain may find one.
+    #[cfg(feature = "default-chain")]
+    builder("alias/app").build().unwrap();
+    #[cfg(not(feature = "default-chain"))]
     assert_refused(builder("alias/app"), "no Region");
     for region in ["", "us east 1", "US-EAST-1", "us-east-1\n"] {
         let builder = builder("alias/app").region(region);
@@ -130,6 +143,8 @@ fn a_client_says_alone_how_the_service_is_reached() {
         "a client beside",
     );
     assert_refused(with_client().session_token(TOKEN), "a client beside");
+    assert_refused(with_client().proxy("http://proxy"), "a client beside");
+    assert_refused(with_client().ca_bundle_file("/ca.pem"), "a client beside");
 }
 
 #[test]
@@ -137,6 +152,32 @@ fn envelope_mode_needs_an_aead_and_direct_mode_does_not() {
     let bare = || AwsKmsWrapper::builder(ARN).credentials("AKIDEXAMPLE", SECRET);
     assert_refused(bare(), "no aead");
     bare().mode(AwsKmsMode::Direct).build().unwrap();
+}
+
+#[test]
+fn a_proxy_that_is_no_url_and_a_bundle_without_certificates_are_refused_and_not_repeated() {
+    for url in [
+        "",
+        "ftp://user:hunter22@proxy",
+        "http://user:hunter22@",
+        "a b",
+    ] {
+        assert_refused(builder(ARN).proxy(url), "the proxy is not");
+    }
+    for url in [
+        "http://user:hunter22@proxy:3128",
+        "https://proxy",
+        "proxy:3128",
+    ] {
+        let builder = builder(ARN).proxy(url);
+        let shown = format!("{builder:?}");
+        let shown = format!("{shown} {:?}", builder.build().unwrap());
+        assert_hidden(b"hunter22", &shown);
+    }
+    let broken = "-----BEGIN CERTIFICATE-----\naHVudGVyMjI=\n-----END CERTIFICATE-----\n";
+    for pem in ["", "hunter22", broken] {
+        assert_refused(builder(ARN).ca_bundle(pem), "certificate");
+    }
 }
 
 #[test]

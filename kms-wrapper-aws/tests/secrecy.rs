@@ -39,12 +39,14 @@ impl log::Log for Written {
 
 mod aws {
     use aws_sdk_kms::config::{BehaviorVersion, Credentials, Region};
+    use data_encoding::BASE64;
     use kms_core::{Blob, CallLimits, Wrapper as _};
     use kms_testkit::service::variable;
     use kms_testkit::wrapper::assert_hidden;
     use kms_testkit::{FaultyProxy, NetworkFault};
     use kms_wrapper_aead::AesGcm;
     use kms_wrapper_aws::{AwsKmsMode, AwsKmsWrapper};
+    use sha2::{Digest as _, Sha256};
 
     use super::{Arc, Written};
 
@@ -158,9 +160,11 @@ mod aws {
 
     /// The one that the blob was encrypted under.
     async fn fresh_key(endpoint: &str, blob: &Blob) -> Vec<u8> {
+        let bound = [b"kms-fresh-key-v1", &Sha256::digest(AAD)[..]].concat();
         let request = client(endpoint).decrypt();
-        let request =
-            request.ciphertext_blob(aws_sdk_kms::primitives::Blob::new(blob.wrapped_key()));
+        let request = request
+            .ciphertext_blob(aws_sdk_kms::primitives::Blob::new(blob.wrapped_key()))
+            .encryption_context("aad-sha256", BASE64.encode(&Sha256::digest(bound)));
         let answer = request.send().await.unwrap();
         answer.plaintext.unwrap().into_inner()
     }

@@ -10,7 +10,7 @@ use kms_core::{Aead, CallLimits, Envelope, Error, ErrorKind, Result};
 
 use crate::builder::environment::Environment;
 use crate::credentials::Credentials;
-use crate::endpoint::{Endpoint, PlainHttp};
+use crate::endpoint::{self, Endpoint, PlainHttp};
 use crate::key_name::KeyName;
 use crate::service::Service;
 use crate::wrapper::{CloudKmsMode, CloudKmsWrapper};
@@ -166,7 +166,7 @@ impl CloudKmsWrapperBuilder {
             None => self.environment.key_name()?,
         };
         let key = KeyName::parse(&key)?;
-        let endpoint = self.endpoint.as_deref().unwrap_or(Endpoint::DEFAULT);
+        let endpoint = self.endpoint.as_deref().unwrap_or(endpoint::DEFAULT);
         let endpoint = Endpoint::parse(endpoint, self.plain_http)?;
         let credentials = match (self.credentials.pop(), self.credentials.is_empty()) {
             (Some(Credentials::File(path)), true) if path.as_os_str().is_empty() => {

@@ -1,10 +1,10 @@
 //! The variables of Go's wrapper and of the AWS tools.
 
 use kms_core::Result;
+use kms_core::service::misconfigured;
 use zeroize::Zeroizing;
 
 use crate::builder::keys::Keys;
-use crate::builder::misconfigured;
 
 /// What the environment said when it was asked; nothing by default.
 #[derive(Default)]
@@ -47,6 +47,15 @@ impl Environment {
             )),
         }
     }
+}
+
+/// How often the SDK would ask at most.
+pub(super) fn attempts(lookup: impl Fn(&str) -> Option<String>) -> Result<Option<u32>> {
+    const NAME: &str = "AWS_MAX_ATTEMPTS";
+    let text = lookup(NAME).filter(|value| !value.is_empty());
+    text.map(|text| text.parse())
+        .transpose()
+        .map_err(|_| misconfigured("not a number of attempts").with_context("variable", NAME))
 }
 
 #[cfg(test)]

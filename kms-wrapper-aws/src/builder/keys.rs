@@ -2,9 +2,8 @@
 
 use aws_sdk_kms::config::Credentials;
 use kms_core::Result;
+use kms_core::service::misconfigured;
 use zeroize::Zeroizing;
-
-use crate::builder::misconfigured;
 
 /// An access key and its secret.
 pub(super) struct Keys {

@@ -8,7 +8,12 @@ use aws_sdk_kms::config::timeout::TimeoutConfig;
 use aws_sdk_kms::config::{
     BehaviorVersion, Builder, Credentials, Region, StalledStreamProtectionConfig,
 };
+use kms_core::service::Endpoint;
+#[cfg(feature = "default-chain")]
+use kms_core::service::misconfigured;
 use kms_core::{CallLimits, Result};
+
+use crate::service::network::Network;
 
 /// A client that the caller made, or what to make one of.
 pub(crate) enum Connection {
@@ -21,8 +26,9 @@ pub(crate) enum Connection {
 pub(crate) struct Settings {
     /// There unless the default chain finds one.
     pub(crate) region: Option<Region>,
-    pub(crate) endpoint: Option<String>,
+    pub(crate) endpoint: Option<Endpoint>,
     pub(crate) identity: Identity,
+    pub(crate) network: Network,
 }
 
 /// Where the credentials come from.
@@ -37,9 +43,9 @@ pub(crate) enum Identity {
 impl Settings {
     /// Makes a client. Reads files; the default chain may ask services of the network.
     pub(crate) async fn client(&self, limits: &CallLimits) -> Result<Client> {
-        let mut config = self.identified().await?;
+        let mut config = self.resolved().await?;
         if let Some(endpoint) = &self.endpoint {
-            config = config.endpoint_url(endpoint);
+            config = config.endpoint_url(endpoint.base());
         }
         // How long and how often is for the limits to say: the SDK's own retries would multiply with them.
         let config = config
@@ -53,42 +59,43 @@ impl Settings {
         Ok(Client::from_conf(config.build()))
     }
 
-    #[cfg_attr(
-        not(feature = "default-chain"),
-        expect(clippy::unused_async, reason = "the default chain waits")
-    )]
-    async fn identified(&self) -> Result<Builder> {
+    /// All that the SDK's own chain finds, with the explicit settings on top, however the builder came by them.
+    #[cfg(feature = "default-chain")]
+    async fn resolved(&self) -> Result<Builder> {
+        let mut loader =
+            aws_config::defaults(BehaviorVersion::latest()).http_client(self.network.client()?);
+        if let Some(region) = &self.region {
+            loader = loader.region(region.clone());
+        }
         match &self.identity {
-            Identity::Static(credentials) => Ok(Builder::new()
-                .behavior_version(BehaviorVersion::latest())
-                .region(self.region.clone())
-                .credentials_provider(credentials.clone())),
-            #[cfg(feature = "default-chain")]
+            Identity::Static(credentials) => {
+                loader = loader.credentials_provider(credentials.clone());
+            }
             Identity::Chain { profile } => {
-                from_chain(self.region.clone(), profile.as_deref()).await
+                if let Some(profile) = profile {
+                    loader = loader.profile_name(profile);
+                }
             }
         }
+        let config = loader.load().await;
+        if config.region().is_none() {
+            return Err(misconfigured(
+                "no Region: set it, AWS_REGION, or one in the profile, or name the key by its ARN",
+            ));
+        }
+        Ok(Builder::from(&config))
     }
-}
 
-#[cfg(feature = "default-chain")]
-async fn from_chain(region: Option<Region>, profile: Option<&str>) -> Result<Builder> {
-    use kms_core::{Error, ErrorKind};
-
-    let mut loader = aws_config::defaults(BehaviorVersion::latest());
-    if let Some(region) = region {
-        loader = loader.region(region);
+    #[cfg(not(feature = "default-chain"))]
+    #[expect(clippy::unused_async, reason = "the default chain waits")]
+    async fn resolved(&self) -> Result<Builder> {
+        let Identity::Static(credentials) = &self.identity;
+        Ok(Builder::new()
+            .behavior_version(BehaviorVersion::latest())
+            .http_client(self.network.client()?)
+            .region(self.region.clone())
+            .credentials_provider(credentials.clone()))
     }
-    if let Some(profile) = profile {
-        loader = loader.profile_name(profile);
-    }
-    let config = loader.load().await;
-    if config.region().is_none() {
-        return Err(Error::new(ErrorKind::InvalidConfiguration).with_detail(
-            "no Region: set it, AWS_REGION, or one in the profile, or name the key by its ARN",
-        ));
-    }
-    Ok(Builder::from(&config))
 }
 
 /// Shows no client: the SDK's `Debug` repeats the access key's id.

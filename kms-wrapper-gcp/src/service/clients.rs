@@ -93,7 +93,8 @@ impl Clients {
             .pool_idle_timeout(IDLE)
             .build(connector);
         let mut hub = CloudKMS::new(client, Tokens(Arc::clone(&self.logins)));
-        hub.base_url(self.endpoint.as_str().to_owned());
+        // The client joins paths to it, and panics without the slash.
+        hub.base_url(format!("{}/", self.endpoint.base()));
         hub.user_agent(concat!("kms-kit/", env!("CARGO_PKG_VERSION")).to_owned());
         Ok(Arc::new(Client { hub }))
     }

@@ -4,9 +4,10 @@ use std::error::Error as _;
 use std::sync::Arc;
 
 use kms_core::{Blob, ErrorKind, Ownership, PooledWrapper, Wrapper as _};
+use kms_testkit::{FaultyProxy, NetworkFault};
 use kms_wrapper_aws::ServiceError;
 
-use super::support::{Service, unique};
+use super::support::{Service, builder, unique};
 
 /// An alias of a first key, and a second key to point it at.
 struct Alias {
@@ -72,48 +73,112 @@ async fn until_the_service_said_what_it_stands_for_every_key_of_the_account_may_
 }
 
 #[tokio::test]
-async fn once_it_points_at_another_key_that_one_encrypts_and_a_pool_opens_the_old_blobs() {
+async fn once_resolved_it_is_known_which_blobs_are_current_before_the_first_of_them() {
     let Some(alias) = Alias::new().await else {
         return;
     };
     let [first, second] = &alias.keys;
     let wrapper = alias.service.wrapper(&alias.name);
-    let old = wrapper.encrypt(b"old", b"").await.unwrap();
+    wrapper.resolve().await.unwrap();
+    assert_eq!(wrapper.key_id().as_deref(), Some(&**first));
+    assert_eq!(wrapper.is_current(&of(first)), Ownership::Yes);
+    assert_eq!(wrapper.is_current(&of(second)), Ownership::No);
+}
+
+#[tokio::test]
+async fn once_it_points_at_another_key_a_running_process_keeps_its_own_and_reports_the_change() {
+    let Some(alias) = Alias::new().await else {
+        return;
+    };
+    let [first, second] = &alias.keys;
+    let wrapper = alias.service.wrapper(&alias.name);
+    let old = wrapper.encrypt(b"old", b"aad").await.unwrap();
+    wrapper.preflight().await.unwrap();
     alias.point_at_second_key().await;
 
-    let new = wrapper.encrypt(b"new", b"").await.unwrap();
-    assert_eq!(new.key_id(), second);
-    assert_eq!(wrapper.key_id().as_deref(), Some(&**second));
-    assert_eq!(wrapper.is_current(&new), Ownership::Yes);
-    assert_eq!(wrapper.is_current(&old), Ownership::No);
-    assert_eq!(wrapper.decrypt(&new, b"").await.unwrap().expose(), b"new");
+    let new = wrapper.encrypt(b"new", b"aad").await.unwrap();
+    for (blob, plaintext) in [(&old, b"old"), (&new, b"new")] {
+        assert_eq!(blob.key_id(), first);
+        assert_eq!(wrapper.is_current(blob), Ownership::Yes);
+        let back = wrapper.decrypt(blob, b"aad").await.unwrap();
+        assert_eq!(back.expose(), plaintext);
+    }
+    let error = wrapper.preflight().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidConfiguration, "{error}");
+    assert_eq!(error.operation(), Some("preflight"));
+    assert_eq!(error.context("alias"), Some(&*alias.name));
+    assert_eq!(error.context("configured_key_id"), Some(&**first));
+    assert_eq!(error.context("alias_key_id"), Some(&**second));
 
-    let error = wrapper.decrypt(&old, b"").await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::AuthenticationFailed);
-    let told = error.source().unwrap().downcast_ref::<ServiceError>();
+    // What a process encrypts that started since.
+    let other_process = alias.service.wrapper(&alias.name);
+    let theirs = other_process.encrypt(b"theirs", b"aad").await.unwrap();
+    assert_eq!(theirs.key_id(), second);
+    // `No` would keep an engine from asking, and so from reporting.
+    assert_eq!(wrapper.owns(&theirs), Ownership::Unknown);
+    assert_eq!(wrapper.is_current(&theirs), Ownership::No);
+    let error = wrapper.decrypt(&theirs, b"aad").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ForeignRootKey, "{error}");
+    assert_eq!(error.context("root_key_id"), Some(&**second));
+    assert_eq!(error.context("configured_key_id"), Some(&**first));
+    assert_eq!(error.context("alias_key_id"), Some(&**second));
+    assert!(error.to_string().contains("pointed at another key"));
+}
+
+#[tokio::test]
+async fn after_a_restart_the_blobs_of_the_key_before_are_foreign_naming_both_and_a_pool_opens_them()
+{
+    let Some(alias) = Alias::new().await else {
+        return;
+    };
+    let [first, second] = &alias.keys;
+    let before = alias.service.wrapper(&alias.name);
+    let old = before.encrypt(b"old", b"aad").await.unwrap();
+    alias.point_at_second_key().await;
+
+    let restarted = alias.service.wrapper(&alias.name);
+    let error = restarted.decrypt(&old, b"aad").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ForeignRootKey, "{error}");
+    assert_eq!(error.operation(), Some("decrypt"));
+    assert_eq!(error.context("root_key_id"), Some(&**first));
+    assert_eq!(error.context("configured_key_id"), Some(&**second));
+    assert_eq!(error.context("alias"), Some(&*alias.name));
+    // This process saw no change.
+    assert_eq!(error.context("alias_key_id"), None);
+    let cause = error.source().unwrap().source().unwrap();
+    let told = cause.downcast_ref::<ServiceError>();
     assert_eq!(told.unwrap().code(), Some("IncorrectKeyException"));
 
-    let pool = PooledWrapper::new(Arc::new(wrapper))
+    let pool = PooledWrapper::new(Arc::new(restarted))
         .with_decrypting(Arc::new(alias.service.wrapper(first)))
         .unwrap();
+    let new = pool.encrypt(b"new", b"aad").await.unwrap();
     for (blob, plaintext) in [(old, b"old"), (new, b"new")] {
-        let back = pool.decrypt(&blob, b"").await.unwrap();
+        let back = pool.decrypt(&blob, b"aad").await.unwrap();
         assert_eq!(back.expose(), plaintext);
     }
 }
 
 #[tokio::test]
-async fn a_process_that_has_not_noticed_the_move_opens_what_the_new_key_encrypted() {
+async fn a_process_that_may_only_decrypt_names_the_blobs_key_and_the_alias() {
     let Some(alias) = Alias::new().await else {
         return;
     };
-    let wrapper = alias.service.wrapper(&alias.name);
-    wrapper.preflight().await.unwrap();
-    alias.point_at_second_key().await;
-    let other_process = alias.service.wrapper(&alias.name);
-    let new = other_process.encrypt(b"new", b"").await.unwrap();
-    // `No` would keep an engine from even trying.
-    assert_eq!(wrapper.owns(&new), Ownership::Unknown);
-    assert_eq!(wrapper.decrypt(&new, b"").await.unwrap().expose(), b"new");
-    assert_eq!(wrapper.key_id().as_deref(), Some(&*alias.keys[1]));
+    let [first, second] = &alias.keys;
+    let stranger = alias.service.wrapper(second);
+    let blob = stranger.encrypt(b"theirs", b"aad").await.unwrap();
+    let proxy = FaultyProxy::start(&alias.service.endpoint);
+    let wrapper = builder(&proxy.url(), &alias.name).build().unwrap();
+    proxy.fail_next(1, NetworkFault::alter(|_| {}));
+    let denied = r#"{"__type":"AccessDeniedException","message":"no"}"#;
+    proxy.fail_next(1, NetworkFault::answer(400, &[], denied));
+    let error = wrapper.decrypt(&blob, b"aad").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ForeignRootKey, "{error:?}");
+    assert_eq!(error.context("root_key_id"), Some(&**second));
+    assert_eq!(error.context("configured_key_id"), Some(&*alias.name));
+
+    let own = alias.service.wrapper(first).encrypt(b"own", b"aad").await;
+    let back = wrapper.decrypt(&own.unwrap(), b"aad").await.unwrap();
+    assert_eq!(back.expose(), b"own");
+    assert_eq!(wrapper.key_id().as_deref(), Some(&**first));
 }

@@ -138,7 +138,7 @@ async fn a_service_that_refuses_connections_or_has_no_address_is_unreachable() {
 
     // A name without an address, and a host that does not speak TLS.
     let without_tls = proxy.url().replace("http://", "https://");
-    for endpoint in ["http://nowhere.invalid", &without_tls] {
+    for endpoint in ["https://nowhere.invalid", &without_tls] {
         let nowhere = builder(endpoint, &behind.key).limits(patient().with_attempts(1));
         let error = nowhere.build().unwrap().preflight().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unreachable, "{error:?}");

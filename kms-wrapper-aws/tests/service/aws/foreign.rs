@@ -24,15 +24,26 @@ async fn invariant_11_a_blob_of_another_key_that_the_same_credentials_may_use_do
         for name in [own.as_str(), id, &alias] {
             let wrapper = service.builder(name).mode(mode).build().unwrap();
             assert_ne!(wrapper.owns(&blob), Ownership::Yes);
-            for blob in [&blob, &renamed(&blob, &own), &renamed(&blob, "")] {
-                let error = wrapper.decrypt(blob, b"").await.unwrap_err();
+            let error = wrapper.decrypt(&blob, b"").await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ForeignRootKey, "{error}");
+            assert_eq!(error.operation(), Some("decrypt"));
+            assert_eq!(error.context("root_key_id"), Some(&*foreign));
+            let configured = error.context("configured_key_id").unwrap();
+            assert!([own.as_str(), id].contains(&configured), "{error}");
+            assert_incorrect_key(error.source().unwrap().source());
+            for blob in [renamed(&blob, &own), renamed(&blob, "")] {
+                let error = wrapper.decrypt(&blob, b"").await.unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::AuthenticationFailed, "{error}");
                 assert_eq!(error.operation(), Some("decrypt"));
-                let told = error.source().unwrap().downcast_ref::<ServiceError>();
-                assert_eq!(told.unwrap().code(), Some("IncorrectKeyException"));
+                assert_incorrect_key(error.source());
             }
         }
     }
+}
+
+fn assert_incorrect_key(told: Option<&(dyn std::error::Error + 'static)>) {
+    let told = told.unwrap().downcast_ref::<ServiceError>();
+    assert_eq!(told.unwrap().code(), Some("IncorrectKeyException"));
 }
 
 /// The service finds the key by itself in a request that names none, and the credentials may use it.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use aws_sdk_kms::primitives::Blob as Bytes;
-use kms_core::{Blob, Envelope, ErrorKind, KeyBytes, Wrapper as _};
+use kms_core::{Aead as _, Blob, Envelope, ErrorKind, KeyBytes, Wrapper as _};
 use kms_testkit::FaultyProxy;
 use kms_wrapper_aead::AesGcm;
 use kms_wrapper_aws::{AwsKmsMode, AwsKmsWrapper};
@@ -15,22 +15,81 @@ const AAD: &[u8] = b"abc";
 /// Standard base64 of SHA-256 of `abc`, from FIPS 180-2, appendix B.1.
 const AAD_SHA256: &str = "ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=";
 
+/// Standard base64 of SHA-256 of `kms-fresh-key-v1` and SHA-256 of `abc`, by `sha256sum`.
+const FRESH_KEY_AAD_SHA256: &str = "oBl8vSeW/95oD1boHDXOW7AWULaqjyuFUlJ5bMlYsZI=";
+
 #[tokio::test]
-async fn an_envelope_holds_a_fresh_key_that_the_service_encrypted_without_context() {
+async fn an_envelope_holds_a_fresh_key_that_the_service_bound_to_the_aad_if_there_is_one() {
+    let Some(service) = Service::shared() else {
+        return;
+    };
+    let key = service.key().await;
+    let wrapper = service.wrapper(&key);
+    for (aad, mechanism) in [(AAD, 1001), (b"", 1)] {
+        let blob = wrapper.encrypt(b"plaintext", aad).await.unwrap();
+        assert_eq!((blob.mechanism(), blob.key_id()), (mechanism, &*key));
+        assert_eq!((blob.iv().len(), blob.ciphertext().len()), (12, 9 + 16));
+        let request = || {
+            let request = service.client.decrypt().key_id(&key);
+            request.ciphertext_blob(Bytes::new(blob.wrapped_key()))
+        };
+        let bound = if aad.is_empty() {
+            request()
+        } else {
+            request().send().await.unwrap_err();
+            request().encryption_context("aad-sha256", FRESH_KEY_AAD_SHA256)
+        };
+        let fresh = bound.send().await.unwrap().plaintext.unwrap();
+        let fresh = KeyBytes::from_slice(fresh.as_ref()).unwrap();
+        let back = Envelope::new(Arc::new(AesGcm)).open(&blob, &fresh, aad);
+        assert_eq!(back.unwrap().expose(), b"plaintext");
+    }
+}
+
+#[tokio::test]
+async fn a_fresh_key_that_somebody_learned_wraps_nothing_in_another_row() {
     let Some(service) = Service::shared() else {
         return;
     };
     let key = service.key().await;
     let wrapper = service.wrapper(&key);
     let blob = wrapper.encrypt(b"plaintext", AAD).await.unwrap();
-    assert_eq!((blob.mechanism(), blob.key_id()), (1, &*key));
-    assert_eq!((blob.iv().len(), blob.ciphertext().len()), (12, 9 + 16));
     let request = service.client.decrypt().key_id(&key);
     let request = request.ciphertext_blob(Bytes::new(blob.wrapped_key()));
-    let fresh = request.send().await.unwrap().plaintext.unwrap();
-    let fresh = KeyBytes::from_slice(fresh.as_ref()).unwrap();
-    let back = Envelope::new(Arc::new(AesGcm)).open(&blob, &fresh, AAD);
-    assert_eq!(back.unwrap().expose(), b"plaintext");
+    let request = request.encryption_context("aad-sha256", FRESH_KEY_AAD_SHA256);
+    let learned = request.send().await.unwrap().plaintext.unwrap();
+    let learned = KeyBytes::from_slice(learned.as_ref()).unwrap();
+    let mut forged = b"forged".to_vec();
+    let tag = AesGcm.prepare(&learned);
+    let tag = tag.seal_in_place(&[7; 12], b"another row", &mut forged);
+    forged.extend_from_slice(&tag.unwrap());
+    for mechanism in [1001, 1] {
+        let forged = Blob::new(forged.clone(), &*key)
+            .with_iv([7; 12])
+            .with_wrapped_key(mechanism, blob.wrapped_key().to_vec());
+        let error = wrapper.decrypt(&forged, b"another row").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AuthenticationFailed, "{error}");
+    }
+    // Nor is it a plaintext of direct mode, in its own row.
+    let direct = Blob::new(blob.wrapped_key().to_vec(), &*key);
+    let error = wrapper.decrypt(&direct, AAD).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AuthenticationFailed, "{error}");
+}
+
+#[tokio::test]
+async fn an_envelope_of_go_with_aad_opens() {
+    let Some(service) = Service::shared() else {
+        return;
+    };
+    let key = service.key().await;
+    let sealed = Envelope::new(Arc::new(AesGcm)).seal(b"plaintext", AAD);
+    let sealed = sealed.unwrap();
+    let request = service.client.encrypt().key_id(&key);
+    let request = request.plaintext(Bytes::new(sealed.key().expose()));
+    let wrapped = request.send().await.unwrap().ciphertext_blob.unwrap();
+    let blob = sealed.into_blob(&*key, wrapped.into_inner());
+    let back = service.wrapper(&key).decrypt(&blob, AAD).await.unwrap();
+    assert_eq!(back.expose(), b"plaintext");
 }
 
 #[tokio::test]
