@@ -12,6 +12,8 @@ use crate::builder::environment::Environment;
 use crate::credentials::Credentials;
 use crate::endpoint::{Endpoint, PlainHttp};
 use crate::key_name::KeyName;
+use crate::login::Logins;
+use crate::network::{Network, Trusted};
 use crate::service::Service;
 use crate::wrapper::{CloudKmsMode, CloudKmsWrapper};
 
@@ -66,6 +68,9 @@ pub struct CloudKmsWrapperBuilder {
     endpoint: Option<String>,
     plain_http: PlainHttp,
     credentials: Vec<Credentials>,
+    quota_project: Option<String>,
+    proxy: Option<String>,
+    trusted: Option<Trusted>,
     environment: Environment,
     mode: CloudKmsMode,
     limits: CallLimits,
@@ -79,6 +84,9 @@ impl CloudKmsWrapperBuilder {
             endpoint: None,
             plain_http: PlainHttp::OnLoopback,
             credentials: Vec::new(),
+            quota_project: None,
+            proxy: None,
+            trusted: None,
             environment: Environment::default(),
             mode: CloudKmsMode::default(),
             limits: CallLimits::default(),
@@ -123,6 +131,35 @@ impl CloudKmsWrapperBuilder {
         self.identity(Credentials::Caller(credentials))
     }
 
+    /// The id of the project that calls are counted against and paid by, whatever the credentials say: without it,
+    /// that of the variable `GOOGLE_CLOUD_QUOTA_PROJECT` (but for credentials that the caller made), then that of the
+    /// credentials file, then the key's own. The caller needs `serviceusage.services.use` in it.
+    pub fn quota_project(mut self, project: impl Into<String>) -> Self {
+        self.quota_project = Some(project.into());
+        self
+    }
+
+    /// The proxy for calls to the service, `http://proxy.example.com:3128`, whatever the environment says: without
+    /// it, the one that `HTTPS_PROXY` or `ALL_PROXY` names, unless `NO_PROXY` names the service's host. A loopback
+    /// address is asked without the environment's proxy. Requests for tokens go by the environment alone.
+    pub fn proxy(mut self, url: impl Into<String>) -> Self {
+        self.proxy = Some(url.into());
+        self
+    }
+
+    /// Certificates of CAs in PEM that are trusted for calls to the service, instead of the system's. Requests for
+    /// tokens trust the system's alone, in which `SSL_CERT_FILE` and `SSL_CERT_DIR` count (not on Windows and macOS).
+    pub fn ca_bundle(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.trusted = Some(Trusted::Bundle(pem.into()));
+        self
+    }
+
+    /// The same from a file, which is read in the first call.
+    pub fn ca_bundle_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.trusted = Some(Trusted::File(path.into()));
+        self
+    }
+
     /// How it encrypts; by default in envelopes.
     pub fn mode(mut self, mode: CloudKmsMode) -> Self {
         self.mode = mode;
@@ -153,7 +190,8 @@ impl CloudKmsWrapperBuilder {
     ///
     /// [`ErrorKind::InvalidConfiguration`]: no key, or a name that no key can have; an endpoint that isn't the URL
     /// of a host, or is plain `http` to another machine; more than one kind of credentials; no credentials
-    /// without an endpoint; no `aead` for envelopes; limits of zero.
+    /// without an endpoint; no `aead` for envelopes; limits of zero; a proxy or a CA bundle that is none; a proxy for
+    /// plain `http`.
     pub fn build(self) -> Result<CloudKmsWrapper> {
         self.try_build()
             .map_err(|error| error.with_operation("build gcp wrapper"))
@@ -191,7 +229,18 @@ impl CloudKmsWrapperBuilder {
                 "no aead: envelope mode encrypts with it; give one, or choose direct mode",
             ));
         }
-        let service = Service::new(key, endpoint, credentials, self.limits);
+        let network = Network::new(self.proxy.as_deref(), self.trusted)?;
+        if network.has_proxy()
+            && !endpoint.is_encrypted()
+            && self.plain_http == PlainHttp::OnLoopback
+        {
+            return Err(misconfigured(
+                "a proxy and plain http: it would be shown keys and tokens; use https",
+            ));
+        }
+        let patience = self.limits.attempt_timeout();
+        let logins = Logins::new(credentials, self.quota_project, patience)?;
+        let service = Service::new(key, endpoint, network, logins, self.limits);
         let envelope = self.aead.map(Envelope::new);
         Ok(CloudKmsWrapper::new(service, self.mode, envelope))
     }
@@ -292,6 +341,13 @@ mod tests {
                 "more than one kind",
             ),
             (good().credentials_file(""), "no path"),
+            (good().quota_project("a\nb"), "no project"),
+            (good().proxy("kms"), "not the URL of a proxy"),
+            (good().ca_bundle("x"), "no certificate"),
+            (
+                good().endpoint("http://localhost:1").proxy("http://p:1"),
+                "a proxy and plain http",
+            ),
             (good().limits(limits.with_attempts(0)), "no attempts"),
             (good().limits(limits.with_deadline(Duration::ZERO)), "zero"),
         ] {
@@ -308,7 +364,8 @@ mod tests {
     fn debug_shows_no_credentials() {
         let builder = of(&[("GOOGLE_CREDENTIALS", "{\"private_key\":\"hunter2\"}")])
             .key_name(KEY)
-            .endpoint("https://hunter2@example.com");
+            .endpoint("https://hunter2@example.com")
+            .proxy("http://user:hunter2@example.com");
         assert!(!format!("{builder:?}").contains("hunter2"));
     }
 }

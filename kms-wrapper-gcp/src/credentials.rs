@@ -1,14 +1,17 @@
 //! Who the wrapper is to the service: what was configured, and how that becomes a token.
 
+use std::env;
 use std::error::Error as StdError;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use google_cloud_auth::build_errors::Error as BuilderError;
 use google_cloud_auth::credentials::{
-    AccessTokenCredentials, Builder, external_account, impersonated, service_account, user_account,
+    AccessTokenCredentials, Builder, CacheableResource, CredentialsProvider as _, external_account,
+    impersonated, service_account, user_account,
 };
 use google_cloud_auth::errors::CredentialsError;
+use http::{Extensions, HeaderMap};
 use kms_core::{Error, ErrorKind, Result};
 use serde_json::Value;
 use zeroize::Zeroizing;
@@ -51,6 +54,13 @@ impl Credentials {
         }
     }
 
+    /// The variable of Google's tools for the project that pays; not for credentials that the caller made.
+    pub(crate) fn quota_project_of_environment(&self) -> Option<String> {
+        let can = self.can_be_opened_again();
+        let project = can.then(|| env::var("GOOGLE_CLOUD_QUOTA_PROJECT").ok());
+        project.flatten().filter(|project| !project.is_empty())
+    }
+
     /// Whether opening them again can give another token.
     pub(crate) fn can_be_opened_again(&self) -> bool {
         matches!(self, Self::File(_) | Self::Default)
@@ -68,10 +78,15 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// A token for the next request.
-pub(crate) async fn token(credentials: &AccessTokenCredentials) -> Result<String> {
-    match credentials.access_token().await {
-        Ok(token) => Ok(token.token),
+/// What the next request has to say of its caller: the token, and the project that pays where the credentials name
+/// one.
+pub(crate) async fn headers(credentials: &AccessTokenCredentials) -> Result<HeaderMap> {
+    match credentials.headers(Extensions::new()).await {
+        Ok(CacheableResource::New { data, .. }) => Ok(data),
+        // The answer to a caller that says which headers it has.
+        Ok(CacheableResource::NotModified) => {
+            Err(Error::new(ErrorKind::Internal).with_detail("the credentials gave no headers"))
+        }
         Err(error) => {
             let kind = if error.is_transient() {
                 ErrorKind::Unreachable
@@ -127,7 +142,16 @@ impl StdError for NoToken {}
 fn of_json(json: Value) -> Result<AccessTokenCredentials> {
     let kind = json["type"].as_str().unwrap_or_default().to_owned();
     let built = match kind.as_str() {
-        "service_account" => service_account::Builder::new(json).build_access_token_credentials(),
+        "service_account" => {
+            // The one type of which the library leaves it out.
+            let quota_project = json["quota_project_id"].as_str().map(str::to_owned);
+            let builder = service_account::Builder::new(json);
+            match quota_project {
+                Some(project) => builder.with_quota_project_id(project),
+                None => builder,
+            }
+            .build_access_token_credentials()
+        }
         "authorized_user" => user_account::Builder::new(json).build_access_token_credentials(),
         "external_account" => external_account::Builder::new(json).build_access_token_credentials(),
         "impersonated_service_account" => {

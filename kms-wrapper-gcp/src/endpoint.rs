@@ -55,6 +55,10 @@ impl Endpoint {
         self.0.as_str()
     }
 
+    pub(crate) fn is_loopback(&self) -> bool {
+        is_loopback(&self.0)
+    }
+
     pub(crate) fn is_encrypted(&self) -> bool {
         self.0.scheme() == "https"
     }

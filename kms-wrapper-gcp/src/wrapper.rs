@@ -9,6 +9,7 @@ use kms_core::{
 };
 
 use crate::builder::CloudKmsWrapperBuilder;
+use crate::failure;
 use crate::service::Service;
 
 /// `mechanism` of a blob that the service encrypted itself.
@@ -76,7 +77,7 @@ pub enum CloudKmsMode {
 /// | [`Unreachable`](ErrorKind::Unreachable) | refused, reset, no such host, an answer that broke off, `UNAVAILABLE`, `INTERNAL`, 5xx; no token because its server can't be asked |
 /// | [`TimedOut`](ErrorKind::TimedOut) | an attempt or the deadline ran out, `DEADLINE_EXCEEDED` |
 /// | [`Throttled`](ErrorKind::Throttled) | `RESOURCE_EXHAUSTED`, status 429 |
-/// | [`Denied`](ErrorKind::Denied) | `PERMISSION_DENIED`, with the context `permission`; `UNAUTHENTICATED`; a token was refused |
+/// | [`Denied`](ErrorKind::Denied) | `PERMISSION_DENIED`, with the context `permission` if the service named one, or else `reason` and `project`; `UNAUTHENTICATED`; a token was refused |
 /// | [`UnknownRootKey`](ErrorKind::UnknownRootKey) | `NOT_FOUND` |
 /// | [`RootKeyDisabled`](ErrorKind::RootKeyDisabled) | `FAILED_PRECONDITION`: disabled, scheduled for destruction, destroyed |
 /// | [`UnsuitableRootKey`](ErrorKind::UnsuitableRootKey) | a key of another purpose |
@@ -184,7 +185,7 @@ impl CloudKmsWrapper {
             Ok(back) if back.expose() == probe.expose() => Ok(()),
             Ok(_) => Err(Error::new(ErrorKind::DamagedResponse)
                 .with_detail("the probe came back as something else")),
-            Err(error) if error.context("permission").is_some() => {
+            Err(error) if failure::may_lack_permissions(&error) => {
                 Err(self.all_missing(error).await)
             }
             Err(error) => Err(error),
