@@ -90,8 +90,12 @@ impl Sealed {
     /// The blob, with the fresh key as the service encrypted it and the service's id of its key.
     #[must_use]
     pub fn into_blob(self, key_id: impl Into<String>, wrapped_key: Vec<u8>) -> Blob {
+        self.into_blob_of(ENVELOPE_MECHANISM, key_id.into(), wrapped_key)
+    }
+
+    pub(crate) fn into_blob_of(self, mechanism: u64, key_id: String, wrapped: Vec<u8>) -> Blob {
         Blob::new(self.ciphertext, key_id)
             .with_iv(self.nonce)
-            .with_wrapped_key(ENVELOPE_MECHANISM, wrapped_key)
+            .with_wrapped_key(mechanism, wrapped)
     }
 }

@@ -9,7 +9,7 @@
 //! | encrypt and decrypt with a scope's key | [`DataKeyWrapper`], [`RootKeyWrapper`], [`KeyRing`] |
 //! | change keys in a transaction of the application | [`Prepared`], [`ChangeSet`], [`Receipt`] |
 //! | do something for all scopes | [`CampaignOptions`], [`CampaignOutcome`], [`Census`] |
-//! | write a root wrapper | [`Wrapper`]; [`Envelope`] and [`CallLimits`] help with those behind a network |
+//! | write a root wrapper | [`Wrapper`]; [`service`] and [`CallLimits`] help with those behind a network |
 //! | use several roots, to move from one to another | [`PooledWrapper`] |
 //! | write a repository | [`Repository`], [`ScopeRows`]; [`MemoryRepository`] is the smallest |
 //! | bring another AES-256-GCM | [`Aead`], [`AeadKey`] |
@@ -47,6 +47,7 @@ mod resting_key;
 mod rows;
 mod scope;
 mod secret;
+pub mod service;
 mod usage;
 mod wrapper;
 

@@ -45,6 +45,7 @@ mod client;
 mod connection;
 mod control;
 mod fault;
+mod fields;
 mod keys;
 mod name;
 mod refusal;

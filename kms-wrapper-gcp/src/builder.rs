@@ -6,16 +6,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use google_cloud_auth::credentials::AccessTokenCredentials;
-use kms_core::{Aead, CallLimits, Envelope, Error, ErrorKind, Result};
+use kms_core::service::{Mode, Sealing, misconfigured};
+use kms_core::{Aead, CallLimits, Result};
 
 use crate::builder::environment::Environment;
 use crate::credentials::Credentials;
-use crate::endpoint::{Endpoint, PlainHttp};
+use crate::endpoint::{self, Endpoint, PlainHttp};
 use crate::key_name::KeyName;
 use crate::login::Logins;
 use crate::network::{Network, Trusted};
 use crate::service::Service;
-use crate::wrapper::{CloudKmsMode, CloudKmsWrapper};
+use crate::wrapper::CloudKmsWrapper;
 
 mod environment;
 
@@ -72,7 +73,7 @@ pub struct CloudKmsWrapperBuilder {
     proxy: Option<String>,
     trusted: Option<Trusted>,
     environment: Environment,
-    mode: CloudKmsMode,
+    mode: Mode,
     limits: CallLimits,
     aead: Option<Arc<dyn Aead>>,
 }
@@ -88,7 +89,7 @@ impl CloudKmsWrapperBuilder {
             proxy: None,
             trusted: None,
             environment: Environment::default(),
-            mode: CloudKmsMode::default(),
+            mode: Mode::default(),
             limits: CallLimits::default(),
             aead: None,
         }
@@ -161,7 +162,7 @@ impl CloudKmsWrapperBuilder {
     }
 
     /// How it encrypts; by default in envelopes.
-    pub fn mode(mut self, mode: CloudKmsMode) -> Self {
+    pub fn mode(mut self, mode: Mode) -> Self {
         self.mode = mode;
         self
     }
@@ -172,7 +173,7 @@ impl CloudKmsWrapperBuilder {
         self
     }
 
-    /// The provider of AES-256-GCM for envelopes. Required in [`CloudKmsMode::Envelope`]; in direct mode, only
+    /// The provider of AES-256-GCM for envelopes. Required in [`Mode::Envelope`]; in direct mode, only
     /// blobs made in envelope mode need it.
     pub fn aead(mut self, aead: Arc<dyn Aead>) -> Self {
         self.aead = Some(aead);
@@ -188,7 +189,7 @@ impl CloudKmsWrapperBuilder {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidConfiguration`]: no key, or a name that no key can have; an endpoint that isn't the URL
+    /// [`InvalidConfiguration`](kms_core::ErrorKind::InvalidConfiguration): no key, or a name that no key can have; an endpoint that isn't the URL
     /// of a host, or is plain `http` to another machine; more than one kind of credentials; no credentials
     /// without an endpoint; no `aead` for envelopes; limits of zero; a proxy or a CA bundle that is none; a proxy for
     /// plain `http`.
@@ -204,7 +205,7 @@ impl CloudKmsWrapperBuilder {
             None => self.environment.key_name()?,
         };
         let key = KeyName::parse(&key)?;
-        let endpoint = self.endpoint.as_deref().unwrap_or(Endpoint::DEFAULT);
+        let endpoint = self.endpoint.as_deref().unwrap_or(endpoint::DEFAULT);
         let endpoint = Endpoint::parse(endpoint, self.plain_http)?;
         let credentials = match (self.credentials.pop(), self.credentials.is_empty()) {
             (Some(Credentials::File(path)), true) if path.as_os_str().is_empty() => {
@@ -224,11 +225,7 @@ impl CloudKmsWrapperBuilder {
                 "anonymous, and no endpoint: Google lets nobody in without credentials; name the emulator",
             ));
         }
-        if self.mode == CloudKmsMode::Envelope && self.aead.is_none() {
-            return Err(misconfigured(
-                "no aead: envelope mode encrypts with it; give one, or choose direct mode",
-            ));
-        }
+        let sealing = Sealing::new(self.mode, self.aead)?;
         let network = Network::new(self.proxy.as_deref(), self.trusted)?;
         if network.has_proxy()
             && !endpoint.is_encrypted()
@@ -241,8 +238,7 @@ impl CloudKmsWrapperBuilder {
         let patience = self.limits.attempt_timeout();
         let logins = Logins::new(credentials, self.quota_project, patience)?;
         let service = Service::new(key, endpoint, network, logins, self.limits);
-        let envelope = self.aead.map(Envelope::new);
-        Ok(CloudKmsWrapper::new(service, self.mode, envelope))
+        Ok(CloudKmsWrapper::new(service, self.mode, sealing))
     }
 
     fn identity(mut self, credentials: Credentials) -> Self {
@@ -277,13 +273,11 @@ impl DangerousSettings {
     }
 }
 
-fn misconfigured(detail: &'static str) -> Error {
-    Error::new(ErrorKind::InvalidConfiguration).with_detail(detail)
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use kms_core::ErrorKind;
 
     use super::*;
 
@@ -310,7 +304,7 @@ mod tests {
             ("GOOGLE_CREDENTIALS", "/run/key.json"),
         ];
         let shown = |builder: CloudKmsWrapperBuilder| {
-            format!("{:?}", builder.mode(CloudKmsMode::Direct).build().unwrap())
+            format!("{:?}", builder.mode(Mode::Direct).build().unwrap())
         };
         let environment = shown(of(variables));
         assert!(environment.contains(KEY), "{environment}");
@@ -324,7 +318,7 @@ mod tests {
 
     #[test]
     fn what_can_not_work_is_refused_before_anything_is_asked() {
-        let good = || CloudKmsWrapper::builder(KEY).mode(CloudKmsMode::Direct);
+        let good = || CloudKmsWrapper::builder(KEY).mode(Mode::Direct);
         good().build().unwrap();
         let limits = CallLimits::default();
         for (builder, about) in [

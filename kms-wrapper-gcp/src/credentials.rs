@@ -12,11 +12,10 @@ use google_cloud_auth::credentials::{
 };
 use google_cloud_auth::errors::CredentialsError;
 use http::{Extensions, HeaderMap};
+use kms_core::service::{misconfigured, one_line};
 use kms_core::{Error, ErrorKind, Result};
 use serde_json::Value;
 use zeroize::Zeroizing;
-
-use crate::failure::one_line;
 
 /// Far above what a credentials file has, so that a wrong path can't fill the memory.
 const MAX_FILE_LEN: u64 = 64 * 1024;
@@ -45,7 +44,8 @@ impl Credentials {
                 .build_access_token_credentials()
                 .map(Some)
                 .map_err(|error| {
-                    unusable(because(&error)).with_context("credentials", "application default")
+                    misconfigured(because(&error))
+                        .with_context("credentials", "application default")
                 }),
             Self::File(path) => read_bounded(path)
                 .and_then(of_json)
@@ -158,12 +158,12 @@ fn of_json(json: Value) -> Result<AccessTokenCredentials> {
             impersonated::Builder::new(json).build_access_token_credentials()
         }
         _ => {
-            return Err(unusable(
+            return Err(misconfigured(
                 "not a credentials file: its type is none of service_account, authorized_user, external_account, impersonated_service_account",
             ));
         }
     };
-    built.map_err(|error| unusable(because(&error)))
+    built.map_err(|error| misconfigured(because(&error)))
 }
 
 /// The reason in words of our own: the library's text may repeat what the file holds.
@@ -180,26 +180,23 @@ fn because(error: &BuilderError) -> &'static str {
 fn read_bounded(path: &Path) -> Result<Value> {
     use std::io::Read as _;
 
-    let unreadable =
-        |error: std::io::Error| unusable("the credentials file can't be read").with_source(error);
+    let unreadable = |error: std::io::Error| {
+        misconfigured("the credentials file can't be read").with_source(error)
+    };
     let file = std::fs::File::open(path).map_err(unreadable)?;
     let mut json = Zeroizing::new(Vec::with_capacity(64 * 1024 + 1));
     file.take(MAX_FILE_LEN + 1)
         .read_to_end(&mut json)
         .map_err(unreadable)?;
     if json.len() as u64 > MAX_FILE_LEN {
-        return Err(unusable("too long for a credentials file"));
+        return Err(misconfigured("too long for a credentials file"));
     }
     // serde's message may repeat a value, so only the place is told.
     serde_json::from_slice(&json).map_err(|error| {
-        unusable("not a credentials file: not JSON")
+        misconfigured("not a credentials file: not JSON")
             .with_context("line", error.line())
             .with_context("column", error.column())
     })
-}
-
-fn unusable(detail: &'static str) -> Error {
-    Error::new(ErrorKind::InvalidConfiguration).with_detail(detail)
 }
 
 #[cfg(test)]

@@ -11,9 +11,6 @@ mod service_error;
 
 pub use service_error::ServiceError;
 
-/// Longest message of the service that is kept, in characters; its own are a sentence or two.
-const MAX_MESSAGE: usize = 400;
-
 /// The error of a call that was answered with another status than success.
 pub(crate) fn refused(operation: Operation, http_status: u16, body: &[u8]) -> Error {
     let refusal = ServiceError::read(http_status, body);
@@ -54,11 +51,6 @@ pub(crate) fn unreachable(error: reqwest::Error) -> Error {
     Error::new(kind).with_source(error.without_url())
 }
 
-/// The error of an answer that is not used.
-pub(crate) fn damaged(detail: &'static str) -> Error {
-    Error::new(ErrorKind::DamagedResponse).with_detail(detail)
-}
-
 /// Whether there is no token, or the service does not take it, so that logging in again could help.
 pub(crate) fn is_about_credentials(error: &Error) -> bool {
     error.source().is_some_and(|source| {
@@ -74,16 +66,6 @@ pub(crate) fn may_lack_permissions(error: &Error) -> bool {
     error.kind() == ErrorKind::Denied
         && !is_about_credentials(error)
         && error.context("reason").is_none()
-}
-
-/// Without control characters, and not too long.
-pub(crate) fn one_line(text: &str) -> String {
-    let line: String = text
-        .chars()
-        .map(|letter| if letter.is_control() { ' ' } else { letter })
-        .take(MAX_MESSAGE)
-        .collect();
-    line.trim().to_owned()
 }
 
 #[cfg(test)]

@@ -51,4 +51,5 @@ mod wrapper;
 pub use builder::{CloudKmsWrapperBuilder, DangerousSettings};
 pub use failure::ServiceError;
 pub use google_cloud_auth::credentials::AccessTokenCredentials;
-pub use wrapper::{CloudKmsMode, CloudKmsWrapper};
+pub use kms_core::service::Mode as CloudKmsMode;
+pub use wrapper::CloudKmsWrapper;

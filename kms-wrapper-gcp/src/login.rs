@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use google_cloud_auth::credentials::AccessTokenCredentials;
 use http::{HeaderMap, HeaderValue};
+use kms_core::service::misconfigured;
 use kms_core::{Error, ErrorKind, Result};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::OnceCell;
@@ -55,9 +56,7 @@ impl Logins {
         let quota_project = quota_project.or_else(|| credentials.quota_project_of_environment());
         let header = quota_project.map(|project| HeaderValue::from_str(&project));
         let quota_project = header.transpose().map_err(|_| {
-            Error::new(ErrorKind::InvalidConfiguration)
-                .with_detail("no project has such a name")
-                .with_context("setting", "quota_project")
+            misconfigured("no project has such a name").with_context("setting", "quota_project")
         })?;
         Ok(Self {
             credentials,

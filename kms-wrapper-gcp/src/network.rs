@@ -4,12 +4,11 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use kms_core::{Error, ErrorKind, Result};
+use kms_core::Result;
+use kms_core::service::{Endpoint, misconfigured};
 use reqwest::redirect::Policy;
 use reqwest::{Certificate, Client, Proxy};
 use url::Url;
-
-use crate::endpoint::Endpoint;
 
 /// How long a connection is kept without use: less than what firewalls and NAT on the way usually allow, since
 /// they drop what is older without a word.
@@ -120,12 +119,11 @@ fn certificates(pem: &[u8]) -> Result<Vec<Certificate>> {
     Ok(read)
 }
 
-fn misconfigured(detail: &'static str) -> Error {
-    Error::new(ErrorKind::InvalidConfiguration).with_detail(detail)
-}
-
 #[cfg(test)]
 mod tests {
+    use kms_core::service::PlainHttp;
+    use kms_core::{Error, ErrorKind};
+
     use super::*;
 
     fn refusal(proxy: Option<&str>, trusted: Option<Trusted>) -> Error {
@@ -159,7 +157,7 @@ mod tests {
     #[test]
     fn a_bundle_that_is_not_there_is_named() {
         let network = Network::new(None, Some(Trusted::File("/nowhere/ca.pem".into()))).unwrap();
-        let endpoint = Endpoint::parse(Endpoint::DEFAULT, crate::endpoint::PlainHttp::OnLoopback);
+        let endpoint = Endpoint::parse(crate::endpoint::DEFAULT, PlainHttp::OnLoopback);
         let error = network
             .client(&endpoint.unwrap(), Duration::from_secs(1))
             .unwrap_err();

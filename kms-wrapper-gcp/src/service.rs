@@ -3,22 +3,22 @@
 use std::fmt;
 use std::future::Future;
 
+use async_trait::async_trait;
 use google_cloudkms1::api::{
     DecryptRequest, DecryptResponse, EncryptRequest, EncryptResponse, TestIamPermissionsRequest,
     TestIamPermissionsResponse,
 };
-use kms_core::{CallLimits, ErrorKind, Result, SecretBytes};
+use kms_core::service::{Encrypted, PerRuntime, ServiceKey, damaged};
+use kms_core::{CallLimits, Error, ErrorKind, Result, SecretBytes};
 use reqwest::Client;
 use zeroize::Zeroize as _;
 
 use crate::endpoint::Endpoint;
-use crate::failure::{self, damaged};
+use crate::failure;
 use crate::key_name::KeyName;
 use crate::login::Logins;
 use crate::network::Network;
-use crate::service::clients::Clients;
 
-mod clients;
 mod transport;
 
 /// What is asked of the service.
@@ -45,20 +45,13 @@ const PERMISSIONS: [&str; 2] = [
     "cloudkms.cryptoKeyVersions.useToDecrypt",
 ];
 
-/// What the service encrypted.
-pub(crate) struct Encrypted {
-    /// The key version that did.
-    pub(crate) version: String,
-    pub(crate) ciphertext: Vec<u8>,
-}
-
 /// A key in the service.
 pub(crate) struct Service {
     key: KeyName,
     endpoint: Endpoint,
     network: Network,
     logins: Logins,
-    clients: Clients,
+    clients: PerRuntime<Client>,
     limits: CallLimits,
 }
 
@@ -75,39 +68,13 @@ impl Service {
             endpoint,
             network,
             logins,
-            clients: Clients::default(),
+            clients: PerRuntime::new(),
             limits,
         }
     }
 
     pub(crate) fn key(&self) -> &KeyName {
         &self.key
-    }
-
-    pub(crate) async fn encrypt(&self, plaintext: &[u8], aad: &[u8]) -> Result<Encrypted> {
-        self.ask(|client| async move {
-            let request = EncryptRequest {
-                plaintext: Some(plaintext.to_vec()),
-                plaintext_crc32c: Some(checksum(plaintext)),
-                additional_authenticated_data: Some(aad.to_vec()),
-                additional_authenticated_data_crc32c: Some(checksum(aad)),
-            };
-            self.checked_encryption(self.call(&client, Operation::Encrypt, &request).await?)
-        })
-        .await
-    }
-
-    pub(crate) async fn decrypt(&self, ciphertext: &[u8], aad: &[u8]) -> Result<SecretBytes> {
-        self.ask(|client| async move {
-            let request = DecryptRequest {
-                ciphertext: Some(ciphertext.to_vec()),
-                ciphertext_crc32c: Some(checksum(ciphertext)),
-                additional_authenticated_data: Some(aad.to_vec()),
-                additional_authenticated_data_crc32c: Some(checksum(aad)),
-            };
-            checked_decryption(self.call(&client, Operation::Decrypt, &request).await?)
-        })
-        .await
     }
 
     /// Those of the permissions that the caller lacks on the key; all of them if there is no such key.
@@ -154,10 +121,15 @@ impl Service {
     }
 
     async fn client(&self) -> Result<Client> {
-        let (network, endpoint) = (self.network.clone(), self.endpoint.clone());
-        let connect_timeout = self.limits.connect_timeout();
         self.clients
-            .current(move || network.client(&endpoint, connect_timeout))
+            .current(async || {
+                let (network, endpoint) = (self.network.clone(), self.endpoint.clone());
+                let connect_timeout = self.limits.connect_timeout();
+                // Reads certificates from the disk.
+                tokio::task::spawn_blocking(move || network.client(&endpoint, connect_timeout))
+                    .await
+                    .map_err(|error| Error::new(ErrorKind::Internal).with_source(error))?
+            })
             .await
     }
 
@@ -179,9 +151,38 @@ impl Service {
             return Err(damaged("the ciphertext does not match its checksum"));
         }
         Ok(Encrypted {
-            version,
+            key_id: version,
             ciphertext,
         })
+    }
+}
+
+#[async_trait]
+impl ServiceKey for Service {
+    async fn encrypt(&self, plaintext: &[u8], aad: &[u8]) -> Result<Encrypted> {
+        self.ask(|client| async move {
+            let request = EncryptRequest {
+                plaintext: Some(plaintext.to_vec()),
+                plaintext_crc32c: Some(checksum(plaintext)),
+                additional_authenticated_data: Some(aad.to_vec()),
+                additional_authenticated_data_crc32c: Some(checksum(aad)),
+            };
+            self.checked_encryption(self.call(&client, Operation::Encrypt, &request).await?)
+        })
+        .await
+    }
+
+    async fn decrypt(&self, ciphertext: &[u8], aad: &[u8]) -> Result<SecretBytes> {
+        self.ask(|client| async move {
+            let request = DecryptRequest {
+                ciphertext: Some(ciphertext.to_vec()),
+                ciphertext_crc32c: Some(checksum(ciphertext)),
+                additional_authenticated_data: Some(aad.to_vec()),
+                additional_authenticated_data_crc32c: Some(checksum(aad)),
+            };
+            checked_decryption(self.call(&client, Operation::Decrypt, &request).await?)
+        })
+        .await
     }
 }
 

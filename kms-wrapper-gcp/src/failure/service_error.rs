@@ -4,9 +4,9 @@ use std::error::Error as StdError;
 use std::fmt;
 
 use kms_core::ErrorKind;
+use kms_core::service::one_line;
 use serde_json::Value;
 
-use crate::failure::one_line;
 use crate::service::Operation;
 
 /// The detail of an error that names its cause for programs

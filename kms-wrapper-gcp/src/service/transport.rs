@@ -1,6 +1,7 @@
 //! HTTP to the service: one request, one answer.
 
 use bytes::Bytes;
+use kms_core::service::damaged;
 use kms_core::{Error, ErrorKind, Result};
 use reqwest::Response;
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
@@ -29,7 +30,7 @@ impl Service {
         let body = encoded(request)?;
         let limit = LONGER + 2 * body.len();
         let response = client
-            .post(url(self.endpoint.as_str(), &self.key, operation))
+            .post(url(self.endpoint.base(), &self.key, operation))
             .headers(self.logins.headers().await?)
             .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
             .body(Bytes::from_owner(body))
@@ -47,7 +48,7 @@ impl Service {
 }
 
 fn url(base: &str, key: &KeyName, operation: Operation) -> String {
-    format!("{base}v1/{}:{}?alt=json", key.as_str(), operation.verb())
+    format!("{base}/v1/{}:{}?alt=json", key.as_str(), operation.verb())
 }
 
 fn encoded(request: &impl Serialize) -> Result<Zeroizing<Vec<u8>>> {
@@ -63,7 +64,7 @@ async fn read(mut response: Response, limit: usize) -> Result<Zeroizing<Vec<u8>>
     let mut body = Zeroizing::new(Vec::with_capacity(limit));
     while let Some(part) = response.chunk().await.map_err(failure::unreachable)? {
         if body.len() + part.len() > limit {
-            return Err(failure::damaged(
+            return Err(damaged(
                 "it is longer than an answer to this request can be",
             ));
         }
@@ -79,7 +80,7 @@ fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
             Error::new(ErrorKind::Unreachable)
                 .with_detail("the connection ended in the middle of the answer")
         } else {
-            failure::damaged("not an answer of Cloud KMS")
+            damaged("not an answer of Cloud KMS")
         }
     })
 }

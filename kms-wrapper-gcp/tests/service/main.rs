@@ -5,6 +5,7 @@
 //! needs a service that fails starts one in this process.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod binding;
 mod damage;
 mod faults;
 mod gcp;
@@ -17,3 +18,4 @@ mod rights;
 mod runtimes;
 mod support;
 mod tls;
+mod versions;

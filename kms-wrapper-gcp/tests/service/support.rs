@@ -65,6 +65,12 @@ pub(crate) fn patient() -> CallLimits {
         .with_pauses(Duration::from_millis(1), Duration::from_millis(10))
 }
 
+/// What the service authenticates beside the fresh key of an envelope.
+pub(crate) fn bound(aad: &[u8]) -> Vec<u8> {
+    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, aad);
+    [b"kms-fresh-key-v1", hash.as_ref()].concat()
+}
+
 /// Encrypts and decrypts.
 pub(crate) async fn assert_works(wrapper: &dyn Wrapper) {
     let blob = wrapper.encrypt(b"plaintext", b"aad").await.unwrap();
