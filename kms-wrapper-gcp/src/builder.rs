@@ -47,6 +47,10 @@ mod environment;
 /// | `GCPCKMS_WRAPPER_CRYPTO_KEY`, else `VAULT_GCPCKMS_SEAL_CRYPTO_KEY` | its id |
 /// | `GOOGLE_CREDENTIALS` | [`credentials_file`](Self::credentials_file) |
 ///
+/// Those of Google's tools are read on every path: `GOOGLE_APPLICATION_CREDENTIALS`,
+/// [`GOOGLE_CLOUD_QUOTA_PROJECT`](Self::quota_project), [`HTTPS_PROXY`, `NO_PROXY`](Self::proxy),
+/// [`SSL_CERT_FILE`](Self::ca_bundle).
+///
 /// A variable that is set but empty counts as not set. Explicit settings win.
 ///
 /// # Example

@@ -108,7 +108,10 @@ impl Logins {
 
 impl fmt::Debug for Logins {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.credentials, f)
+        f.debug_struct("Logins")
+            .field("credentials", &self.credentials)
+            .field("quota_project", &self.quota_project)
+            .finish_non_exhaustive()
     }
 }
 
