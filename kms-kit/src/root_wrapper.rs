@@ -25,7 +25,7 @@ const DECRYPTING_VARIABLE: &str = "KMS_ROOT_DECRYPT_URLS";
 /// |---|---|---|
 /// | `aead:env:APP_ROOT_KEY`, `aead:file:/run/secrets/root` | always there | `key_id` (without it, the variable or the path) |
 /// | `awskms:///alias/app`, `awskms:///arn:aws:kms:…` | `aws` | `region`, `endpoint`, `proxy`, `ca` (a file), `mode` (`envelope`, `direct`) |
-/// | `gcpkms://projects/P/locations/L/keyRings/R/cryptoKeys/K` | `gcp` | `endpoint`, `credentials` (a file, or `anonymous`), `mode` |
+/// | `gcpkms://projects/P/locations/L/keyRings/R/cryptoKeys/K` | `gcp` | `endpoint`, `credentials` (a file, or `anonymous`), `quota_project`, `proxy`, `ca` (a file), `mode` |
 /// | `vault+https://host:8200/transit/keys/app` | `vault` | `namespace`, `key_id_prefix`; to log in `token_file`, `kubernetes_role`, or `role_id` with `secret_id_file`; `auth_mount` |
 ///
 /// The services also take `attempts`, `attempt_timeout_ms`, `connect_timeout_ms` and `deadline_ms`

@@ -121,6 +121,18 @@ fn a_key_in_aws_kms_is_named_by_id_alias_or_arn() {
 #[test]
 fn a_key_in_cloud_kms_is_named_by_its_whole_name() {
     assert_eq!(RootWrapper::from_url(GCP).unwrap().kind(), "gcpckms");
+    let key = "gcpkms://projects/p/locations/l/keyRings/r/cryptoKeys/k";
+    let all = "quota_project=q&proxy=http://proxy.example.com:3128&ca=/etc/ca.pem";
+    let root = RootWrapper::from_url(&format!("{key}?{all}")).unwrap();
+    let shown = format!("{root:?}");
+    for set in [
+        "quota_project: Some(\"q\")",
+        "proxy: true",
+        "own_trust: true",
+    ] {
+        assert!(shown.contains(set), "{set}: {shown}");
+    }
+    refused(&format!("{key}?proxy=socks5://proxy.example.com"));
     for url in [
         "gcpkms://projects/p/locations/l/keyRings/r",
         "gcpkms://projects/p/locations/l/keyRings/r/cryptoKeys/k/cryptoKeyVersions/1",

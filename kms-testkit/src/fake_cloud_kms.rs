@@ -3,7 +3,7 @@
 //! It covers what a root wrapper and its operator need of `cloudkms.googleapis.com/v1`: key rings, keys and their
 //! versions, `encrypt`, `decrypt` and `testIamPermissions`. Field names, states and error bodies are those of
 //! the service's [discovery document] and [REST reference]; `tests/fake_cloud_kms/check.py` holds them against
-//! Google's own Python client.
+//! Google's own Python client. A field or a parameter that a request does not have is refused in the service's words.
 //!
 //! ```no_run
 //! # async fn example() {
@@ -45,6 +45,7 @@ mod client;
 mod connection;
 mod control;
 mod fault;
+mod fields;
 mod keys;
 mod name;
 mod refusal;

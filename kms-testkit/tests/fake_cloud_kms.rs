@@ -200,6 +200,66 @@ async fn what_it_does_not_know_it_says() {
 }
 
 #[tokio::test]
+async fn a_field_that_a_request_does_not_have_is_refused_as_the_service_does() {
+    let fake = FakeCloudKms::start().await;
+    let client = fake.client();
+    let key = client.create_key().await;
+    let ring = key.strip_suffix("/key").unwrap();
+    let unknown = |what: &str| format!("Invalid JSON payload received. Unknown name {what}");
+    for (path, body, message) in [
+        (
+            format!("v1/{key}:encrypt"),
+            json!({ "plaintext": "eA==", "aad": "eA==" }),
+            unknown("\"aad\": Cannot find field."),
+        ),
+        (
+            format!("v1/{key}:decrypt?name2=x"),
+            json!({ "ciphertext": "eA==", "plaintext_crc32c": "0" }),
+            format!(
+                "{}\n{}",
+                unknown("\"plaintext_crc32c\": Cannot find field."),
+                unknown(
+                    "\"name2\": Cannot bind query parameter. Field 'name2' could not be found in request message."
+                )
+            ),
+        ),
+        (
+            format!("v1/{ring}?cryptoKeyId=other"),
+            json!({ "purpose": "ENCRYPT_DECRYPT", "versionTemplate": { "level": "HSM" } }),
+            unknown("\"level\" at 'crypto_key.version_template': Cannot find field."),
+        ),
+        (
+            format!("v1/{key}/cryptoKeyVersions"),
+            json!({ "primary": true }),
+            unknown("\"primary\" at 'crypto_key_version': Cannot find field."),
+        ),
+        (
+            format!("v1/{key}:encrypt"),
+            json!(["plaintext"]),
+            unknown("\"\": Root element must be a message."),
+        ),
+    ] {
+        let (code, answer) = client.request("POST", &path, &body).await;
+        let error = &answer["error"];
+        assert_eq!((code, &error["status"]), (400, &json!("INVALID_ARGUMENT")));
+        assert_eq!(error["message"], json!(message));
+        let violations = &error["details"][0]["fieldViolations"];
+        let descriptions = violations.as_array().unwrap().iter();
+        let described: Vec<_> = descriptions
+            .map(|violation| violation["description"].as_str().unwrap())
+            .collect();
+        assert_eq!(described.join("\n"), message);
+    }
+    let both_names =
+        json!({ "plaintext": "eA==", "plaintextCrc32c": "1", "plaintext_crc32c": "1" });
+    let (_, answer) = client
+        .request("POST", &format!("v1/{key}:encrypt?alt=json"), &both_names)
+        .await;
+    let message = answer["error"]["message"].as_str().unwrap();
+    assert!(message.starts_with("The checksum in field"), "{message}");
+}
+
+#[tokio::test]
 async fn the_program_prints_its_url_and_serves_until_it_is_killed() {
     let mut program = Command::new(env!("CARGO_BIN_EXE_fake-cloud-kms"))
         .args(["--listen", "127.0.0.1:0"])

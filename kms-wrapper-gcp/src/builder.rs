@@ -6,14 +6,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use google_cloud_auth::credentials::AccessTokenCredentials;
-use kms_core::{Aead, CallLimits, Envelope, Error, ErrorKind, Result};
+use kms_core::service::{Mode, Sealing, misconfigured};
+use kms_core::{Aead, CallLimits, Result};
 
 use crate::builder::environment::Environment;
 use crate::credentials::Credentials;
 use crate::endpoint::{self, Endpoint, PlainHttp};
 use crate::key_name::KeyName;
+use crate::login::Logins;
+use crate::network::{Network, Trusted};
 use crate::service::Service;
-use crate::wrapper::{CloudKmsMode, CloudKmsWrapper};
+use crate::wrapper::CloudKmsWrapper;
 
 mod environment;
 
@@ -44,6 +47,10 @@ mod environment;
 /// | `GCPCKMS_WRAPPER_CRYPTO_KEY`, else `VAULT_GCPCKMS_SEAL_CRYPTO_KEY` | its id |
 /// | `GOOGLE_CREDENTIALS` | [`credentials_file`](Self::credentials_file) |
 ///
+/// Those of Google's tools are read on every path: `GOOGLE_APPLICATION_CREDENTIALS`,
+/// [`GOOGLE_CLOUD_QUOTA_PROJECT`](Self::quota_project), [`HTTPS_PROXY`, `NO_PROXY`](Self::proxy),
+/// [`SSL_CERT_FILE`](Self::ca_bundle).
+///
 /// A variable that is set but empty counts as not set. Explicit settings win.
 ///
 /// # Example
@@ -66,8 +73,11 @@ pub struct CloudKmsWrapperBuilder {
     endpoint: Option<String>,
     plain_http: PlainHttp,
     credentials: Vec<Credentials>,
+    quota_project: Option<String>,
+    proxy: Option<String>,
+    trusted: Option<Trusted>,
     environment: Environment,
-    mode: CloudKmsMode,
+    mode: Mode,
     limits: CallLimits,
     aead: Option<Arc<dyn Aead>>,
 }
@@ -79,8 +89,11 @@ impl CloudKmsWrapperBuilder {
             endpoint: None,
             plain_http: PlainHttp::OnLoopback,
             credentials: Vec::new(),
+            quota_project: None,
+            proxy: None,
+            trusted: None,
             environment: Environment::default(),
-            mode: CloudKmsMode::default(),
+            mode: Mode::default(),
             limits: CallLimits::default(),
             aead: None,
         }
@@ -123,8 +136,37 @@ impl CloudKmsWrapperBuilder {
         self.identity(Credentials::Caller(credentials))
     }
 
+    /// The id of the project that calls are counted against and paid by, whatever the credentials say: without it,
+    /// that of the variable `GOOGLE_CLOUD_QUOTA_PROJECT` (but for credentials that the caller made), then that of the
+    /// credentials file, then the key's own. The caller needs `serviceusage.services.use` in it.
+    pub fn quota_project(mut self, project: impl Into<String>) -> Self {
+        self.quota_project = Some(project.into());
+        self
+    }
+
+    /// The proxy for calls to the service, `http://proxy.example.com:3128`, whatever the environment says: without
+    /// it, the one that `HTTPS_PROXY` or `ALL_PROXY` names, unless `NO_PROXY` names the service's host. A loopback
+    /// address is asked without the environment's proxy. Requests for tokens go by the environment alone.
+    pub fn proxy(mut self, url: impl Into<String>) -> Self {
+        self.proxy = Some(url.into());
+        self
+    }
+
+    /// Certificates of CAs in PEM that are trusted for calls to the service, instead of the system's. Requests for
+    /// tokens trust the system's alone, in which `SSL_CERT_FILE` and `SSL_CERT_DIR` count (not on Windows and macOS).
+    pub fn ca_bundle(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.trusted = Some(Trusted::Bundle(pem.into()));
+        self
+    }
+
+    /// The same from a file, which is read in the first call.
+    pub fn ca_bundle_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.trusted = Some(Trusted::File(path.into()));
+        self
+    }
+
     /// How it encrypts; by default in envelopes.
-    pub fn mode(mut self, mode: CloudKmsMode) -> Self {
+    pub fn mode(mut self, mode: Mode) -> Self {
         self.mode = mode;
         self
     }
@@ -135,7 +177,7 @@ impl CloudKmsWrapperBuilder {
         self
     }
 
-    /// The provider of AES-256-GCM for envelopes. Required in [`CloudKmsMode::Envelope`]; in direct mode, only
+    /// The provider of AES-256-GCM for envelopes. Required in [`Mode::Envelope`]; in direct mode, only
     /// blobs made in envelope mode need it.
     pub fn aead(mut self, aead: Arc<dyn Aead>) -> Self {
         self.aead = Some(aead);
@@ -151,9 +193,10 @@ impl CloudKmsWrapperBuilder {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidConfiguration`]: no key, or a name that no key can have; an endpoint that isn't the URL
+    /// [`InvalidConfiguration`](kms_core::ErrorKind::InvalidConfiguration): no key, or a name that no key can have; an endpoint that isn't the URL
     /// of a host, or is plain `http` to another machine; more than one kind of credentials; no credentials
-    /// without an endpoint; no `aead` for envelopes; limits of zero.
+    /// without an endpoint; no `aead` for envelopes; limits of zero; a proxy or a CA bundle that is none; a proxy for
+    /// plain `http`.
     pub fn build(self) -> Result<CloudKmsWrapper> {
         self.try_build()
             .map_err(|error| error.with_operation("build gcp wrapper"))
@@ -186,14 +229,20 @@ impl CloudKmsWrapperBuilder {
                 "anonymous, and no endpoint: Google lets nobody in without credentials; name the emulator",
             ));
         }
-        if self.mode == CloudKmsMode::Envelope && self.aead.is_none() {
+        let sealing = Sealing::new(self.mode, self.aead)?;
+        let network = Network::new(self.proxy.as_deref(), self.trusted)?;
+        if network.has_proxy()
+            && !endpoint.is_encrypted()
+            && self.plain_http == PlainHttp::OnLoopback
+        {
             return Err(misconfigured(
-                "no aead: envelope mode encrypts with it; give one, or choose direct mode",
+                "a proxy and plain http: it would be shown keys and tokens; use https",
             ));
         }
-        let service = Service::new(key, endpoint, credentials, self.limits);
-        let envelope = self.aead.map(Envelope::new);
-        Ok(CloudKmsWrapper::new(service, self.mode, envelope))
+        let patience = self.limits.attempt_timeout();
+        let logins = Logins::new(credentials, self.quota_project, patience)?;
+        let service = Service::new(key, endpoint, network, logins, self.limits);
+        Ok(CloudKmsWrapper::new(service, self.mode, sealing))
     }
 
     fn identity(mut self, credentials: Credentials) -> Self {
@@ -228,13 +277,11 @@ impl DangerousSettings {
     }
 }
 
-fn misconfigured(detail: &'static str) -> Error {
-    Error::new(ErrorKind::InvalidConfiguration).with_detail(detail)
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use kms_core::ErrorKind;
 
     use super::*;
 
@@ -261,7 +308,7 @@ mod tests {
             ("GOOGLE_CREDENTIALS", "/run/key.json"),
         ];
         let shown = |builder: CloudKmsWrapperBuilder| {
-            format!("{:?}", builder.mode(CloudKmsMode::Direct).build().unwrap())
+            format!("{:?}", builder.mode(Mode::Direct).build().unwrap())
         };
         let environment = shown(of(variables));
         assert!(environment.contains(KEY), "{environment}");
@@ -275,7 +322,7 @@ mod tests {
 
     #[test]
     fn what_can_not_work_is_refused_before_anything_is_asked() {
-        let good = || CloudKmsWrapper::builder(KEY).mode(CloudKmsMode::Direct);
+        let good = || CloudKmsWrapper::builder(KEY).mode(Mode::Direct);
         good().build().unwrap();
         let limits = CallLimits::default();
         for (builder, about) in [
@@ -292,6 +339,13 @@ mod tests {
                 "more than one kind",
             ),
             (good().credentials_file(""), "no path"),
+            (good().quota_project("a\nb"), "no project"),
+            (good().proxy("kms"), "not the URL of a proxy"),
+            (good().ca_bundle("x"), "no certificate"),
+            (
+                good().endpoint("http://localhost:1").proxy("http://p:1"),
+                "a proxy and plain http",
+            ),
             (good().limits(limits.with_attempts(0)), "no attempts"),
             (good().limits(limits.with_deadline(Duration::ZERO)), "zero"),
         ] {
@@ -308,7 +362,8 @@ mod tests {
     fn debug_shows_no_credentials() {
         let builder = of(&[("GOOGLE_CREDENTIALS", "{\"private_key\":\"hunter2\"}")])
             .key_name(KEY)
-            .endpoint("https://hunter2@example.com");
+            .endpoint("https://hunter2@example.com")
+            .proxy("http://user:hunter2@example.com");
         assert!(!format!("{builder:?}").contains("hunter2"));
     }
 }

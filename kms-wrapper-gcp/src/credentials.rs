@@ -1,19 +1,21 @@
 //! Who the wrapper is to the service: what was configured, and how that becomes a token.
 
+use std::env;
 use std::error::Error as StdError;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use google_cloud_auth::build_errors::Error as BuilderError;
 use google_cloud_auth::credentials::{
-    AccessTokenCredentials, Builder, external_account, impersonated, service_account, user_account,
+    AccessTokenCredentials, Builder, CacheableResource, CredentialsProvider as _, external_account,
+    impersonated, service_account, user_account,
 };
 use google_cloud_auth::errors::CredentialsError;
+use http::{Extensions, HeaderMap};
+use kms_core::service::{misconfigured, one_line};
 use kms_core::{Error, ErrorKind, Result};
 use serde_json::Value;
 use zeroize::Zeroizing;
-
-use crate::failure::one_line;
 
 /// Far above what a credentials file has, so that a wrong path can't fill the memory.
 const MAX_FILE_LEN: u64 = 64 * 1024;
@@ -42,13 +44,21 @@ impl Credentials {
                 .build_access_token_credentials()
                 .map(Some)
                 .map_err(|error| {
-                    unusable(because(&error)).with_context("credentials", "application default")
+                    misconfigured(because(&error))
+                        .with_context("credentials", "application default")
                 }),
             Self::File(path) => read_bounded(path)
                 .and_then(of_json)
                 .map(Some)
                 .map_err(|error| error.with_context("credentials_file", path.display())),
         }
+    }
+
+    /// The variable of Google's tools for the project that pays; not for credentials that the caller made.
+    pub(crate) fn quota_project_of_environment(&self) -> Option<String> {
+        let can = self.can_be_opened_again();
+        let project = can.then(|| env::var("GOOGLE_CLOUD_QUOTA_PROJECT").ok());
+        project.flatten().filter(|project| !project.is_empty())
     }
 
     /// Whether opening them again can give another token.
@@ -68,10 +78,15 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// A token for the next request.
-pub(crate) async fn token(credentials: &AccessTokenCredentials) -> Result<String> {
-    match credentials.access_token().await {
-        Ok(token) => Ok(token.token),
+/// What the next request has to say of its caller: the token, and the project that pays where the credentials name
+/// one.
+pub(crate) async fn headers(credentials: &AccessTokenCredentials) -> Result<HeaderMap> {
+    match credentials.headers(Extensions::new()).await {
+        Ok(CacheableResource::New { data, .. }) => Ok(data),
+        // The answer to a caller that says which headers it has.
+        Ok(CacheableResource::NotModified) => {
+            Err(Error::new(ErrorKind::Internal).with_detail("the credentials gave no headers"))
+        }
         Err(error) => {
             let kind = if error.is_transient() {
                 ErrorKind::Unreachable
@@ -127,19 +142,28 @@ impl StdError for NoToken {}
 fn of_json(json: Value) -> Result<AccessTokenCredentials> {
     let kind = json["type"].as_str().unwrap_or_default().to_owned();
     let built = match kind.as_str() {
-        "service_account" => service_account::Builder::new(json).build_access_token_credentials(),
+        "service_account" => {
+            // The one type of which the library leaves it out.
+            let quota_project = json["quota_project_id"].as_str().map(str::to_owned);
+            let builder = service_account::Builder::new(json);
+            match quota_project {
+                Some(project) => builder.with_quota_project_id(project),
+                None => builder,
+            }
+            .build_access_token_credentials()
+        }
         "authorized_user" => user_account::Builder::new(json).build_access_token_credentials(),
         "external_account" => external_account::Builder::new(json).build_access_token_credentials(),
         "impersonated_service_account" => {
             impersonated::Builder::new(json).build_access_token_credentials()
         }
         _ => {
-            return Err(unusable(
+            return Err(misconfigured(
                 "not a credentials file: its type is none of service_account, authorized_user, external_account, impersonated_service_account",
             ));
         }
     };
-    built.map_err(|error| unusable(because(&error)))
+    built.map_err(|error| misconfigured(because(&error)))
 }
 
 /// The reason in words of our own: the library's text may repeat what the file holds.
@@ -156,26 +180,23 @@ fn because(error: &BuilderError) -> &'static str {
 fn read_bounded(path: &Path) -> Result<Value> {
     use std::io::Read as _;
 
-    let unreadable =
-        |error: std::io::Error| unusable("the credentials file can't be read").with_source(error);
+    let unreadable = |error: std::io::Error| {
+        misconfigured("the credentials file can't be read").with_source(error)
+    };
     let file = std::fs::File::open(path).map_err(unreadable)?;
     let mut json = Zeroizing::new(Vec::with_capacity(64 * 1024 + 1));
     file.take(MAX_FILE_LEN + 1)
         .read_to_end(&mut json)
         .map_err(unreadable)?;
     if json.len() as u64 > MAX_FILE_LEN {
-        return Err(unusable("too long for a credentials file"));
+        return Err(misconfigured("too long for a credentials file"));
     }
     // serde's message may repeat a value, so only the place is told.
     serde_json::from_slice(&json).map_err(|error| {
-        unusable("not a credentials file: not JSON")
+        misconfigured("not a credentials file: not JSON")
             .with_context("line", error.line())
             .with_context("column", error.column())
     })
-}
-
-fn unusable(detail: &'static str) -> Error {
-    Error::new(ErrorKind::InvalidConfiguration).with_detail(detail)
 }
 
 #[cfg(test)]

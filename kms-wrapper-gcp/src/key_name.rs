@@ -36,11 +36,14 @@ impl KeyName {
 
     /// Whether this is the name of one of the key's versions.
     pub(crate) fn has_version(&self, name: &str) -> bool {
-        name.strip_prefix(&self.0)
-            .and_then(|rest| rest.strip_prefix(VERSIONS))
-            .is_some_and(|version| {
-                !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit())
-            })
+        self.version(name).is_some()
+    }
+
+    /// The number of the key's version of this name.
+    pub(crate) fn version(&self, name: &str) -> Option<u64> {
+        let number = name.strip_prefix(&self.0)?.strip_prefix(VERSIONS)?;
+        let digits = number.bytes().all(|byte| byte.is_ascii_digit());
+        number.parse().ok().filter(|_| digits)
     }
 }
 

@@ -28,8 +28,9 @@
 //!
 //! # TLS
 //!
-//! rustls on AWS-LC, with the system's root certificates, read once in the first call. The provider is named
-//! where it is used, so nothing depends on the process's default one, and none is installed.
+//! rustls, with the process's default provider if one is installed, or else AWS-LC; none is installed. The system's
+//! root certificates are read in the first call, or those of
+//! [`ca_bundle`](CloudKmsWrapperBuilder::ca_bundle).
 //!
 //! # Logs
 //!
@@ -43,10 +44,12 @@ mod endpoint;
 mod failure;
 mod key_name;
 mod login;
+mod network;
 mod service;
 mod wrapper;
 
 pub use builder::{CloudKmsWrapperBuilder, DangerousSettings};
 pub use failure::ServiceError;
 pub use google_cloud_auth::credentials::AccessTokenCredentials;
-pub use wrapper::{CloudKmsMode, CloudKmsWrapper};
+pub use kms_core::service::Mode as CloudKmsMode;
+pub use wrapper::CloudKmsWrapper;

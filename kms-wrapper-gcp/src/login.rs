@@ -1,23 +1,27 @@
 //! Tokens: one login for the whole wrapper, made by the first call that needs it, and made anew when it is of no use.
 
-use std::error::Error as StdError;
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use google_cloud_auth::credentials::AccessTokenCredentials;
-use google_cloudkms1::common::GetToken;
+use http::{HeaderMap, HeaderValue};
+use kms_core::service::misconfigured;
 use kms_core::{Error, ErrorKind, Result};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::OnceCell;
 
-use crate::credentials::{Credentials, token};
+use crate::credentials::{Credentials, headers};
+
+/// Names the project that a request is counted against and paid by
+/// ([system parameters](https://cloud.google.com/apis/docs/system-parameters)).
+const QUOTA_PROJECT: &str = "x-goog-user-project";
 
 /// The login that calls use.
 pub(crate) struct Logins {
     credentials: Credentials,
+    /// Wins over what the credentials say.
+    quota_project: Option<HeaderValue>,
     /// How long it may take to get a token, before another login is tried.
     patience: Duration,
     current: Mutex<Arc<Login>>,
@@ -41,12 +45,25 @@ struct Opened {
 }
 
 impl Logins {
-    pub(crate) fn new(credentials: Credentials, patience: Duration) -> Self {
-        Self {
+    /// # Errors
+    ///
+    /// `InvalidConfiguration` for a project that no header can name.
+    pub(crate) fn new(
+        credentials: Credentials,
+        quota_project: Option<String>,
+        patience: Duration,
+    ) -> Result<Self> {
+        let quota_project = quota_project.or_else(|| credentials.quota_project_of_environment());
+        let header = quota_project.map(|project| HeaderValue::from_str(&project));
+        let quota_project = header.transpose().map_err(|_| {
+            misconfigured("no project has such a name").with_context("setting", "quota_project")
+        })?;
+        Ok(Self {
             credentials,
+            quota_project,
             patience,
             current: Mutex::default(),
-        }
+        })
     }
 
     /// The login that the next call uses.
@@ -71,12 +88,17 @@ impl Logins {
         true
     }
 
-    async fn token(&self) -> Result<Option<String>> {
+    /// What the next request says of its caller: all headers that the credentials give.
+    pub(crate) async fn headers(&self) -> Result<HeaderMap> {
         let login = self.current();
         login.wait();
-        let token = login.token(&self.credentials).await;
+        let headers = login.headers(&self.credentials).await;
         login.stop_waiting();
-        token
+        let mut headers = headers?;
+        if let Some(project) = &self.quota_project {
+            headers.insert(QUOTA_PROJECT, project.clone());
+        }
+        Ok(headers)
     }
 
     fn lock(&self) -> MutexGuard<'_, Arc<Login>> {
@@ -86,7 +108,10 @@ impl Logins {
 
 impl fmt::Debug for Logins {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.credentials, f)
+        f.debug_struct("Logins")
+            .field("credentials", &self.credentials)
+            .field("quota_project", &self.quota_project)
+            .finish_non_exhaustive()
     }
 }
 
@@ -96,11 +121,11 @@ impl Login {
         self.opened.initialized()
     }
 
-    async fn token(&self, configured: &Credentials) -> Result<Option<String>> {
+    async fn headers(&self, configured: &Credentials) -> Result<HeaderMap> {
         let opened = self.opened.get_or_try_init(|| Opened::open(configured));
         match &opened.await?.credentials {
-            None => Ok(None),
-            Some(credentials) => token(credentials).await.map(Some),
+            None => Ok(HeaderMap::new()),
+            Some(credentials) => headers(credentials).await,
         }
     }
 
@@ -158,17 +183,5 @@ impl Drop for Opened {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
-    }
-}
-
-/// Gives each request its token.
-#[derive(Clone)]
-pub(crate) struct Tokens(pub(crate) Arc<Logins>);
-
-type Token = std::result::Result<Option<String>, Box<dyn StdError + Send + Sync>>;
-
-impl GetToken for Tokens {
-    fn get_token<'a>(&'a self, _: &'a [&str]) -> Pin<Box<dyn Future<Output = Token> + Send + 'a>> {
-        Box::pin(async move { self.0.token().await.map_err(Into::into) })
     }
 }

@@ -2,22 +2,24 @@
 
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
 
+use async_trait::async_trait;
 use google_cloudkms1::api::{
     DecryptRequest, DecryptResponse, EncryptRequest, EncryptResponse, TestIamPermissionsRequest,
+    TestIamPermissionsResponse,
 };
+use kms_core::service::{Encrypted, PerRuntime, ServiceKey, damaged};
 use kms_core::{CallLimits, Error, ErrorKind, Result, SecretBytes};
+use reqwest::Client;
 use zeroize::Zeroize as _;
 
-use crate::credentials::Credentials;
 use crate::endpoint::Endpoint;
-use crate::failure::{self, Witness};
+use crate::failure;
 use crate::key_name::KeyName;
 use crate::login::Logins;
-use crate::service::clients::{Client, Clients};
+use crate::network::Network;
 
-mod clients;
+mod transport;
 
 /// What is asked of the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,28 +30,28 @@ pub(crate) enum Operation {
 }
 
 impl Operation {
-    /// The permission that it needs; none is needed to ask for one's own.
-    pub(crate) fn permission(self) -> Option<&'static str> {
+    fn verb(self) -> &'static str {
         match self {
-            Self::Encrypt => Some("cloudkms.cryptoKeyVersions.useToEncrypt"),
-            Self::Decrypt => Some("cloudkms.cryptoKeyVersions.useToDecrypt"),
-            Self::TestPermissions => None,
+            Self::Encrypt => "encrypt",
+            Self::Decrypt => "decrypt",
+            Self::TestPermissions => "testIamPermissions",
         }
     }
 }
 
-/// What the service encrypted.
-pub(crate) struct Encrypted {
-    /// The key version that did.
-    pub(crate) version: String,
-    pub(crate) ciphertext: Vec<u8>,
-}
+/// The permissions that a wrapper needs.
+const PERMISSIONS: [&str; 2] = [
+    "cloudkms.cryptoKeyVersions.useToEncrypt",
+    "cloudkms.cryptoKeyVersions.useToDecrypt",
+];
 
 /// A key in the service.
 pub(crate) struct Service {
     key: KeyName,
-    logins: Arc<Logins>,
-    clients: Clients,
+    endpoint: Endpoint,
+    network: Network,
+    logins: Logins,
+    clients: PerRuntime<Client>,
     limits: CallLimits,
 }
 
@@ -57,14 +59,16 @@ impl Service {
     pub(crate) fn new(
         key: KeyName,
         endpoint: Endpoint,
-        credentials: Credentials,
+        network: Network,
+        logins: Logins,
         limits: CallLimits,
     ) -> Self {
-        let logins = Arc::new(Logins::new(credentials, limits.attempt_timeout()));
         Self {
             key,
-            clients: Clients::new(endpoint, Arc::clone(&logins)),
+            endpoint,
+            network,
             logins,
+            clients: PerRuntime::new(),
             limits,
         }
     }
@@ -73,62 +77,33 @@ impl Service {
         &self.key
     }
 
-    pub(crate) async fn encrypt(&self, plaintext: &[u8], aad: &[u8]) -> Result<Encrypted> {
-        self.ask(|client| async move {
-            let request = EncryptRequest {
-                plaintext: Some(plaintext.to_vec()),
-                plaintext_crc32c: Some(checksum(plaintext)),
-                additional_authenticated_data: Some(aad.to_vec()),
-                additional_authenticated_data_crc32c: Some(checksum(aad)),
-            };
-            self.checked_encryption(client.encrypt(request, &self.key).await?)
-        })
-        .await
-    }
-
-    pub(crate) async fn decrypt(&self, ciphertext: &[u8], aad: &[u8]) -> Result<SecretBytes> {
-        self.ask(|client| async move {
-            let request = DecryptRequest {
-                ciphertext: Some(ciphertext.to_vec()),
-                ciphertext_crc32c: Some(checksum(ciphertext)),
-                additional_authenticated_data: Some(aad.to_vec()),
-                additional_authenticated_data_crc32c: Some(checksum(aad)),
-            };
-            checked_decryption(client.decrypt(request, &self.key).await?)
-        })
-        .await
-    }
-
     /// Those of the permissions that the caller lacks on the key; all of them if there is no such key.
     pub(crate) async fn missing_permissions(&self) -> Result<Vec<&'static str>> {
-        let wanted: Vec<_> = [Operation::Encrypt, Operation::Decrypt]
-            .into_iter()
-            .filter_map(Operation::permission)
-            .collect();
-        let names: &[&str] = &wanted;
         let held = self.ask(|client| async move {
             let request = TestIamPermissionsRequest {
-                permissions: Some(names.iter().map(|&name| name.to_owned()).collect()),
+                permissions: Some(PERMISSIONS.map(str::to_owned).to_vec()),
             };
-            client.test_permissions(request, &self.key).await
+            let operation = Operation::TestPermissions;
+            self.call::<TestIamPermissionsResponse>(&client, operation, &request)
+                .await
         });
         let held = held.await?.permissions.unwrap_or_default();
         let lacks = |name: &&str| !held.iter().any(|held| held == name);
-        Ok(wanted.into_iter().filter(lacks).collect())
+        Ok(PERMISSIONS.into_iter().filter(lacks).collect())
     }
 
     /// Asks within the limits. Inside of an attempt, what can be mended at once is asked once more: a damaged
     /// answer, as the service's guidelines want it, and a token that is no longer taken.
-    async fn ask<T, F>(&self, call: impl Fn(Arc<Client>) -> F) -> Result<T>
+    async fn ask<T, F>(&self, call: impl Fn(Client) -> F) -> Result<T>
     where
         F: Future<Output = Result<T>>,
     {
         self.limits
             .run(|| async {
-                let client = self.clients.current(&self.limits).await?;
+                let client = self.client().await?;
                 let login = self.logins.current();
                 let was_made_before = login.is_made();
-                match call(Arc::clone(&client)).await {
+                match call(client.clone()).await {
                     Err(error) if error.kind() == ErrorKind::DamagedResponse => call(client).await,
                     Err(error) if failure::is_about_credentials(&error) => {
                         // The library keeps a final refusal for good, and any other for a while.
@@ -143,6 +118,19 @@ impl Service {
             })
             .await
             .map_err(|error| error.with_context("root_key_id", self.key.as_str()))
+    }
+
+    async fn client(&self) -> Result<Client> {
+        self.clients
+            .current(async || {
+                let (network, endpoint) = (self.network.clone(), self.endpoint.clone());
+                let connect_timeout = self.limits.connect_timeout();
+                // Reads certificates from the disk.
+                tokio::task::spawn_blocking(move || network.client(&endpoint, connect_timeout))
+                    .await
+                    .map_err(|error| Error::new(ErrorKind::Internal).with_source(error))?
+            })
+            .await
     }
 
     fn checked_encryption(&self, answer: EncryptResponse) -> Result<Encrypted> {
@@ -163,9 +151,38 @@ impl Service {
             return Err(damaged("the ciphertext does not match its checksum"));
         }
         Ok(Encrypted {
-            version,
+            key_id: version,
             ciphertext,
         })
+    }
+}
+
+#[async_trait]
+impl ServiceKey for Service {
+    async fn encrypt(&self, plaintext: &[u8], aad: &[u8]) -> Result<Encrypted> {
+        self.ask(|client| async move {
+            let request = EncryptRequest {
+                plaintext: Some(plaintext.to_vec()),
+                plaintext_crc32c: Some(checksum(plaintext)),
+                additional_authenticated_data: Some(aad.to_vec()),
+                additional_authenticated_data_crc32c: Some(checksum(aad)),
+            };
+            self.checked_encryption(self.call(&client, Operation::Encrypt, &request).await?)
+        })
+        .await
+    }
+
+    async fn decrypt(&self, ciphertext: &[u8], aad: &[u8]) -> Result<SecretBytes> {
+        self.ask(|client| async move {
+            let request = DecryptRequest {
+                ciphertext: Some(ciphertext.to_vec()),
+                ciphertext_crc32c: Some(checksum(ciphertext)),
+                additional_authenticated_data: Some(aad.to_vec()),
+                additional_authenticated_data_crc32c: Some(checksum(aad)),
+            };
+            checked_decryption(self.call(&client, Operation::Decrypt, &request).await?)
+        })
+        .await
     }
 }
 
@@ -180,53 +197,12 @@ fn checked_decryption(answer: DecryptResponse) -> Result<SecretBytes> {
     }
 }
 
-impl Client {
-    async fn encrypt(&self, request: EncryptRequest, key: &KeyName) -> Result<EncryptResponse> {
-        let mut witness = Witness::default();
-        self.hub
-            .projects()
-            .locations_key_rings_crypto_keys_encrypt(request, key.as_str())
-            .delegate(&mut witness)
-            .doit()
-            .await
-            .map(|(_, answer)| answer)
-            .map_err(|error| failure::of_call(Operation::Encrypt, &witness, error))
-    }
-
-    async fn decrypt(&self, request: DecryptRequest, key: &KeyName) -> Result<DecryptResponse> {
-        let mut witness = Witness::default();
-        self.hub
-            .projects()
-            .locations_key_rings_crypto_keys_decrypt(request, key.as_str())
-            .delegate(&mut witness)
-            .doit()
-            .await
-            .map(|(_, answer)| answer)
-            .map_err(|error| failure::of_call(Operation::Decrypt, &witness, error))
-    }
-
-    async fn test_permissions(
-        &self,
-        request: TestIamPermissionsRequest,
-        key: &KeyName,
-    ) -> Result<google_cloudkms1::api::TestIamPermissionsResponse> {
-        let mut witness = Witness::default();
-        self.hub
-            .projects()
-            .locations_key_rings_crypto_keys_test_iam_permissions(request, key.as_str())
-            .delegate(&mut witness)
-            .doit()
-            .await
-            .map(|(_, answer)| answer)
-            .map_err(|error| failure::of_call(Operation::TestPermissions, &witness, error))
-    }
-}
-
 impl fmt::Debug for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Service")
             .field("key", &self.key)
-            .field("endpoint", self.clients.endpoint())
+            .field("endpoint", &self.endpoint)
+            .field("network", &self.network)
             .field("credentials", &self.logins)
             .field("limits", &self.limits)
             .finish()
@@ -237,8 +213,4 @@ impl fmt::Debug for Service {
 /// ([data integrity guidelines](https://cloud.google.com/kms/docs/data-integrity-guidelines)).
 fn checksum(data: &[u8]) -> i64 {
     i64::from(crc32c::crc32c(data))
-}
-
-fn damaged(detail: &'static str) -> Error {
-    Error::new(ErrorKind::DamagedResponse).with_detail(detail)
 }

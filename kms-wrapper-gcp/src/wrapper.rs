@@ -3,16 +3,12 @@
 use std::sync::{PoisonError, RwLock};
 
 use async_trait::async_trait;
-use kms_core::{
-    Blob, ENVELOPE_MECHANISM, Envelope, Error, ErrorKind, KeyBytes, NONCE_LEN, Ownership, Result,
-    SecretBytes, TAG_LEN, Wrapper,
-};
+use kms_core::service::{DIRECT_MECHANISM, Mode, Sealing, invalid_blob};
+use kms_core::{Blob, Error, ErrorKind, KeyBytes, Ownership, Result, SecretBytes, Wrapper};
 
 use crate::builder::CloudKmsWrapperBuilder;
+use crate::failure;
 use crate::service::Service;
-
-/// `mechanism` of a blob that the service encrypted itself.
-const DIRECT_MECHANISM: u64 = 0;
 
 /// Longest plaintext, and longest `aad`, that the service takes, in bytes (a key in an HSM: 8 KiB of both)
 /// ([encrypt](https://cloud.google.com/kms/docs/reference/rest/v1/projects.locations.keyRings.cryptoKeys/encrypt)).
@@ -20,22 +16,11 @@ const MAX_DIRECT_LEN: usize = 64 * 1024;
 
 const AAD_OF_PREFLIGHT: &[u8] = b"kms preflight";
 
-/// How a wrapper encrypts. It decrypts what either way made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum CloudKmsMode {
-    /// Here, under a fresh key, which the service encrypts. Any length; `aad` is authenticated here.
-    #[default]
-    Envelope,
-    /// In the service: up to 64 KiB of plaintext, and as much `aad`, which goes along as additional
-    /// authenticated data.
-    Direct,
-}
-
 /// A root wrapper whose key is in Google Cloud KMS and never leaves it.
 ///
-/// Its blobs are those of Go's wrapper for Cloud KMS in envelope mode, and it reads those that Go's made in direct
-/// mode. One call to the service encrypts, one decrypts.
+/// It reads the blobs of Go's wrapper for Cloud KMS, in both modes. Those that it makes without `aad` are Go's; with
+/// `aad`, the service binds the fresh key of an envelope to it (`additionalAuthenticatedData`), and Go's wrapper can't
+/// open it. One call to the service encrypts, one decrypts.
 ///
 /// # The key
 ///
@@ -45,7 +30,8 @@ pub enum CloudKmsMode {
 /// must name the same key.
 ///
 /// Decrypting asks with the configured key, whatever the blob names, and what names another key is not sent at
-/// all. An answer to an encryption must name a version of the configured key.
+/// all. A blob that names none, as early versions of Go's wrapper made them in direct mode, is sent. An answer to an
+/// encryption must name a version of the configured key.
 ///
 /// # Integrity
 ///
@@ -59,7 +45,8 @@ pub enum CloudKmsMode {
 ///
 /// # Ownership
 ///
-/// A blob is its own if it names a version of the configured key, and not otherwise. All versions are the same
+/// A blob is its own if it names a version of the configured key, and not if it names another. Of one that names no
+/// key, only decrypting tells. All versions are the same
 /// root key: a blob of an older one is [current](Wrapper::is_current) too, and rewrapping that is limited to what
 /// is not the root wrapper's own leaves it alone. To free an old version for destruction, rewrap everything.
 ///
@@ -76,7 +63,7 @@ pub enum CloudKmsMode {
 /// | [`Unreachable`](ErrorKind::Unreachable) | refused, reset, no such host, an answer that broke off, `UNAVAILABLE`, `INTERNAL`, 5xx; no token because its server can't be asked |
 /// | [`TimedOut`](ErrorKind::TimedOut) | an attempt or the deadline ran out, `DEADLINE_EXCEEDED` |
 /// | [`Throttled`](ErrorKind::Throttled) | `RESOURCE_EXHAUSTED`, status 429 |
-/// | [`Denied`](ErrorKind::Denied) | `PERMISSION_DENIED`, with the context `permission`; `UNAUTHENTICATED`; a token was refused |
+/// | [`Denied`](ErrorKind::Denied) | `PERMISSION_DENIED`, with the context `permission` if the service named one, or else `reason` and `project`; `UNAUTHENTICATED`; a token was refused |
 /// | [`UnknownRootKey`](ErrorKind::UnknownRootKey) | `NOT_FOUND` |
 /// | [`RootKeyDisabled`](ErrorKind::RootKeyDisabled) | `FAILED_PRECONDITION`: disabled, scheduled for destruction, destroyed |
 /// | [`UnsuitableRootKey`](ErrorKind::UnsuitableRootKey) | a key of another purpose |
@@ -90,9 +77,8 @@ pub enum CloudKmsMode {
 #[derive(Debug)]
 pub struct CloudKmsWrapper {
     service: Service,
-    mode: CloudKmsMode,
-    /// Needed for envelopes only.
-    envelope: Option<Envelope>,
+    mode: Mode,
+    sealing: Sealing,
     /// The key version that encrypted last.
     version: RwLock<Option<String>>,
 }
@@ -109,69 +95,56 @@ impl CloudKmsWrapper {
         CloudKmsWrapperBuilder::from_env()
     }
 
-    pub(crate) fn new(service: Service, mode: CloudKmsMode, envelope: Option<Envelope>) -> Self {
+    /// The number of the version of the configured key that the blob says it was made by; `None` for a blob of
+    /// another key, and for one that names none.
+    #[must_use]
+    pub fn blob_version(&self, blob: &Blob) -> Option<u64> {
+        self.service.key().version(blob.key_id())
+    }
+
+    /// The number of the version that encrypted last, as the service told; `None` before the first encryption.
+    /// [`preflight`](Wrapper::preflight) encrypts, too. A blob of another [version](Self::blob_version) needs a version
+    /// that is not the key's primary one (any more): before that is destroyed, rewrap.
+    #[must_use]
+    pub fn newest_version(&self) -> Option<u64> {
+        self.service.key().version(&self.key_id()?)
+    }
+
+    pub(crate) fn new(service: Service, mode: Mode, sealing: Sealing) -> Self {
         Self {
             service,
             mode,
-            envelope,
+            sealing,
             version: RwLock::new(None),
         }
     }
 
     async fn encrypted(&self, plaintext: &[u8], aad: &[u8]) -> Result<Blob> {
-        match self.mode {
-            CloudKmsMode::Envelope => {
-                let sealed = self.envelope()?.seal(plaintext, aad)?;
-                let wrapped = self.service.encrypt(sealed.key().expose(), &[]).await?;
-                let version = self.learn(wrapped.version);
-                Ok(sealed.into_blob(version, wrapped.ciphertext))
-            }
-            CloudKmsMode::Direct => {
-                if plaintext.len() > MAX_DIRECT_LEN || aad.len() > MAX_DIRECT_LEN {
-                    return Err(invalid(
-                        "direct mode takes at most 64 KiB of plaintext and of aad; use envelope mode",
-                    ));
-                }
-                let encrypted = self.service.encrypt(plaintext, aad).await?;
-                Ok(Blob::new(
-                    encrypted.ciphertext,
-                    self.learn(encrypted.version),
-                ))
-            }
+        let is_long = plaintext.len() > MAX_DIRECT_LEN || aad.len() > MAX_DIRECT_LEN;
+        if self.mode == Mode::Direct && is_long {
+            return Err(invalid_blob(
+                "direct mode takes at most 64 KiB of plaintext and of aad; use envelope mode",
+            ));
         }
+        let blob = self.sealing.encrypt(&self.service, plaintext, aad).await?;
+        self.learn(blob.key_id());
+        Ok(blob)
     }
 
     async fn decrypted(&self, blob: &Blob, aad: &[u8]) -> Result<SecretBytes> {
-        check_shape(blob)?;
-        if !self.service.key().has_version(blob.key_id()) {
+        if !self.service.key().has_version(blob.key_id()) && !is_older_than_key_info(blob) {
             return Err(
                 Error::new(ErrorKind::ForeignRootKey).with_context("root_key_id", blob.key_id())
             );
         }
-        if blob.mechanism() == DIRECT_MECHANISM {
-            return self.service.decrypt(blob.ciphertext(), aad).await;
-        }
-        let envelope = self.envelope()?;
-        let fresh = self.service.decrypt(blob.wrapped_key(), &[]).await?;
-        let fresh = KeyBytes::from_slice(fresh.expose())
-            .map_err(|_| invalid("its wrapped key is not one of 32 bytes"))?;
-        envelope.open(blob, &fresh, aad)
+        self.sealing.decrypt(&self.service, blob, aad).await
     }
 
-    fn envelope(&self) -> Result<&Envelope> {
-        self.envelope.as_ref().ok_or_else(|| {
-            Error::new(ErrorKind::InvalidConfiguration).with_detail(
-                "the blob was made in envelope mode; give the wrapper's builder an aead",
-            )
-        })
-    }
-
-    fn learn(&self, version: String) -> String {
+    fn learn(&self, version: &str) {
         let mut known = self.version.write().unwrap_or_else(PoisonError::into_inner);
-        if known.as_ref() != Some(&version) {
-            *known = Some(version.clone());
+        if known.as_deref() != Some(version) {
+            *known = Some(version.to_owned());
         }
-        version
     }
 
     async fn checked(&self) -> Result<()> {
@@ -184,7 +157,7 @@ impl CloudKmsWrapper {
             Ok(back) if back.expose() == probe.expose() => Ok(()),
             Ok(_) => Err(Error::new(ErrorKind::DamagedResponse)
                 .with_detail("the probe came back as something else")),
-            Err(error) if error.context("permission").is_some() => {
+            Err(error) if failure::may_lack_permissions(&error) => {
                 Err(self.all_missing(error).await)
             }
             Err(error) => Err(error),
@@ -216,10 +189,10 @@ impl Wrapper for CloudKmsWrapper {
 
     /// Whether the blob names a version of the configured key.
     fn owns(&self, blob: &Blob) -> Ownership {
-        let is_ours = matches!(blob.mechanism(), DIRECT_MECHANISM | ENVELOPE_MECHANISM)
-            && self.service.key().has_version(blob.key_id());
-        if is_ours {
+        if Sealing::makes(blob) && self.service.key().has_version(blob.key_id()) {
             Ownership::Yes
+        } else if is_older_than_key_info(blob) {
+            Ownership::Unknown
         } else {
             Ownership::No
         }
@@ -244,24 +217,8 @@ impl Wrapper for CloudKmsWrapper {
     }
 }
 
-/// Refuses what this wrapper can't have made, before the service is asked.
-fn check_shape(blob: &Blob) -> Result<()> {
-    let fits = match blob.mechanism() {
-        DIRECT_MECHANISM => blob.iv().is_empty() && blob.wrapped_key().is_empty(),
-        ENVELOPE_MECHANISM => {
-            blob.iv().len() == NONCE_LEN
-                && blob.ciphertext().len() >= TAG_LEN
-                && !blob.wrapped_key().is_empty()
-        }
-        _ => false,
-    };
-    if fits && !blob.ciphertext().is_empty() {
-        Ok(())
-    } else {
-        Err(invalid("it has not the shape of one of Cloud KMS"))
-    }
-}
-
-fn invalid(detail: &'static str) -> Error {
-    Error::new(ErrorKind::InvalidBlob).with_detail(detail)
+/// Whether it is of a time when Go's wrapper encrypted directly, and blobs did not name their key. The service
+/// knows the version by the ciphertext, and refuses that of another key.
+fn is_older_than_key_info(blob: &Blob) -> bool {
+    blob.key_id().is_empty() && blob.mechanism() == DIRECT_MECHANISM
 }

@@ -160,14 +160,16 @@ async fn use_wrappers() -> Vec<Vec<u8>> {
 
 /// The one that the blob was encrypted under.
 async fn fresh_key(fake: &FakeCloudKms, key: &str, blob: &Blob) -> Vec<u8> {
-    let ciphertext = data_encoding::BASE64.encode(blob.wrapped_key());
+    let base64 = |bytes: &[u8]| data_encoding::BASE64.encode(bytes);
+    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, AAD);
+    let bound = [b"kms-fresh-key-v1", hash.as_ref()].concat();
+    let body = json!({
+        "ciphertext": base64(blob.wrapped_key()),
+        "additionalAuthenticatedData": base64(&bound),
+    });
     let (_, answer) = fake
         .client()
-        .request(
-            "POST",
-            &format!("v1/{key}:decrypt"),
-            &json!({ "ciphertext": ciphertext }),
-        )
+        .request("POST", &format!("v1/{key}:decrypt"), &body)
         .await;
     let plaintext = answer["plaintext"].as_str().unwrap();
     data_encoding::BASE64.decode(plaintext.as_bytes()).unwrap()

@@ -69,6 +69,12 @@ impl Endpoint {
         &self.0
     }
 
+    /// Whether it is on this machine, told by its text.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        is_loopback(&self.0)
+    }
+
     /// Whether it is `https`.
     #[must_use]
     pub fn is_encrypted(&self) -> bool {
@@ -110,6 +116,7 @@ mod tests {
             let endpoint = Endpoint::parse(text, PlainHttp::OnLoopback).unwrap();
             assert_eq!(endpoint.base(), base);
             assert_eq!(endpoint.is_encrypted(), text.starts_with("https"));
+            assert_eq!(endpoint.is_loopback(), !text.contains("example"));
         }
     }
 

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::calls::CloudKmsMethod;
 use super::client::CloudKmsPermission;
+use super::fields;
 use super::keys::{Keys, Page};
 use super::name::{Target, parse};
 use super::refusal::{Answer, Refusal};
@@ -36,6 +37,7 @@ impl Call {
                 Refusal::invalid_argument(format!("Invalid JSON payload received. {error}"))
             })?,
         };
+        fields::check(method, &query, &body)?;
         if let Some(name) = ["filter", "orderBy"]
             .into_iter()
             .find(|name| query.get(*name).is_some_and(|value| !value.is_empty()))

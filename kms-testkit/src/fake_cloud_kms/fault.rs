@@ -30,6 +30,9 @@ pub struct CloudKmsFault {
     /// Of `latency` only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     millis: Option<u64>,
+    /// Of `denied` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +43,7 @@ pub(super) enum Kind {
     Reset,
     ResourceExhausted,
     Unavailable,
+    Denied,
     FlippedBit,
     AnotherKey,
     ChecksumIgnored,
@@ -80,6 +84,16 @@ impl CloudKmsFault {
     #[must_use]
     pub fn unavailable() -> Self {
         Self::new(Kind::Unavailable)
+    }
+
+    /// 403 `PERMISSION_DENIED` of another cause than a missing permission: `SERVICE_DISABLED`, `USER_PROJECT_DENIED`,
+    /// `BILLING_DISABLED`, `SECURITY_POLICY_VIOLATED`.
+    #[must_use]
+    pub fn denied(reason: &str) -> Self {
+        Self {
+            reason: Some(reason.to_owned()),
+            ..Self::new(Kind::Denied)
+        }
     }
 
     /// One bit of the ciphertext, or of the plaintext when decrypting, differs from what was made; the CRC32C is
@@ -134,6 +148,7 @@ impl CloudKmsFault {
             method: None,
             times: None,
             millis: None,
+            reason: None,
         }
     }
 }
@@ -143,10 +158,11 @@ impl CloudKmsFault {
 pub(super) struct Faults(Vec<CloudKmsFault>);
 
 /// What goes wrong with one call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Trouble {
     pub(super) kind: Kind,
     pub(super) latency: Duration,
+    pub(super) reason: String,
 }
 
 impl Faults {
@@ -167,6 +183,7 @@ impl Faults {
         let trouble = Trouble {
             kind: fault.kind,
             latency: Duration::from_millis(fault.millis.unwrap_or_default()),
+            reason: fault.reason.clone().unwrap_or_default(),
         };
         if let Some(times) = &mut fault.times {
             *times -= 1;

@@ -19,6 +19,21 @@ impl Refusal {
         Self::new(400, "INVALID_ARGUMENT", message)
     }
 
+    /// A request that is malformed in each of these ways.
+    pub(super) fn bad_request(violations: &[String]) -> Self {
+        let descriptions: Vec<_> = violations
+            .iter()
+            .map(|description| json!({ "description": description }))
+            .collect();
+        Self {
+            details: Some(json!([{
+                "@type": "type.googleapis.com/google.rpc.BadRequest",
+                "fieldViolations": descriptions,
+            }])),
+            ..Self::invalid_argument(violations.join("\n"))
+        }
+    }
+
     /// `violation` is the type that the details name, `KEY_DISABLED` say.
     pub(super) fn failed_precondition(
         message: impl Into<String>,
@@ -57,6 +72,39 @@ impl Refusal {
                     "Permission '{permission}' denied on resource '{resource}' (or it may not exist)."
                 ),
             )
+        }
+    }
+
+    /// What Google's front answers before Cloud KMS is asked: `reason` is `SERVICE_DISABLED`, say.
+    pub(super) fn denied_for(reason: &str) -> Self {
+        const PROJECT: &str = "projects/kms-testkit";
+        let message = match reason {
+            "SERVICE_DISABLED" => {
+                format!(
+                    "Cloud Key Management Service (KMS) API has not been used in {PROJECT} before or it is disabled."
+                )
+            }
+            "USER_PROJECT_DENIED" => format!(
+                "Caller does not have required permission to use {PROJECT}. Grant the caller the roles/serviceusage.serviceUsageConsumer role."
+            ),
+            "BILLING_DISABLED" => {
+                format!(
+                    "This API method requires billing to be enabled. Please enable billing on {PROJECT}."
+                )
+            }
+            "SECURITY_POLICY_VIOLATED" => {
+                "Request is prohibited by organization's policy.".to_owned()
+            }
+            _ => "The request is denied.".to_owned(),
+        };
+        Self {
+            details: Some(json!([{
+                "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+                "reason": reason,
+                "domain": "googleapis.com",
+                "metadata": { "consumer": PROJECT, "service": "cloudkms.googleapis.com" },
+            }])),
+            ..Self::new(403, "PERMISSION_DENIED", message)
         }
     }
 

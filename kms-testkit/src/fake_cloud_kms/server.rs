@@ -183,6 +183,7 @@ async fn disturbed(service: &Service, call: &Call, trouble: Trouble, reset: &Res
         }
         Kind::ResourceExhausted => Err(Refusal::resource_exhausted()),
         Kind::Unavailable => Err(Refusal::unavailable()),
+        Kind::Denied => Err(Refusal::denied_for(&trouble.reason)),
         Kind::FlippedBit => answer().map(|mut answer| {
             flip_a_bit(&mut answer);
             answer

@@ -50,18 +50,20 @@ const ENUMS: &[(&str, &[(&str, u64)])] = &[
 
 /// A field by its JSON name, or by its name in the proto file.
 pub(super) fn field<'a>(body: &'a Value, name: &str) -> Option<&'a Value> {
-    let snake = || {
-        name.chars().fold(String::new(), |mut snake, letter| {
-            if letter.is_ascii_uppercase() {
-                snake.push('_');
-            }
-            snake.push(letter.to_ascii_lowercase());
-            snake
-        })
-    };
     body.get(name)
-        .or_else(|| body.get(snake()))
+        .or_else(|| body.get(snake_case(name)))
         .filter(|value| !value.is_null())
+}
+
+/// The name in the proto file of a field of this JSON name.
+pub(super) fn snake_case(name: &str) -> String {
+    name.chars().fold(String::new(), |mut snake, letter| {
+        if letter.is_ascii_uppercase() {
+            snake.push('_');
+        }
+        snake.push(letter.to_ascii_lowercase());
+        snake
+    })
 }
 
 /// Bytes: base64 of either alphabet, with or without padding; none are empty ones.

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use kms_core::service::BOUND_ENVELOPE_MECHANISM;
 use kms_core::{Blob, ENVELOPE_MECHANISM, ErrorKind, NONCE_LEN, Ownership, TAG_LEN, Wrapper as _};
 use kms_testkit::fake_cloud_kms::FakeCloudKmsClient;
 use kms_testkit::service::variable;
 use kms_testkit::wrapper::Subject;
 use kms_wrapper_gcp::{CloudKmsMode, CloudKmsWrapper};
 
-use crate::support::{MODES, builder};
+use crate::support::{MODES, bound, builder};
 
 mod envelope {
     kms_testkit::wrapper_suite!(match super::subject(super::CloudKmsMode::Envelope).await {
@@ -61,14 +62,19 @@ async fn blobs_have_the_layout_of_the_format() {
         return;
     };
     let key = service.create_key().await;
-    let blob = wrapper(&service, &key, CloudKmsMode::Envelope)
-        .encrypt(b"plaintext", b"aad")
-        .await
-        .unwrap();
-    assert_eq!(blob.mechanism(), ENVELOPE_MECHANISM);
-    assert_eq!(blob.ciphertext().len(), 9 + TAG_LEN);
-    assert_eq!(blob.iv().len(), NONCE_LEN);
-    assert!(blob.wrapped_key().len() > 32);
+    for (aad, mechanism) in [
+        (&b""[..], ENVELOPE_MECHANISM),
+        (b"aad", BOUND_ENVELOPE_MECHANISM),
+    ] {
+        let blob = wrapper(&service, &key, CloudKmsMode::Envelope)
+            .encrypt(b"plaintext", aad)
+            .await
+            .unwrap();
+        assert_eq!(blob.mechanism(), mechanism);
+        assert_eq!(blob.ciphertext().len(), 9 + TAG_LEN);
+        assert_eq!(blob.iv().len(), NONCE_LEN);
+        assert!(blob.wrapped_key().len() > 32);
+    }
 
     let blob = wrapper(&service, &key, CloudKmsMode::Direct)
         .encrypt(b"plaintext", b"aad")
@@ -94,12 +100,16 @@ async fn the_service_opens_the_parts_that_are_its_own() {
             .request("POST", &format!("v1/{key}:decrypt"), &body)
             .await
     };
-    // The fresh key of an envelope is wrapped without aad, as Go's wrapper does it.
+    // The fresh key of an envelope is wrapped with the aad, if there is any, and otherwise as Go's wrapper does it.
     let envelope = wrapper(&service, &key, CloudKmsMode::Envelope);
-    let blob = envelope.encrypt(b"plaintext", b"aad").await.unwrap();
-    let (code, answer) = decrypt(blob.wrapped_key(), b"").await;
-    assert_eq!(code, 200);
-    assert_eq!(answer["plaintext"].as_str().unwrap().len(), 44);
+    for (aad, bound) in [(&b""[..], Vec::new()), (b"aad", bound(b"aad"))] {
+        let blob = envelope.encrypt(b"plaintext", aad).await.unwrap();
+        let (code, answer) = decrypt(blob.wrapped_key(), &bound).await;
+        assert_eq!(code, 200);
+        assert_eq!(answer["plaintext"].as_str().unwrap().len(), 44);
+        let opens_without = decrypt(blob.wrapped_key(), b"").await.0 == 200;
+        assert_eq!(opens_without, aad.is_empty());
+    }
     // The aad of direct mode is the service's own.
     let direct = wrapper(&service, &key, CloudKmsMode::Direct);
     let blob = direct.encrypt(b"plaintext", b"aad").await.unwrap();
@@ -204,7 +214,7 @@ async fn a_blob_of_another_shape_is_refused_and_one_of_another_key_is_not_claime
         let error = wrapper.decrypt(&blob, b"").await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidBlob, "{blob:?}");
     }
-    for id in ["", "own", &key, &format!("{key}2/cryptoKeyVersions/1")] {
+    for id in ["own", &key, &format!("{key}2/cryptoKeyVersions/1")] {
         let blob = Blob::new(vec![1; 40], id);
         assert_eq!(wrapper.owns(&blob), Ownership::No, "{id}");
     }

@@ -3,8 +3,6 @@
 use std::env;
 use std::error::Error as _;
 use std::io::Write as _;
-use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,7 +18,7 @@ use kms_wrapper_gcp::{CloudKmsWrapper, CloudKmsWrapperBuilder};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
-use crate::support::{Listener, assert_works, patient};
+use crate::support::{Listener, assert_works, in_child, patient};
 
 const SECRETS: [&str; 2] = [
     "a client secret of this test",
@@ -28,15 +26,15 @@ const SECRETS: [&str; 2] = [
 ];
 
 /// A service that lets only a token in, a server that gives out tokens, and a wrapper that logs in there.
-struct Login {
-    fake: FakeCloudKms,
-    key: String,
-    tokens: FaultyProxy,
+pub(crate) struct Login {
+    pub(crate) fake: FakeCloudKms,
+    pub(crate) key: String,
+    pub(crate) tokens: FaultyProxy,
     file: NamedTempFile,
 }
 
 impl Login {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let fake = FakeCloudKms::start().await;
         // It only ever answers with its faults.
         let tokens = FaultyProxy::start("127.0.0.1:1");
@@ -56,7 +54,7 @@ impl Login {
         }
     }
 
-    fn builder(&self) -> CloudKmsWrapperBuilder {
+    pub(crate) fn builder(&self) -> CloudKmsWrapperBuilder {
         CloudKmsWrapper::builder(&self.key)
             .endpoint(self.fake.url())
             .credentials_file(self.file.path())
@@ -64,11 +62,11 @@ impl Login {
             .limits(patient())
     }
 
-    async fn demand(&self, token: &str) {
+    pub(crate) async fn demand(&self, token: &str) {
         self.fake.client().demand_token(Some(token)).await;
     }
 
-    fn give(&self, token: &str) {
+    pub(crate) fn give(&self, token: &str) {
         self.tokens.clear();
         self.tokens.fail(gives(token));
     }
@@ -81,7 +79,7 @@ impl Login {
     }
 }
 
-fn gives(token: &str) -> NetworkFault {
+pub(crate) fn gives(token: &str) -> NetworkFault {
     let body = json!({ "access_token": token, "expires_in": 3600, "token_type": "Bearer" });
     NetworkFault::answer(
         200,
@@ -93,7 +91,7 @@ fn gives(token: &str) -> NetworkFault {
     )
 }
 
-fn file(content: &Value) -> NamedTempFile {
+pub(crate) fn file(content: &Value) -> NamedTempFile {
     let mut file = NamedTempFile::new().unwrap();
     file.write_all(content.to_string().as_bytes()).unwrap();
     file
@@ -275,19 +273,26 @@ async fn a_file_that_is_not_there_is_said_by_the_call_and_read_once_it_is() {
     assert_works(&wrapper).await;
 }
 
-/// The token of a service account is a JWT that it signs itself.
-#[tokio::test]
-async fn a_service_account_signs_its_own_token() {
+/// The file of a service account, with its key.
+pub(crate) fn service_account() -> (KeyPair, Value) {
     let pair = KeyPair::generate(KeySize::Rsa2048).unwrap();
     let der = BASE64.encode(pair.as_der().unwrap().as_ref());
-    let file = file(&json!({
+    let account = json!({
         "type": "service_account",
         "project_id": "acme",
         "private_key_id": "a1b2c3",
         "private_key": format!("-----BEGIN PRIVATE KEY-----\n{der}\n-----END PRIVATE KEY-----\n"),
         "client_email": "app@acme.iam.gserviceaccount.com",
         "token_uri": "https://oauth2.googleapis.com/token",
-    }));
+    });
+    (pair, account)
+}
+
+/// The token of a service account is a JWT that it signs itself.
+#[tokio::test]
+async fn a_service_account_signs_its_own_token() {
+    let (pair, account) = service_account();
+    let file = file(&account);
     let listener = Listener::start();
     let wrapper = CloudKmsWrapper::builder("projects/p/locations/l/keyRings/r/cryptoKeys/k")
         .endpoint(format!("http://{}", listener.address))
@@ -323,33 +328,6 @@ async fn a_service_account_signs_its_own_token() {
         json(claims)["scope"],
         "https://www.googleapis.com/auth/cloud-platform"
     );
-}
-
-/// In the child nothing; in the parent runs the test of this name in a child with these variables, and without
-/// any that could name credentials.
-fn in_child(test: &str, variables: &[(&str, &str)]) -> bool {
-    const CHILD: &str = "KMS_TEST_GCP_CHILD";
-    if env::var_os(CHILD).is_some() {
-        return true;
-    }
-    let nowhere = Path::new("/nonexistent");
-    let output = Command::new(env::current_exe().unwrap())
-        .args(["--exact", &format!("logins::{test}"), "--nocapture"])
-        .env_remove("GOOGLE_APPLICATION_CREDENTIALS")
-        .env_remove("GOOGLE_CREDENTIALS")
-        .env("HOME", nowhere)
-        .env("APPDATA", nowhere)
-        .env(CHILD, "1")
-        .envs(variables.iter().copied())
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success() && said.contains("1 passed"),
-        "{said} {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    false
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -389,7 +367,7 @@ fn the_environment_is_enough() {
         let mut variables = named(&login.key).to_vec();
         variables.push((variable, login.file.path().to_str().unwrap()));
         variables.push((ENDPOINT, login.fake.url()));
-        if in_child("the_environment_is_enough", &variables) {
+        if in_child("logins::the_environment_is_enough", &variables) {
             runtime().block_on(assert_works(&from_env()));
             return;
         }
@@ -407,7 +385,10 @@ fn without_a_file_the_metadata_server_is_asked() {
     let host = login.tokens.address().to_string();
     variables.push(("GCE_METADATA_HOST", &host));
     variables.push((ENDPOINT, login.fake.url()));
-    if in_child("without_a_file_the_metadata_server_is_asked", &variables) {
+    if in_child(
+        "logins::without_a_file_the_metadata_server_is_asked",
+        &variables,
+    ) {
         runtime().block_on(assert_works(&from_env()));
         return;
     }
@@ -423,7 +404,7 @@ fn a_default_file_that_is_not_there_or_malformed_is_said_without_its_content() {
             (ENDPOINT, "http://127.0.0.1:1"),
         ];
         if in_child(
-            "a_default_file_that_is_not_there_or_malformed_is_said_without_its_content",
+            "logins::a_default_file_that_is_not_there_or_malformed_is_said_without_its_content",
             &variables,
         ) {
             let wrapper =

@@ -5,12 +5,17 @@
 //! needs a service that fails starts one in this process.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod binding;
 mod damage;
 mod faults;
 mod gcp;
 mod key_states;
 mod logins;
 mod network;
+mod proxies;
+mod quota_project;
 mod rights;
 mod runtimes;
 mod support;
+mod tls;
+mod versions;

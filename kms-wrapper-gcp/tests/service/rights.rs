@@ -1,7 +1,7 @@
 //! Permissions that the caller lacks.
 
 use kms_core::{Error, ErrorKind, Wrapper as _};
-use kms_testkit::fake_cloud_kms::{CloudKmsMethod, CloudKmsPermission};
+use kms_testkit::fake_cloud_kms::{CloudKmsFault, CloudKmsMethod, CloudKmsPermission};
 
 use crate::support::{MODES, Own};
 
@@ -53,6 +53,34 @@ async fn preflight_names_every_permission_that_is_missing() {
     }
     client.deny(&own.key, &[]).await;
     own.wrapper.preflight().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_denial_of_another_cause_names_its_reason_and_project_and_no_permission() {
+    let own = Own::start(MODES[0]).await;
+    let client = own.client();
+    let blob = own.wrapper.encrypt(b"plaintext", b"").await.unwrap();
+    for reason in [
+        "SERVICE_DISABLED",
+        "USER_PROJECT_DENIED",
+        "BILLING_DISABLED",
+        "SECURITY_POLICY_VIOLATED",
+    ] {
+        client.inject(CloudKmsFault::denied(reason)).await;
+        for error in [
+            own.wrapper.encrypt(b"x", b"").await.unwrap_err(),
+            own.wrapper.decrypt(&blob, b"").await.unwrap_err(),
+            own.wrapper.preflight().await.unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), ErrorKind::Denied, "{error:?}");
+            assert_eq!(error.context("permission"), None);
+            assert_eq!(error.context("reason"), Some(reason));
+            assert_eq!(error.context("project"), Some("projects/kms-testkit"));
+            assert!(error.to_string().contains(reason), "{error}");
+        }
+        client.clear_faults().await;
+    }
+    assert_eq!(client.calls(CloudKmsMethod::TestIamPermissions).await, 0);
 }
 
 /// The roles for encrypting and decrypting don't have the right to look at the key.

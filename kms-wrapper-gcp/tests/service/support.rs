@@ -1,7 +1,10 @@
 //! Services, and wrappers of their keys.
 
+use std::env;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -62,11 +65,55 @@ pub(crate) fn patient() -> CallLimits {
         .with_pauses(Duration::from_millis(1), Duration::from_millis(10))
 }
 
+/// What the service authenticates beside the fresh key of an envelope.
+pub(crate) fn bound(aad: &[u8]) -> Vec<u8> {
+    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, aad);
+    [b"kms-fresh-key-v1", hash.as_ref()].concat()
+}
+
 /// Encrypts and decrypts.
 pub(crate) async fn assert_works(wrapper: &dyn Wrapper) {
     let blob = wrapper.encrypt(b"plaintext", b"aad").await.unwrap();
     let back = wrapper.decrypt(&blob, b"aad").await.unwrap();
     assert_eq!(back.expose(), b"plaintext");
+}
+
+/// In the child nothing; in the parent runs the test of this name in a child with these variables, and without
+/// any that could name credentials.
+pub(crate) fn in_child(test: &str, variables: &[(&str, &str)]) -> bool {
+    const CHILD: &str = "KMS_TEST_GCP_CHILD";
+    if env::var_os(CHILD).is_some() {
+        return true;
+    }
+    let nowhere = Path::new("/nonexistent");
+    let removed = [
+        "GOOGLE_APPLICATION_CREDENTIALS",
+        "GOOGLE_CREDENTIALS",
+        "GOOGLE_CLOUD_QUOTA_PROJECT",
+        "ALL_PROXY",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "NO_PROXY",
+    ];
+    let mut command = Command::new(env::current_exe().unwrap());
+    for name in removed {
+        command.env_remove(name).env_remove(name.to_lowercase());
+    }
+    let output = command
+        .args(["--exact", test, "--nocapture"])
+        .env("HOME", nowhere)
+        .env("APPDATA", nowhere)
+        .env(CHILD, "1")
+        .envs(variables.iter().copied())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && said.contains("1 passed"),
+        "{said} {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    false
 }
 
 /// A service that refuses one request, and tells what that was.

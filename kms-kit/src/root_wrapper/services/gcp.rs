@@ -25,6 +25,15 @@ pub(in super::super) fn open(mut address: Address) -> Result<Arc<dyn Wrapper>> {
         Some("anonymous") => builder = builder.anonymous(),
         Some(file) => builder = builder.credentials_file(file),
     }
+    if let Some(project) = address.take("quota_project") {
+        builder = builder.quota_project(project);
+    }
+    if let Some(proxy) = address.take("proxy") {
+        builder = builder.proxy(proxy);
+    }
+    if let Some(file) = address.take("ca") {
+        builder = builder.ca_bundle_file(file);
+    }
     let modes = [
         ("envelope", CloudKmsMode::Envelope),
         ("direct", CloudKmsMode::Direct),
