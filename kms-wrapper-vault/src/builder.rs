@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use kms_core::{CallLimits, Error, ErrorKind, Result};
 use reqwest::header::HeaderValue;
-use zeroize::Zeroizing;
 
 use crate::auth::Auth;
 use crate::builder::address::Address;
@@ -13,7 +12,8 @@ use crate::key_path::KeyPath;
 use crate::session::Session;
 use crate::transport::Transport;
 use crate::transport::clients::Clients;
-use crate::transport::tls::{self, Connector, Pem, Renamed, Tls};
+use crate::transport::pem::Pem;
+use crate::transport::tls::{Connector, Renamed, Tls};
 use crate::wrapper::TransitWrapper;
 
 mod address;
@@ -30,6 +30,7 @@ pub struct TransitWrapperBuilder {
     mount_path: Option<String>,
     key_name: Option<String>,
     namespace: Option<String>,
+    login_namespace: Option<String>,
     key_id_prefix: Option<String>,
     auth: Option<Auth>,
     trusted: Option<Pem>,
@@ -96,9 +97,17 @@ impl TransitWrapperBuilder {
         self
     }
 
-    /// The namespace (Vault Enterprise, OpenBao) of both the engine and the login.
+    /// The namespace (Vault Enterprise, OpenBao) of the engine, and of the login where
+    /// [`login_namespace`](Self::login_namespace) names no other.
     pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
         self.namespace = Some(namespace.into());
+        self
+    }
+
+    /// The namespace of the login, where it is not the engine's; empty for the root one. Tokens are looked up and
+    /// renewed there too.
+    pub fn login_namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.login_namespace = Some(namespace.into());
         self
     }
 
@@ -118,11 +127,12 @@ impl TransitWrapperBuilder {
 
     /// The certificates (PEM) to trust instead of the system's.
     pub fn ca_bundle(mut self, pem: impl Into<Vec<u8>>) -> Self {
-        self.trusted = Some(Pem::Bytes(Zeroizing::new(pem.into())));
+        self.trusted = Some(Pem::bytes(pem));
         self
     }
 
-    /// As [`ca_bundle`](Self::ca_bundle), from a file that [`build`](Self::build) reads.
+    /// As [`ca_bundle`](Self::ca_bundle), from a file that [`build`](Self::build) reads, and later calls again when it
+    /// has changed or a handshake fails.
     pub fn ca_bundle_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.trusted = Some(Pem::File(path.into()));
         self
@@ -134,12 +144,12 @@ impl TransitWrapperBuilder {
         certificate: impl Into<Vec<u8>>,
         key: impl Into<Vec<u8>>,
     ) -> Self {
-        let pem = |bytes| Pem::Bytes(Zeroizing::new(bytes));
-        self.identity = Some((pem(certificate.into()), pem(key.into())));
+        self.identity = Some((Pem::bytes(certificate), Pem::bytes(key)));
         self
     }
 
-    /// As [`client_certificate`](Self::client_certificate), from files that [`build`](Self::build) reads, once.
+    /// As [`client_certificate`](Self::client_certificate), from files that [`build`](Self::build) reads, and later
+    /// calls again when one has changed or a handshake fails: a renewed certificate needs no restart.
     pub fn client_certificate_files(
         mut self,
         certificate: impl Into<PathBuf>,
@@ -198,10 +208,11 @@ impl TransitWrapperBuilder {
             .ok_or_else(|| misconfigured("it is not set").with_context("setting", "auth"))?;
         auth.check()?;
         let prefix = checked(self.key_id_prefix, "key_id_prefix")?;
-        let namespace = checked(self.namespace, "namespace")?
-            .map(|namespace| HeaderValue::from_str(namespace.trim_matches('/')))
-            .transpose()
-            .map_err(|_| misconfigured("not a namespace"))?;
+        let namespace = named_namespace(self.namespace, "namespace")?;
+        let login_namespace = match self.login_namespace {
+            None => namespace.clone(),
+            named => named_namespace(named, "login_namespace")?,
+        };
 
         let uses_tls = self.trusted.is_some()
             || self.identity.is_some()
@@ -215,14 +226,8 @@ impl TransitWrapperBuilder {
         let name = checked(self.server_name, "server_name")?;
         let (base, host, renamed) = address.under(name.as_deref())?;
         let tls = Tls {
-            trusted: self
-                .trusted
-                .map(|pem| tls::certificates(&pem.read()?))
-                .transpose()?,
-            identity: self
-                .identity
-                .map(|(certificate, key)| tls::identity(&certificate.read()?, &key.read()?))
-                .transpose()?,
+            trusted: self.trusted,
+            identity: self.identity,
             renamed: renamed.map(|host| Renamed { host }),
             accept_invalid: self.accept_invalid,
         };
@@ -230,7 +235,7 @@ impl TransitWrapperBuilder {
             connect_timeout: self.limits.connect_timeout(),
             tls: address.is_https().then_some(tls),
         })?;
-        let transport = Transport::new(&base, host, namespace, clients);
+        let transport = Transport::new(&base, host, namespace, login_namespace, clients);
         let renews = self.renewal.unwrap_or(true) && !auth.is_kept_by_others();
         let session = Session::new(transport, auth, self.limits, renews);
         Ok(TransitWrapper::new(
@@ -263,6 +268,14 @@ impl DangerousSettings {
 fn needed(value: Option<String>, setting: &'static str) -> Result<String> {
     checked(value, setting)?
         .ok_or_else(|| misconfigured("it is not set").with_context("setting", setting))
+}
+
+/// The header that names a namespace; none for the root one.
+fn named_namespace(value: Option<String>, setting: &'static str) -> Result<Option<HeaderValue>> {
+    let refused = |_| misconfigured("not a namespace").with_context("setting", setting);
+    let text = checked(value, setting)?;
+    let header = text.map(|text| HeaderValue::from_str(text.trim_matches('/')));
+    header.transpose().map_err(refused)
 }
 
 /// Refuses text that is not one printable line; an empty one counts as not set.

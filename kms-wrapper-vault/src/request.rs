@@ -17,9 +17,9 @@ use crate::credential::Hidden;
 use crate::key_path::KeyPath;
 
 /// A request whose secret parts are wiped when it goes. Not `Debug`: those of `vaultrs` show everything.
-pub(crate) struct Request<E: Secrets>(E);
+pub(crate) struct Request<E: Known>(E);
 
-impl<E: Secrets> Request<E> {
+impl<E: Known> Request<E> {
     pub(crate) fn endpoint(&self) -> &E {
         &self.0
     }
@@ -30,14 +30,18 @@ impl<E: Secrets> Request<E> {
     }
 }
 
-impl<E: Secrets> Drop for Request<E> {
+impl<E: Known> Drop for Request<E> {
     fn drop(&mut self) {
         self.0.wipe();
     }
 }
 
-/// The part of a request that must not show.
-pub(crate) trait Secrets {
+/// What is to be known about a request before it is sent.
+pub(crate) trait Known {
+    /// Whether it goes to where the login is, in whose namespace the token lives.
+    const IS_LOGIN: bool = false;
+
+    /// The part that must not show.
     fn secret(&self) -> &str {
         ""
     }
@@ -154,7 +158,7 @@ impl Endpoint for CapabilitiesSelf {
     }
 }
 
-impl Secrets for EncryptDataRequest {
+impl Known for EncryptDataRequest {
     fn secret(&self) -> &str {
         &self.plaintext
     }
@@ -164,7 +168,7 @@ impl Secrets for EncryptDataRequest {
     }
 }
 
-impl Secrets for DecryptDataRequest {
+impl Known for DecryptDataRequest {
     fn secret(&self) -> &str {
         &self.ciphertext
     }
@@ -174,7 +178,9 @@ impl Secrets for DecryptDataRequest {
     }
 }
 
-impl Secrets for LoginWithApproleRequest {
+impl Known for LoginWithApproleRequest {
+    const IS_LOGIN: bool = true;
+
     fn secret(&self) -> &str {
         &self.secret_id
     }
@@ -184,7 +190,9 @@ impl Secrets for LoginWithApproleRequest {
     }
 }
 
-impl Secrets for LoginWithKubernetesRequest {
+impl Known for LoginWithKubernetesRequest {
+    const IS_LOGIN: bool = true;
+
     fn secret(&self) -> &str {
         &self.jwt
     }
@@ -194,9 +202,15 @@ impl Secrets for LoginWithKubernetesRequest {
     }
 }
 
-impl Secrets for LookupTokenSelfRequest {}
-impl Secrets for RenewTokenSelfRequest {}
-impl Secrets for CapabilitiesSelf {}
+impl Known for LookupTokenSelfRequest {
+    const IS_LOGIN: bool = true;
+}
+
+impl Known for RenewTokenSelfRequest {
+    const IS_LOGIN: bool = true;
+}
+
+impl Known for CapabilitiesSelf {}
 
 fn associated_data(aad: &[u8]) -> Option<String> {
     (!aad.is_empty()).then(|| BASE64.encode(aad))

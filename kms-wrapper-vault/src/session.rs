@@ -12,7 +12,7 @@ use vaultrs::api::AuthInfo;
 use crate::auth::{Auth, Method};
 use crate::credential::Hidden;
 use crate::failure::ServiceMessage;
-use crate::request::{self, Capabilities, Request, Secrets};
+use crate::request::{self, Capabilities, Request, Known};
 use crate::session::token::{Lease, Token};
 use crate::session::turn::Turn;
 use crate::transport::{Answer, Transport, damaged};
@@ -80,7 +80,7 @@ impl Session {
     /// One attempt of a call that needs the capability `update` on `path`.
     ///
     /// A token that the service no longer takes is replaced, and the call repeated, once.
-    pub(crate) async fn call<E: Endpoint + Secrets>(
+    pub(crate) async fn call<E: Endpoint + Known>(
         self: &Arc<Self>,
         request: &Request<E>,
         path: &str,

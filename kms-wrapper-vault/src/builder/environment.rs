@@ -4,12 +4,11 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use kms_core::{Error, Result};
-use zeroize::Zeroizing;
 
 use super::{TransitWrapperBuilder, misconfigured};
 use crate::auth::Auth;
 use crate::credential::Hidden;
-use crate::transport::tls::Pem;
+use crate::transport::pem::Pem;
 
 /// The variables as they were when [`from_env`](TransitWrapperBuilder::from_env) was called.
 #[derive(Clone, Debug)]
@@ -115,7 +114,7 @@ impl Environment {
     fn trusted(&self) -> Result<Option<Pem>> {
         if let Some(pem) = self.hidden(&["VAULT_CACERT_BYTES"])? {
             let bytes = pem.expose().as_bytes().to_vec();
-            return Ok(Some(Pem::Bytes(Zeroizing::new(bytes))));
+            return Ok(Some(Pem::bytes(bytes)));
         }
         Ok(match self.text(&["VAULT_CACERT"])? {
             Some(path) => Some(Pem::File(path.into())),

@@ -6,6 +6,7 @@ mod key_states;
 mod logins;
 mod namespaces;
 mod process;
+mod renewals;
 mod rights;
 mod suite;
 mod tls;
