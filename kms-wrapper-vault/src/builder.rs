@@ -207,6 +207,12 @@ impl TransitWrapperBuilder {
             .auth
             .ok_or_else(|| misconfigured("it is not set").with_context("setting", "auth"))?;
         auth.check()?;
+        if auth.needs_certificate() && self.identity.is_none() {
+            return Err(misconfigured(
+                "a login by certificate needs one: set client_certificate too",
+            )
+            .with_context("setting", "auth"));
+        }
         let prefix = checked(self.key_id_prefix, "key_id_prefix")?;
         let namespace = named_namespace(self.namespace, "namespace")?;
         let login_namespace = match self.login_namespace {

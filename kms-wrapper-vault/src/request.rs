@@ -79,16 +79,17 @@ pub(crate) fn decrypt(key: &KeyPath, ciphertext: &str, aad: &[u8]) -> Request<De
 pub(crate) fn app_role_login(
     mount: &str,
     role_id: &str,
-    secret_id: &Hidden,
+    secret_id: Option<&Hidden>,
 ) -> Request<LoginWithApproleRequest> {
     Request(LoginWithApproleRequest {
         mount: mount.to_owned(),
         role_id: role_id.to_owned(),
-        secret_id: secret_id.expose().to_owned(),
+        secret_id: secret_id.map_or("", Hidden::expose).to_owned(),
     })
 }
 
-pub(crate) fn kubernetes_login(
+/// The logins of `kubernetes`, `jwt` and their like are all alike.
+pub(crate) fn jwt_login(
     mount: &str,
     role: &str,
     jwt: &Hidden,
@@ -97,6 +98,13 @@ pub(crate) fn kubernetes_login(
         mount: mount.to_owned(),
         role: role.to_owned(),
         jwt: jwt.expose().to_owned(),
+    })
+}
+
+pub(crate) fn certificate_login(mount: &str, role: Option<&str>) -> Request<CertificateLogin> {
+    Request(CertificateLogin {
+        mount: mount.to_owned(),
+        role: role.map(str::to_owned),
     })
 }
 
@@ -112,6 +120,12 @@ pub(crate) fn capabilities(paths: &[String]) -> Request<CapabilitiesSelf> {
     Request(CapabilitiesSelf {
         paths: paths.to_vec(),
     })
+}
+
+/// That of `vaultrs` names the role by a field that the service doesn't know.
+pub(crate) struct CertificateLogin {
+    mount: String,
+    role: Option<String>,
 }
 
 /// What the token may do on these paths.
@@ -154,6 +168,28 @@ impl Endpoint for CapabilitiesSelf {
 
     fn body(&self) -> Result<Option<Vec<u8>>, ClientError> {
         let body = serde_json::json!({ "paths": self.paths });
+        Ok(Some(body.to_string().into_bytes()))
+    }
+}
+
+impl Endpoint for CertificateLogin {
+    type Response = ();
+    const REQUEST_BODY_TYPE: RequestType = RequestType::JSON;
+    const RESPONSE_BODY_TYPE: ResponseType = ResponseType::JSON;
+
+    fn path(&self) -> String {
+        format!("auth/{}/login", self.mount)
+    }
+
+    fn method(&self) -> RequestMethod {
+        RequestMethod::POST
+    }
+
+    fn body(&self) -> Result<Option<Vec<u8>>, ClientError> {
+        let body = match &self.role {
+            Some(role) => serde_json::json!({ "name": role }),
+            None => serde_json::json!({}),
+        };
         Ok(Some(body.to_string().into_bytes()))
     }
 }
@@ -207,6 +243,10 @@ impl Known for LookupTokenSelfRequest {
 }
 
 impl Known for RenewTokenSelfRequest {
+    const IS_LOGIN: bool = true;
+}
+
+impl Known for CertificateLogin {
     const IS_LOGIN: bool = true;
 }
 

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::credential::Hidden;
 use crate::failure::ServiceMessage;
-use crate::request::{Request, Known};
+use crate::request::{Known, Request};
 use crate::transport::clients::Clients;
 
 pub(crate) mod clients;

@@ -13,7 +13,7 @@ use crate::ciphertext::{Ciphertext, is_version};
 use crate::key_path::KeyPath;
 use crate::preflight;
 use crate::request;
-use crate::session::Session;
+use crate::session::{Operation, Session};
 use crate::transport::damaged;
 
 /// A root wrapper whose key is in the transit engine of Vault or OpenBao.
@@ -81,9 +81,8 @@ impl TransitWrapper {
 
     async fn try_encrypt(&self, plaintext: &[u8], aad: &[u8]) -> Result<Blob> {
         let request = request::encrypt(&self.key, plaintext, aad);
-        let path = self.key.of("encrypt");
-        let limits = self.session.limits();
-        let answer = limits.run(|| self.session.call(&request, &path)).await?;
+        let call = || self.session.call(&request, &self.key, Operation::Encrypt);
+        let answer = self.session.limits().run(call).await?;
         let ciphertext = Ciphertext::parse(answer.ciphertext.as_bytes())
             .ok_or_else(|| damaged("it is not a ciphertext of transit"))?;
         let version = ciphertext.version();
@@ -97,9 +96,8 @@ impl TransitWrapper {
     async fn try_decrypt(&self, blob: &Blob, aad: &[u8]) -> Result<SecretBytes> {
         let ciphertext = self.checked(blob)?;
         let request = request::decrypt(&self.key, ciphertext.text(), aad);
-        let path = self.key.of("decrypt");
-        let limits = self.session.limits();
-        let mut answer = limits.run(|| self.session.call(&request, &path)).await?;
+        let call = || self.session.call(&request, &self.key, Operation::Decrypt);
+        let mut answer = self.session.limits().run(call).await?;
         let plaintext = BASE64.decode(answer.plaintext.as_bytes());
         answer.plaintext.zeroize();
         // The decoder's error says where it stumbled and over which byte.

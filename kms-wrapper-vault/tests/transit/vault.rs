@@ -1,8 +1,10 @@
+mod agents;
 mod blobs;
 mod environment;
 mod faults;
 mod fixture;
 mod key_states;
+mod login_methods;
 mod logins;
 mod namespaces;
 mod process;

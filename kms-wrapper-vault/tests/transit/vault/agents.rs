@@ -1,0 +1,1 @@
+//! Agents that stand between the wrapper and the service, and Unix sockets.
