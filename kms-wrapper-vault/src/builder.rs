@@ -1,6 +1,6 @@
 //! The settings of a wrapper, checked before anything is sent.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use kms_core::{CallLimits, Error, ErrorKind, Result};
 use reqwest::header::HeaderValue;
@@ -8,6 +8,8 @@ use reqwest::header::HeaderValue;
 use crate::auth::Auth;
 use crate::builder::address::Address;
 use crate::builder::environment::Environment;
+use crate::builder::proxy::Ambient;
+use crate::credential::Hidden;
 use crate::key_path::KeyPath;
 use crate::session::Session;
 use crate::transport::Transport;
@@ -18,11 +20,13 @@ use crate::wrapper::TransitWrapper;
 
 mod address;
 mod environment;
+mod proxy;
 
 /// Builds a [`TransitWrapper`].
 ///
 /// Address, key name and [`Auth`] must be given. What is not set has the default that its method names: the
-/// environment is read by [`from_env`](Self::from_env) alone. (The proxy variables are not read by either.)
+/// environment is read by [`from_env`](Self::from_env) alone, with one exception: the system's certificates are those of
+/// `SSL_CERT_FILE` and `SSL_CERT_DIR`, where these are set and the system is not one with a key chain of its own.
 #[derive(Clone, Debug, Default)]
 #[must_use = "nothing is made before `build`"]
 pub struct TransitWrapperBuilder {
@@ -36,6 +40,9 @@ pub struct TransitWrapperBuilder {
     trusted: Option<Pem>,
     identity: Option<(Pem, Pem)>,
     server_name: Option<String>,
+    /// `Some(None)` for none, whatever the environment says.
+    proxy: Option<Option<Hidden>>,
+    ambient: Ambient,
     limits: CallLimits,
     renewal: Option<bool>,
     accept_invalid: bool,
@@ -66,11 +73,13 @@ impl TransitWrapperBuilder {
     /// | `VAULT_CACERT_BYTES`, else `VAULT_CACERT` (a file), else `VAULT_CAPATH` (a folder) | [`ca_bundle`](Self::ca_bundle) |
     /// | `VAULT_CLIENT_CERT`, `VAULT_CLIENT_KEY` (files) | [`client_certificate`](Self::client_certificate) |
     /// | `VAULT_TLS_SERVER_NAME` | [`server_name`](Self::server_name) |
+    /// | `VAULT_PROXY_ADDR`, else `VAULT_HTTP_PROXY` | [`proxy`](Self::proxy) |
+    /// | `HTTPS_PROXY`, else `ALL_PROXY` (`http_proxy` for a plain `http` address), also in lower case | [`proxy`](Self::proxy), except for this machine and for what `NO_PROXY` lists |
     /// | `VAULT_SKIP_VERIFY` | none: [`build`](Self::build) refuses it, unless [`dangerous`](Self::dangerous) was asked for the same |
     ///
     /// An empty variable counts as not set. Go lets the environment win over explicit settings; here it is the
-    /// other way round. A variable that would send the token elsewhere (`VAULT_AGENT_ADDR`, `VAULT_PROXY_ADDR`,
-    /// `VAULT_HTTP_PROXY`) is refused rather than ignored.
+    /// other way round. A variable that would send the token elsewhere (`VAULT_AGENT_ADDR`) is refused rather than
+    /// ignored.
     pub fn from_env() -> Self {
         Self {
             environment: Some(Environment::read(std::env::var_os)),
@@ -79,7 +88,7 @@ impl TransitWrapperBuilder {
     }
 
     /// Where the service is: `https://vault.example.com:8200`, with a path if a proxy serves it under one.
-    /// `http` only for loopback addresses.
+    /// `http` only for loopback addresses. `unix:///run/vault.sock` is a Unix socket, of an agent say.
     pub fn address(mut self, address: impl Into<String>) -> Self {
         self.address = Some(address.into());
         self
@@ -166,6 +175,19 @@ impl TransitWrapperBuilder {
         self
     }
 
+    /// The HTTP proxy that all requests go through: `http://proxy.example.com:3128`, or `https`, with user and password
+    /// if it wants them. It opens tunnels (`CONNECT`), so that it sees neither token nor keys.
+    pub fn proxy(mut self, url: impl Into<String>) -> Self {
+        self.proxy = Some(Some(Hidden::new(url)));
+        self
+    }
+
+    /// Goes through no proxy, whatever the environment says.
+    pub fn no_proxy(mut self) -> Self {
+        self.proxy = Some(None);
+        self
+    }
+
     /// How long and how often the service is asked; getting a token counts too.
     pub fn limits(mut self, limits: CallLimits) -> Self {
         self.limits = limits;
@@ -231,6 +253,13 @@ impl TransitWrapperBuilder {
         }
         let name = checked(self.server_name, "server_name")?;
         let (base, host, renamed) = address.under(name.as_deref())?;
+        let proxy = proxy::find(self.proxy, &self.ambient, &address, self.plain_http)?;
+        if proxy.is_some() && renamed.is_some() {
+            return Err(misconfigured(
+                "a proxy looks up the host of the address by itself, so server_name can't be another; give the certificate's name in the address, or no proxy",
+            )
+            .with_context("setting", "server_name"));
+        }
         let tls = Tls {
             trusted: self.trusted,
             identity: self.identity,
@@ -240,6 +269,8 @@ impl TransitWrapperBuilder {
         let clients = Clients::new(Connector {
             connect_timeout: self.limits.connect_timeout(),
             tls: address.is_https().then_some(tls),
+            proxy,
+            socket: address.socket().map(Path::to_owned),
         })?;
         let transport = Transport::new(&base, host, namespace, login_namespace, clients);
         let renews = self.renewal.unwrap_or(true) && !auth.is_kept_by_others();

@@ -104,7 +104,10 @@ impl Session {
             };
             match self.standing(&token, &refusal, path).await? {
                 Standing::Alive(capabilities) => {
-                    let refused = Refused { refusal, capabilities };
+                    let refused = Refused {
+                        refusal,
+                        capabilities,
+                    };
                     return Err(self.explain(refused, &token, key, operation).await);
                 }
                 Standing::Unclear if !self.may_replace(&token) => return Err(refusal.into_error()),

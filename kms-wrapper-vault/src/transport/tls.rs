@@ -2,22 +2,23 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kms_core::{Error, ErrorKind, Result};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
-use reqwest::{Certificate, Identity};
+use reqwest::{Certificate, Identity, Proxy};
 use zeroize::Zeroizing;
 
 use crate::transport::pem::{Pem, Stamp};
 
 /// Makes HTTP clients, all alike.
-#[derive(Clone, Debug)]
 pub(crate) struct Connector {
     pub(crate) connect_timeout: Duration,
     pub(crate) tls: Option<Tls>,
+    pub(crate) proxy: Option<Proxy>,
+    pub(crate) socket: Option<PathBuf>,
 }
 
 /// TLS settings, for `https` only.
@@ -111,6 +112,13 @@ impl Connector {
                 }
             }
         };
+        if let Some(proxy) = &self.proxy {
+            builder = builder.proxy(proxy.clone());
+        }
+        #[cfg(unix)]
+        if let Some(socket) = &self.socket {
+            builder = builder.unix_socket(socket.as_path());
+        }
         builder.build().map_err(|cause| {
             refused("no TLS client can be made of the certificates").with_source(cause)
         })
@@ -122,6 +130,17 @@ impl Tls {
         let identity = self.identity.iter();
         let identity = identity.flat_map(|(certificate, key)| [certificate, key]);
         self.trusted.iter().chain(identity)
+    }
+}
+
+/// A proxy's URL may have a password in it.
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connector")
+            .field("tls", &self.tls)
+            .field("proxy", &self.proxy.is_some())
+            .field("socket", &self.socket)
+            .finish_non_exhaustive()
     }
 }
 

@@ -8,6 +8,7 @@ mod login_methods;
 mod logins;
 mod namespaces;
 mod process;
+mod proxies;
 mod renewals;
 mod rights;
 mod suite;
