@@ -7,6 +7,9 @@ use kms_core::{Error, ErrorKind, Result};
 use crate::credential::{Credential, Hidden};
 use crate::key_path::check_mount;
 
+#[cfg(feature = "aws")]
+pub(crate) mod aws;
+
 /// Where Kubernetes puts the token of a pod's service account.
 const SERVICE_ACCOUNT_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
@@ -50,6 +53,8 @@ pub(crate) enum Method {
     Certificate {
         role: Option<String>,
     },
+    #[cfg(feature = "aws")]
+    Aws(aws::AwsIam),
 }
 
 impl Auth {
@@ -149,6 +154,26 @@ impl Auth {
         })
     }
 
+    /// A login as the machine of [Google Cloud](https://developer.hashicorp.com/vault/docs/auth/gcp) that this runs on,
+    /// with a role of the type `gce`. Mounted at `gcp` unless [`mount`](Self::mount) says otherwise.
+    #[must_use]
+    pub fn gcp_instance(role: impl Into<String>) -> Self {
+        let role = role.into();
+        Self::of(Method::Jwt {
+            method: "gcp",
+            jwt: Credential::GoogleInstance(format!("http://vault/{role}")),
+            role,
+        })
+    }
+
+    /// A login as an identity of AWS IAM. Mounted at `aws` unless [`mount`](Self::mount) says otherwise. Needs the feature
+    /// `aws`.
+    #[cfg(feature = "aws")]
+    #[must_use]
+    pub fn aws_iam(login: aws::AwsIam) -> Self {
+        Self::of(Method::Aws(login))
+    }
+
     /// Where the login method is mounted, without `auth/`.
     #[must_use]
     pub fn mount(mut self, mount: impl Into<String>) -> Self {
@@ -174,6 +199,8 @@ impl Auth {
             Method::AppRole { .. } => "approle",
             Method::Jwt { method, .. } => method,
             Method::Certificate { .. } => "cert",
+            #[cfg(feature = "aws")]
+            Method::Aws(_) => "aws",
         };
         self.mount
             .as_deref()
@@ -221,6 +248,12 @@ impl Auth {
                 jwt.check("jwt")?;
             }
             Method::Certificate { role: Some(role) } => name(role, "role")?,
+            #[cfg(feature = "aws")]
+            Method::Aws(login) => {
+                for (text, what) in login.names() {
+                    name(text, what)?;
+                }
+            }
         }
         check_mount(self.login_mount(), "login_mount")
     }

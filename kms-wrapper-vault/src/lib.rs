@@ -67,5 +67,7 @@ mod transport;
 mod wrapper;
 
 pub use auth::Auth;
+#[cfg(feature = "aws")]
+pub use auth::aws::AwsIam;
 pub use builder::{DangerousSettings, TransitWrapperBuilder};
 pub use wrapper::TransitWrapper;

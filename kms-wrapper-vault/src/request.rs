@@ -122,6 +122,22 @@ pub(crate) fn capabilities(paths: &[String]) -> Request<CapabilitiesSelf> {
     })
 }
 
+#[cfg(feature = "aws")]
+pub(crate) fn aws_login(
+    mount: &str,
+    role: &str,
+    signed: &crate::auth::aws::SignedIdentity,
+) -> Request<vaultrs::api::auth::aws::requests::IamLoginRequest> {
+    Request(vaultrs::api::auth::aws::requests::IamLoginRequest {
+        mount: mount.to_owned(),
+        role: Some(role.to_owned()),
+        iam_http_request_method: "POST".to_owned(),
+        iam_request_url: signed.url.clone(),
+        iam_request_body: signed.body.clone(),
+        iam_request_headers: signed.headers.expose().to_owned(),
+    })
+}
+
 /// That of `vaultrs` names the role by a field that the service doesn't know.
 pub(crate) struct CertificateLogin {
     mount: String,
@@ -244,6 +260,19 @@ impl Known for LookupTokenSelfRequest {
 
 impl Known for RenewTokenSelfRequest {
     const IS_LOGIN: bool = true;
+}
+
+#[cfg(feature = "aws")]
+impl Known for vaultrs::api::auth::aws::requests::IamLoginRequest {
+    const IS_LOGIN: bool = true;
+
+    fn secret(&self) -> &str {
+        &self.iam_request_headers
+    }
+
+    fn wipe(&mut self) {
+        self.iam_request_headers.zeroize();
+    }
 }
 
 impl Known for CertificateLogin {

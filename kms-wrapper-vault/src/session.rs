@@ -237,6 +237,12 @@ impl Session {
                 let login = request::certificate_login(mount, role.as_deref());
                 self.transport.send(&login, None).await
             }
+            #[cfg(feature = "aws")]
+            Method::Aws(login) => {
+                let signed = login.sign().await?;
+                let login = request::aws_login(mount, &login.role, &signed);
+                self.transport.send(&login, None).await
+            }
         };
         let token = answer.and_then(|answer| match answer {
             Ok(answer) => logged_in(answer.auth),

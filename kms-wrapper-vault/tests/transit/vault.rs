@@ -1,6 +1,6 @@
 mod agents;
 mod blobs;
-mod environment;
+pub(crate) mod environment;
 mod faults;
 mod fixture;
 mod key_states;
