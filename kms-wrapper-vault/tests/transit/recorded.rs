@@ -70,9 +70,9 @@ async fn serve(mut client: TcpStream, seen: Arc<Mutex<Vec<Request>>>) -> std::io
     let answer = if path.starts_with("/computeMetadata") {
         "a.b.c".to_owned()
     } else if path.ends_with("/login") {
-        json!({ "auth": login() }).to_string()
+        answer("auth", &login())
     } else {
-        json!({ "data": { "ciphertext": "vault:v1:AAECAw==" } }).to_string()
+        answer("data", &json!({ "ciphertext": "vault:v1:AAECAw==" }))
     };
     seen.lock().unwrap().push(Request {
         path,
@@ -84,6 +84,18 @@ async fn serve(mut client: TcpStream, seen: Arc<Mutex<Vec<Request>>>) -> std::io
         answer.len()
     );
     client.write_all(format!("{head}{answer}").as_bytes()).await
+}
+
+/// In the form of all of Vault's answers.
+fn answer(part: &str, content: &Value) -> String {
+    let mut answer = json!({
+        "request_id": "",
+        "lease_id": "",
+        "lease_duration": 0,
+        "renewable": false,
+    });
+    answer[part] = content.clone();
+    answer.to_string()
 }
 
 fn login() -> Value {
@@ -219,7 +231,7 @@ mod in_a_cloud {
 
     #[cfg(feature = "aws")]
     #[tokio::test]
-    async fn an_identity_of_aws_iam_logs_in_with_a_signed_request_for_vault_to_send() {
+    async fn an_identity_of_amazon_s_logs_in_with_a_signed_request_for_the_service_to_send() {
         use data_encoding::BASE64;
         use kms_testkit::wrapper::assert_hidden;
         use kms_wrapper_vault::AwsIam;
@@ -236,7 +248,7 @@ mod in_a_cloud {
         let recorder = Recorder::start().await;
         let secret = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
         run(
-            "recorded::in_a_cloud::an_identity_of_aws_iam_logs_in_with_a_signed_request_for_vault_to_send",
+            "recorded::in_a_cloud::an_identity_of_amazon_s_logs_in_with_a_signed_request_for_the_service_to_send",
             vec![
                 ("VAULT_ADDR", format!("http://{}", recorder.address)),
                 ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE".to_owned()),
