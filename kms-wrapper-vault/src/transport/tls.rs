@@ -73,12 +73,12 @@ impl Connector {
             trusted: tls
                 .trusted
                 .as_ref()
-                .map(|pem| certificates(&*pem.read()?))
+                .map(|pem| certificates(&pem.read()?))
                 .transpose()?,
             identity: tls
                 .identity
                 .as_ref()
-                .map(|(certificate, key)| identity(&*certificate.read()?, &*key.read()?))
+                .map(|(certificate, key)| identity(&certificate.read()?, &key.read()?))
                 .transpose()?,
         })
     }
