@@ -1,4 +1,4 @@
-//! The methods `jwt` and `cert`, and AppRole without a secret id.
+//! The methods `jwt` and `cert`, and `AppRole` without a secret id.
 
 use kms_core::{ErrorKind, Wrapper as _};
 use kms_testkit::service::{VaultListener, VaultProcess};
