@@ -293,6 +293,9 @@ error_kinds! {
     RootKeyVersionRetired false "the root wrapper's service no longer decrypts with this old version of its key; allow the version again, or restore",
     /// Vault or OpenBao is sealed.
     ServiceSealed true "the root wrapper's service is sealed; unseal it",
+    /// A certificate of the connection to the service has expired: the service's, or our own. The context
+    /// `certificate` says whose.
+    CertificateExpired true "a certificate of the connection to the root wrapper's service has expired; renew it",
     /// The node of Vault or OpenBao is a standby that does not serve requests.
     ServiceStandby true "the root wrapper's service answered as a standby node; use the address of the active one",
     /// What the service answered is damaged, incomplete or about another key. It is not used.

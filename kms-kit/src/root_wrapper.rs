@@ -26,7 +26,8 @@ const DECRYPTING_VARIABLE: &str = "KMS_ROOT_DECRYPT_URLS";
 /// | `aead:env:APP_ROOT_KEY`, `aead:file:/run/secrets/root` | always there | `key_id` (without it, the variable or the path) |
 /// | `awskms:///alias/app`, `awskms:///arn:aws:kms:…` | `aws` | `region`, `endpoint`, `proxy`, `ca` (a file), `mode` (`envelope`, `direct`) |
 /// | `gcpkms://projects/P/locations/L/keyRings/R/cryptoKeys/K` | `gcp` | `endpoint`, `credentials` (a file, or `anonymous`), `quota_project`, `proxy`, `ca` (a file), `mode` |
-/// | `vault+https://host:8200/transit/keys/app` | `vault` | `namespace`, `key_id_prefix`; to log in `token_file`, `kubernetes_role`, or `role_id` with `secret_id_file`; `auth_mount` |
+/// | `vault+https://host:8200/transit/keys/app` | `vault` | `namespace`, `login_namespace`, `key_id_prefix`, `ca`, `client_cert` with `client_key`, `proxy`; to log in `token_file`, `agent=true`, `kubernetes_role`, `jwt_role` with `jwt_file`, `cert_role`, `gcp_role`, `aws_role` (feature `aws`; with it `aws_region`, `aws_server_id`), `role_id` with `secret_id_file`, or `role_id_alone`; `auth_mount` |
+/// | `vault+unix:///transit/keys/app` | `vault` | `socket`, and the same |
 ///
 /// The services also take `attempts`, `attempt_timeout_ms`, `connect_timeout_ms` and `deadline_ms`
 /// ([`CallLimits`](kms_core::CallLimits)). `vault+http://` is for loopback addresses. What a URL does not say,
@@ -104,10 +105,10 @@ impl RootWrapper {
             "aead" => local::open,
             "awskms" => services::aws::open,
             "gcpkms" => services::gcp::open,
-            "vault+https" | "vault+http" => services::vault::open,
+            "vault+https" | "vault+http" | "vault+unix" => services::vault::open,
             other => {
                 return Err(misconfigured(
-                    "no root wrapper has this scheme; there are aead, awskms, gcpkms, vault+https and vault+http",
+                    "no root wrapper has this scheme; there are aead, awskms, gcpkms, vault+https, vault+http and vault+unix",
                 )
                 .with_context("scheme", other));
             }

@@ -67,6 +67,8 @@ fn credentials_in_a_url_are_refused_and_not_shown() {
         "vault+https://root:hunter2@127.0.0.1:8200/transit/keys/app",
         "awskms://hunter2@host/alias/app",
         "aead:env:X?secret=hunter2",
+        #[cfg(feature = "vault")]
+        "vault+https://host/t/keys/a?agent=true&proxy=http://root:hunter2@proxy",
     ] {
         let error = refused(url);
         assert!(
@@ -146,6 +148,23 @@ fn a_key_in_cloud_kms_is_named_by_its_whole_name() {
 #[test]
 fn a_key_in_vault_is_named_by_server_mount_and_name() {
     assert_eq!(RootWrapper::from_url(VAULT).unwrap().kind(), "transit");
+    for login in [
+        "token_file=/run/token",
+        "agent=true",
+        "kubernetes_role=a&namespace=team/a&login_namespace=team",
+        "jwt_role=a&jwt_file=/run/jwt&auth_mount=ci",
+        "gcp_role=a&proxy=http://proxy.example.com:3128",
+        "role_id=a&secret_id_file=/run/secret",
+        "role_id_alone=a",
+        #[cfg(feature = "aws")]
+        "aws_role=a&aws_region=eu-west-1&aws_server_id=vault.example.com",
+    ] {
+        let url = format!("vault+https://vault.example.com/t/keys/a?{login}");
+        RootWrapper::from_url(&url).unwrap_or_else(|error| panic!("{url}: {error}"));
+    }
+    let socket = "vault+unix:///transit/keys/app?socket=/run/vault.sock&agent=true";
+    let root = RootWrapper::from_url(socket).unwrap();
+    assert!(format!("{root:?}").contains("unix:///run/vault.sock"));
     for (url, about) in [
         (
             "vault+https://vault.example.com/transit/app?kubernetes_role=a",
@@ -159,6 +178,22 @@ fn a_key_in_vault_is_named_by_server_mount_and_name() {
             "vault+https://vault.example.com/t/keys/a?role_id=x",
             "go together",
         ),
+        ("vault+unix:///t/keys/a?agent=true", "names its socket"),
+        ("vault+https://h/t/keys/a?cert_role=a", "needs one"),
+        (
+            "vault+https://h/t/keys/a?agent=true&ca=/nowhere",
+            "can't read the file",
+        ),
+        (
+            "vault+https://h/t/keys/a?agent=true&client_cert=/x",
+            "go together",
+        ),
+        (
+            "vault+https://h/t/keys/a?agent=true&proxy=socks5://h",
+            "proxy",
+        ),
+        ("vault+https://h/t/keys/a?agent=yes", "`true`"),
+        ("vault+https://h/t/keys/a?jwt_role=a", "go together"),
         (
             "vault+https://vault.example.com/t/keys/a?auth_mount=x",
             "without a way",

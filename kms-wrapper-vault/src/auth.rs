@@ -7,6 +7,9 @@ use kms_core::{Error, ErrorKind, Result};
 use crate::credential::{Credential, Hidden};
 use crate::key_path::check_mount;
 
+#[cfg(feature = "aws")]
+pub(crate) mod aws;
+
 /// Where Kubernetes puts the token of a pod's service account.
 const SERVICE_ACCOUNT_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
@@ -16,7 +19,8 @@ const SERVICE_ACCOUNT_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccou
 /// |---|---|---|
 /// | [`token`](Self::token) | in the background, as long as the service allows it | calls are [`Denied`](ErrorKind::Denied); a new wrapper is needed |
 /// | [`token_file`](Self::token_file) | by whoever writes the file | the file is read again |
-/// | [`app_role`](Self::app_role), [`kubernetes`](Self::kubernetes) | in the background | logs in again |
+/// | [`agent`](Self::agent) | by the agent | that is the agent's part |
+/// | the others, which log in | in the background | logs in again |
 ///
 /// Files are read when they are needed, and anew each time. `Debug` shows no token and no secret id.
 ///
@@ -35,14 +39,22 @@ pub struct Auth {
 #[derive(Clone, Debug)]
 pub(crate) enum Method {
     Token(Credential),
+    Agent,
     AppRole {
         role_id: String,
-        secret_id: Credential,
+        secret_id: Option<Credential>,
     },
-    Kubernetes {
+    /// A role and a signed statement of who asks: `kubernetes`, `jwt`, …
+    Jwt {
+        method: &'static str,
         role: String,
         jwt: Credential,
     },
+    Certificate {
+        role: Option<String>,
+    },
+    #[cfg(feature = "aws")]
+    Aws(aws::AwsIam),
 }
 
 impl Auth {
@@ -59,13 +71,20 @@ impl Auth {
         Self::of(Method::Token(Credential::File(path.into())))
     }
 
+    /// None of ours: the address is that of an agent (Vault Agent, Vault Proxy, OpenBao's) on this machine that adds
+    /// its own token to requests without one (`use_auto_auth_token`). What it may do, whoever reaches the agent may do.
+    #[must_use]
+    pub fn agent() -> Self {
+        Self::of(Method::Agent)
+    }
+
     /// A login by [AppRole](https://developer.hashicorp.com/vault/docs/auth/approle), mounted at `approle` unless
     /// [`mount`](Self::mount) says otherwise. The secret id must allow more than one login.
     #[must_use]
     pub fn app_role(role_id: impl Into<String>, secret_id: impl Into<String>) -> Self {
         Self::of(Method::AppRole {
             role_id: role_id.into(),
-            secret_id: Credential::Text(Hidden::new(secret_id)),
+            secret_id: Some(Credential::Text(Hidden::new(secret_id))),
         })
     }
 
@@ -74,7 +93,17 @@ impl Auth {
     pub fn app_role_with_secret_file(role_id: impl Into<String>, path: impl Into<PathBuf>) -> Self {
         Self::of(Method::AppRole {
             role_id: role_id.into(),
-            secret_id: Credential::File(path.into()),
+            secret_id: Some(Credential::File(path.into())),
+        })
+    }
+
+    /// As [`app_role`](Self::app_role), for a role that wants no secret id (`bind_secret_id=false`) and tells clients by
+    /// their network addresses alone.
+    #[must_use]
+    pub fn app_role_without_secret(role_id: impl Into<String>) -> Self {
+        Self::of(Method::AppRole {
+            role_id: role_id.into(),
+            secret_id: None,
         })
     }
 
@@ -87,13 +116,62 @@ impl Auth {
     }
 
     /// As [`kubernetes`](Self::kubernetes), with the service account's token (JWT) in another file, a projected
-    /// volume's say. Vault's `jwt` method takes the same login.
+    /// volume's say.
     #[must_use]
     pub fn kubernetes_with_token_file(role: impl Into<String>, path: impl Into<PathBuf>) -> Self {
-        Self::of(Method::Kubernetes {
+        Self::of(Method::Jwt {
+            method: "kubernetes",
             role: role.into(),
             jwt: Credential::File(path.into()),
         })
+    }
+
+    /// A login with a token that an issuer of
+    /// [JWT or OIDC](https://developer.hashicorp.com/vault/docs/auth/jwt) signed, in a file that is read at each login:
+    /// a CI job's, a SPIFFE agent's. Mounted at `jwt` unless [`mount`](Self::mount) says otherwise.
+    #[must_use]
+    pub fn jwt_file(role: impl Into<String>, path: impl Into<PathBuf>) -> Self {
+        Self::of(Method::Jwt {
+            method: "jwt",
+            role: role.into(),
+            jwt: Credential::File(path.into()),
+        })
+    }
+
+    /// A login with the client's [TLS certificate](https://developer.hashicorp.com/vault/docs/auth/cert), which the
+    /// builder must name too. Mounted at `cert` unless [`mount`](Self::mount) says otherwise. The service finds the role
+    /// that the certificate matches.
+    #[must_use]
+    pub fn certificate() -> Self {
+        Self::of(Method::Certificate { role: None })
+    }
+
+    /// As [`certificate`](Self::certificate), with this role and no other.
+    #[must_use]
+    pub fn certificate_of_role(role: impl Into<String>) -> Self {
+        Self::of(Method::Certificate {
+            role: Some(role.into()),
+        })
+    }
+
+    /// A login as the machine of [Google Cloud](https://developer.hashicorp.com/vault/docs/auth/gcp) that this runs on,
+    /// with a role of the type `gce`. Mounted at `gcp` unless [`mount`](Self::mount) says otherwise.
+    #[must_use]
+    pub fn gcp_instance(role: impl Into<String>) -> Self {
+        let role = role.into();
+        Self::of(Method::Jwt {
+            method: "gcp",
+            jwt: Credential::GoogleInstance(format!("http://vault/{role}")),
+            role,
+        })
+    }
+
+    /// A login as an identity of AWS IAM. Mounted at `aws` unless [`mount`](Self::mount) says otherwise. Needs the feature
+    /// `aws`.
+    #[cfg(feature = "aws")]
+    #[must_use]
+    pub fn aws_iam(login: aws::AwsIam) -> Self {
+        Self::of(Method::Aws(login))
     }
 
     /// Where the login method is mounted, without `auth/`.
@@ -117,9 +195,12 @@ impl Auth {
     /// The mount of the login method.
     pub(crate) fn login_mount(&self) -> &str {
         let default = match self.method {
-            Method::Token(_) => "token",
+            Method::Token(_) | Method::Agent => "token",
             Method::AppRole { .. } => "approle",
-            Method::Kubernetes { .. } => "kubernetes",
+            Method::Jwt { method, .. } => method,
+            Method::Certificate { .. } => "cert",
+            #[cfg(feature = "aws")]
+            Method::Aws(_) => "aws",
         };
         self.mount
             .as_deref()
@@ -128,7 +209,12 @@ impl Auth {
 
     /// Whether a new token can be had by logging in.
     pub(crate) fn logs_in(&self) -> bool {
-        !matches!(self.method, Method::Token(_))
+        !matches!(self.method, Method::Token(_) | Method::Agent)
+    }
+
+    /// Whether the client has to show a certificate.
+    pub(crate) fn needs_certificate(&self) -> bool {
+        matches!(self.method, Method::Certificate { .. })
     }
 
     /// Whether somebody else renews the token.
@@ -145,20 +231,28 @@ impl Auth {
                 Ok(())
             }
         };
+        if !self.logs_in() && self.mount.is_some() {
+            return Err(refused("without a login there is no login mount"));
+        }
         match &self.method {
-            Method::Token(token) => {
-                if self.mount.is_some() {
-                    return Err(refused("a token has no login mount"));
-                }
-                token.check("token")?;
-            }
+            Method::Token(token) => token.check("token")?,
+            Method::Agent | Method::Certificate { role: None } => {}
             Method::AppRole { role_id, secret_id } => {
                 name(role_id, "role_id")?;
-                secret_id.check("secret_id")?;
+                if let Some(secret_id) = secret_id {
+                    secret_id.check("secret_id")?;
+                }
             }
-            Method::Kubernetes { role, jwt } => {
+            Method::Jwt { role, jwt, .. } => {
                 name(role, "role")?;
                 jwt.check("jwt")?;
+            }
+            Method::Certificate { role: Some(role) } => name(role, "role")?,
+            #[cfg(feature = "aws")]
+            Method::Aws(login) => {
+                for (text, what) in login.names() {
+                    name(text, what)?;
+                }
             }
         }
         check_mount(self.login_mount(), "login_mount")

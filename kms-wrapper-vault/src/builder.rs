@@ -1,28 +1,32 @@
 //! The settings of a wrapper, checked before anything is sent.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use kms_core::{CallLimits, Error, ErrorKind, Result};
 use reqwest::header::HeaderValue;
-use zeroize::Zeroizing;
 
 use crate::auth::Auth;
 use crate::builder::address::Address;
 use crate::builder::environment::Environment;
+use crate::builder::proxy::Ambient;
+use crate::credential::Hidden;
 use crate::key_path::KeyPath;
 use crate::session::Session;
 use crate::transport::Transport;
 use crate::transport::clients::Clients;
-use crate::transport::tls::{self, Connector, Pem, Renamed, Tls};
+use crate::transport::pem::Pem;
+use crate::transport::tls::{Connector, Renamed, Tls};
 use crate::wrapper::TransitWrapper;
 
 mod address;
 mod environment;
+mod proxy;
 
 /// Builds a [`TransitWrapper`].
 ///
 /// Address, key name and [`Auth`] must be given. What is not set has the default that its method names: the
-/// environment is read by [`from_env`](Self::from_env) alone. (The proxy variables are not read by either.)
+/// environment is read by [`from_env`](Self::from_env) alone, with one exception: the system's certificates are those of
+/// `SSL_CERT_FILE` and `SSL_CERT_DIR`, where these are set and the system is not one with a key chain of its own.
 #[derive(Clone, Debug, Default)]
 #[must_use = "nothing is made before `build`"]
 pub struct TransitWrapperBuilder {
@@ -30,11 +34,15 @@ pub struct TransitWrapperBuilder {
     mount_path: Option<String>,
     key_name: Option<String>,
     namespace: Option<String>,
+    login_namespace: Option<String>,
     key_id_prefix: Option<String>,
     auth: Option<Auth>,
     trusted: Option<Pem>,
     identity: Option<(Pem, Pem)>,
     server_name: Option<String>,
+    /// `Some(None)` for none, whatever the environment says.
+    proxy: Option<Option<Hidden>>,
+    ambient: Ambient,
     limits: CallLimits,
     renewal: Option<bool>,
     accept_invalid: bool,
@@ -65,11 +73,13 @@ impl TransitWrapperBuilder {
     /// | `VAULT_CACERT_BYTES`, else `VAULT_CACERT` (a file), else `VAULT_CAPATH` (a folder) | [`ca_bundle`](Self::ca_bundle) |
     /// | `VAULT_CLIENT_CERT`, `VAULT_CLIENT_KEY` (files) | [`client_certificate`](Self::client_certificate) |
     /// | `VAULT_TLS_SERVER_NAME` | [`server_name`](Self::server_name) |
+    /// | `VAULT_PROXY_ADDR`, else `VAULT_HTTP_PROXY` | [`proxy`](Self::proxy) |
+    /// | `HTTPS_PROXY`, else `ALL_PROXY` (`http_proxy` for a plain `http` address), also in lower case | [`proxy`](Self::proxy), except for this machine and for what `NO_PROXY` lists |
     /// | `VAULT_SKIP_VERIFY` | none: [`build`](Self::build) refuses it, unless [`dangerous`](Self::dangerous) was asked for the same |
     ///
     /// An empty variable counts as not set. Go lets the environment win over explicit settings; here it is the
-    /// other way round. A variable that would send the token elsewhere (`VAULT_AGENT_ADDR`, `VAULT_PROXY_ADDR`,
-    /// `VAULT_HTTP_PROXY`) is refused rather than ignored.
+    /// other way round. A variable that would send the token elsewhere (`VAULT_AGENT_ADDR`) is refused rather than
+    /// ignored.
     pub fn from_env() -> Self {
         Self {
             environment: Some(Environment::read(std::env::var_os)),
@@ -78,7 +88,7 @@ impl TransitWrapperBuilder {
     }
 
     /// Where the service is: `https://vault.example.com:8200`, with a path if a proxy serves it under one.
-    /// `http` only for loopback addresses.
+    /// `http` only for loopback addresses. `unix:///run/vault.sock` is a Unix socket, of an agent say.
     pub fn address(mut self, address: impl Into<String>) -> Self {
         self.address = Some(address.into());
         self
@@ -96,9 +106,17 @@ impl TransitWrapperBuilder {
         self
     }
 
-    /// The namespace (Vault Enterprise, OpenBao) of both the engine and the login.
+    /// The namespace (Vault Enterprise, OpenBao) of the engine, and of the login where
+    /// [`login_namespace`](Self::login_namespace) names no other.
     pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
         self.namespace = Some(namespace.into());
+        self
+    }
+
+    /// The namespace of the login, where it is not the engine's; empty for the root one. Tokens are looked up and
+    /// renewed there too.
+    pub fn login_namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.login_namespace = Some(namespace.into());
         self
     }
 
@@ -118,11 +136,12 @@ impl TransitWrapperBuilder {
 
     /// The certificates (PEM) to trust instead of the system's.
     pub fn ca_bundle(mut self, pem: impl Into<Vec<u8>>) -> Self {
-        self.trusted = Some(Pem::Bytes(Zeroizing::new(pem.into())));
+        self.trusted = Some(Pem::bytes(pem));
         self
     }
 
-    /// As [`ca_bundle`](Self::ca_bundle), from a file that [`build`](Self::build) reads.
+    /// As [`ca_bundle`](Self::ca_bundle), from a file that [`build`](Self::build) reads, and later calls again when it
+    /// has changed or a handshake fails.
     pub fn ca_bundle_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.trusted = Some(Pem::File(path.into()));
         self
@@ -134,12 +153,12 @@ impl TransitWrapperBuilder {
         certificate: impl Into<Vec<u8>>,
         key: impl Into<Vec<u8>>,
     ) -> Self {
-        let pem = |bytes| Pem::Bytes(Zeroizing::new(bytes));
-        self.identity = Some((pem(certificate.into()), pem(key.into())));
+        self.identity = Some((Pem::bytes(certificate), Pem::bytes(key)));
         self
     }
 
-    /// As [`client_certificate`](Self::client_certificate), from files that [`build`](Self::build) reads, once.
+    /// As [`client_certificate`](Self::client_certificate), from files that [`build`](Self::build) reads, and later
+    /// calls again when one has changed or a handshake fails: a renewed certificate needs no restart.
     pub fn client_certificate_files(
         mut self,
         certificate: impl Into<PathBuf>,
@@ -153,6 +172,19 @@ impl TransitWrapperBuilder {
     /// address.
     pub fn server_name(mut self, name: impl Into<String>) -> Self {
         self.server_name = Some(name.into());
+        self
+    }
+
+    /// The HTTP proxy that all requests go through: `http://proxy.example.com:3128`, or `https`, with user and password
+    /// if it wants them. It opens tunnels (`CONNECT`), so that it sees neither token nor keys.
+    pub fn proxy(mut self, url: impl Into<String>) -> Self {
+        self.proxy = Some(Some(Hidden::new(url)));
+        self
+    }
+
+    /// Goes through no proxy, whatever the environment says.
+    pub fn no_proxy(mut self) -> Self {
+        self.proxy = Some(None);
         self
     }
 
@@ -197,11 +229,18 @@ impl TransitWrapperBuilder {
             .auth
             .ok_or_else(|| misconfigured("it is not set").with_context("setting", "auth"))?;
         auth.check()?;
+        if auth.needs_certificate() && self.identity.is_none() {
+            return Err(misconfigured(
+                "a login by certificate needs one: set client_certificate too",
+            )
+            .with_context("setting", "auth"));
+        }
         let prefix = checked(self.key_id_prefix, "key_id_prefix")?;
-        let namespace = checked(self.namespace, "namespace")?
-            .map(|namespace| HeaderValue::from_str(namespace.trim_matches('/')))
-            .transpose()
-            .map_err(|_| misconfigured("not a namespace"))?;
+        let namespace = named_namespace(self.namespace, "namespace")?;
+        let login_namespace = match self.login_namespace {
+            None => namespace.clone(),
+            named => named_namespace(named, "login_namespace")?,
+        };
 
         let uses_tls = self.trusted.is_some()
             || self.identity.is_some()
@@ -214,23 +253,26 @@ impl TransitWrapperBuilder {
         }
         let name = checked(self.server_name, "server_name")?;
         let (base, host, renamed) = address.under(name.as_deref())?;
+        let proxy = proxy::find(self.proxy, &self.ambient, &address, self.plain_http)?;
+        if proxy.is_some() && renamed.is_some() {
+            return Err(misconfigured(
+                "a proxy looks up the host of the address by itself, so server_name can't be another; give the certificate's name in the address, or no proxy",
+            )
+            .with_context("setting", "server_name"));
+        }
         let tls = Tls {
-            trusted: self
-                .trusted
-                .map(|pem| tls::certificates(&pem.read()?))
-                .transpose()?,
-            identity: self
-                .identity
-                .map(|(certificate, key)| tls::identity(&certificate.read()?, &key.read()?))
-                .transpose()?,
+            trusted: self.trusted,
+            identity: self.identity,
             renamed: renamed.map(|host| Renamed { host }),
             accept_invalid: self.accept_invalid,
         };
         let clients = Clients::new(Connector {
             connect_timeout: self.limits.connect_timeout(),
             tls: address.is_https().then_some(tls),
+            proxy,
+            socket: address.socket().map(Path::to_owned),
         })?;
-        let transport = Transport::new(&base, host, namespace, clients);
+        let transport = Transport::new(&base, host, namespace, login_namespace, clients);
         let renews = self.renewal.unwrap_or(true) && !auth.is_kept_by_others();
         let session = Session::new(transport, auth, self.limits, renews);
         Ok(TransitWrapper::new(
@@ -263,6 +305,14 @@ impl DangerousSettings {
 fn needed(value: Option<String>, setting: &'static str) -> Result<String> {
     checked(value, setting)?
         .ok_or_else(|| misconfigured("it is not set").with_context("setting", setting))
+}
+
+/// The header that names a namespace; none for the root one.
+fn named_namespace(value: Option<String>, setting: &'static str) -> Result<Option<HeaderValue>> {
+    let refused = |_| misconfigured("not a namespace").with_context("setting", setting);
+    let text = checked(value, setting)?;
+    let header = text.map(|text| HeaderValue::from_str(text.trim_matches('/')));
+    header.transpose().map_err(refused)
 }
 
 /// Refuses text that is not one printable line; an empty one counts as not set.

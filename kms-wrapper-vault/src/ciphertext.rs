@@ -35,11 +35,14 @@ impl<'a> Ciphertext<'a> {
 
 /// Whether this is `v` and a number from 1, as transit numbers the versions of a key.
 pub(crate) fn is_version(text: &str) -> bool {
-    text.strip_prefix('v').is_some_and(|number| {
-        !number.starts_with('0')
-            && number.bytes().all(|byte| byte.is_ascii_digit())
-            && number.parse::<u32>().is_ok()
-    })
+    version_number(text).is_some()
+}
+
+/// The number of a version.
+pub(crate) fn version_number(text: &str) -> Option<u32> {
+    let number = text.strip_prefix('v')?;
+    let sound = !number.starts_with('0') && number.bytes().all(|byte| byte.is_ascii_digit());
+    sound.then(|| number.parse().ok()).flatten()
 }
 
 #[cfg(test)]

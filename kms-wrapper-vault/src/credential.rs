@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use kms_core::{Error, ErrorKind, Result};
 use zeroize::Zeroizing;
 
+mod google;
+
 /// More than any token or JWT has.
 const LONGEST: usize = 64 * 1024;
 
@@ -41,6 +43,8 @@ pub(crate) enum Credential {
     Text(Hidden),
     /// Read anew whenever it is needed, since agents and kubelets replace such files.
     File(PathBuf),
+    /// The identity of the machine of Google's that this runs on, for this audience.
+    GoogleInstance(String),
 }
 
 impl Credential {
@@ -49,6 +53,7 @@ impl Credential {
         let sound = match self {
             Self::Text(text) => text.is_sound(),
             Self::File(path) => !path.as_os_str().is_empty(),
+            Self::GoogleInstance(_) => true,
         };
         if sound {
             return Ok(());
@@ -63,6 +68,7 @@ impl Credential {
         let path = match self {
             Self::Text(text) => return Ok(text.clone()),
             Self::File(path) => path.clone(),
+            Self::GoogleInstance(audience) => return google::identity_token(audience).await,
         };
         let opened = path.clone();
         let text = tokio::task::spawn_blocking(move || read_file(&opened))

@@ -4,6 +4,8 @@ use std::fmt;
 
 use kms_core::{Error, ErrorKind};
 
+const NO_KEY: &str = "encryption key not found";
+
 /// What the service said, as the source of an error: status and messages, cut to a sane length, and without
 /// anything secret that was sent.
 #[derive(Clone, Debug)]
@@ -45,6 +47,11 @@ impl ServiceMessage {
     /// Whether the service said that it knows no such token (newer releases do, beside "permission denied").
     pub(crate) fn is_about_the_token(&self) -> bool {
         self.says("invalid token") || self.says("bad token") || self.says("missing client token")
+    }
+
+    /// Whether transit said that it has no such key.
+    pub(crate) fn names_no_key(&self) -> bool {
+        self.says(NO_KEY)
     }
 
     /// The error of a call to transit.
@@ -125,7 +132,7 @@ impl ServiceMessage {
                 ErrorKind::AuthenticationFailed,
                 None,
             ),
-            ("encryption key not found", ErrorKind::UnknownRootKey, None),
+            (NO_KEY, ErrorKind::UnknownRootKey, None),
             // The answer to the request's guard against creating a missing key, see `EncryptRequest`.
             (
                 "convergent encryption requires derivation",

@@ -37,16 +37,26 @@
 //! by what its file holds now, and the call that found out is repeated. However many calls find out at once, one
 //! logs in.
 //!
+//! # Certificates
+//!
+//! Those in files, and keys, are read again when a file has changed and when a handshake fails. A certificate that was
+//! renewed needs no restart.
+//!
+//! # Features
+//!
+//! `aws` adds the login by AWS IAM, and with it the credentials chain of the AWS SDK.
+//!
 //! # Failures
 //!
 //! | what happened | kind |
 //! |---|---|
 //! | no connection, TLS refused, 5xx | [`Unreachable`](kms_core::ErrorKind::Unreachable) |
+//! | a certificate has expired, the server's or our own | [`CertificateExpired`](kms_core::ErrorKind::CertificateExpired), with `certificate` |
 //! | the [limits](TransitWrapperBuilder::limits) are over | [`TimedOut`](kms_core::ErrorKind::TimedOut) |
 //! | a rate limit quota | [`Throttled`](kms_core::ErrorKind::Throttled) |
 //! | sealed | [`ServiceSealed`](kms_core::ErrorKind::ServiceSealed) |
 //! | a standby that does not forward, or redirects | [`ServiceStandby`](kms_core::ErrorKind::ServiceStandby) |
-//! | the token, the login or a right | [`Denied`](kms_core::ErrorKind::Denied), with `permission` or `login` |
+//! | the token, the login or a right | [`Denied`](kms_core::ErrorKind::Denied), with `permission`, `path` or `login` |
 //! | no such key, or nothing mounted there | [`UnknownRootKey`](kms_core::ErrorKind::UnknownRootKey) |
 //! | a key of another type, or derived | [`UnsuitableRootKey`](kms_core::ErrorKind::UnsuitableRootKey) |
 //! | the blob's version is below `min_decryption_version` | [`RootKeyVersionRetired`](kms_core::ErrorKind::RootKeyVersionRetired) |
@@ -67,5 +77,7 @@ mod transport;
 mod wrapper;
 
 pub use auth::Auth;
+#[cfg(feature = "aws")]
+pub use auth::aws::AwsIam;
 pub use builder::{DangerousSettings, TransitWrapperBuilder};
 pub use wrapper::TransitWrapper;

@@ -17,9 +17,9 @@ use crate::credential::Hidden;
 use crate::key_path::KeyPath;
 
 /// A request whose secret parts are wiped when it goes. Not `Debug`: those of `vaultrs` show everything.
-pub(crate) struct Request<E: Secrets>(E);
+pub(crate) struct Request<E: Known>(E);
 
-impl<E: Secrets> Request<E> {
+impl<E: Known> Request<E> {
     pub(crate) fn endpoint(&self) -> &E {
         &self.0
     }
@@ -30,14 +30,18 @@ impl<E: Secrets> Request<E> {
     }
 }
 
-impl<E: Secrets> Drop for Request<E> {
+impl<E: Known> Drop for Request<E> {
     fn drop(&mut self) {
         self.0.wipe();
     }
 }
 
-/// The part of a request that must not show.
-pub(crate) trait Secrets {
+/// What is to be known about a request before it is sent.
+pub(crate) trait Known {
+    /// Whether it goes to where the login is, in whose namespace the token lives.
+    const IS_LOGIN: bool = false;
+
+    /// The part that must not show.
     fn secret(&self) -> &str {
         ""
     }
@@ -75,16 +79,17 @@ pub(crate) fn decrypt(key: &KeyPath, ciphertext: &str, aad: &[u8]) -> Request<De
 pub(crate) fn app_role_login(
     mount: &str,
     role_id: &str,
-    secret_id: &Hidden,
+    secret_id: Option<&Hidden>,
 ) -> Request<LoginWithApproleRequest> {
     Request(LoginWithApproleRequest {
         mount: mount.to_owned(),
         role_id: role_id.to_owned(),
-        secret_id: secret_id.expose().to_owned(),
+        secret_id: secret_id.map_or("", Hidden::expose).to_owned(),
     })
 }
 
-pub(crate) fn kubernetes_login(
+/// The logins of `kubernetes`, `jwt` and their like are all alike.
+pub(crate) fn jwt_login(
     mount: &str,
     role: &str,
     jwt: &Hidden,
@@ -93,6 +98,13 @@ pub(crate) fn kubernetes_login(
         mount: mount.to_owned(),
         role: role.to_owned(),
         jwt: jwt.expose().to_owned(),
+    })
+}
+
+pub(crate) fn certificate_login(mount: &str, role: Option<&str>) -> Request<CertificateLogin> {
+    Request(CertificateLogin {
+        mount: mount.to_owned(),
+        role: role.map(str::to_owned),
     })
 }
 
@@ -108,6 +120,28 @@ pub(crate) fn capabilities(paths: &[String]) -> Request<CapabilitiesSelf> {
     Request(CapabilitiesSelf {
         paths: paths.to_vec(),
     })
+}
+
+#[cfg(feature = "aws")]
+pub(crate) fn aws_login(
+    mount: &str,
+    role: &str,
+    signed: &crate::auth::aws::SignedIdentity,
+) -> Request<vaultrs::api::auth::aws::requests::IamLoginRequest> {
+    Request(vaultrs::api::auth::aws::requests::IamLoginRequest {
+        mount: mount.to_owned(),
+        role: Some(role.to_owned()),
+        iam_http_request_method: "POST".to_owned(),
+        iam_request_url: signed.url.clone(),
+        iam_request_body: signed.body.clone(),
+        iam_request_headers: signed.headers.expose().to_owned(),
+    })
+}
+
+/// That of `vaultrs` names the role by a field that the service doesn't know.
+pub(crate) struct CertificateLogin {
+    mount: String,
+    role: Option<String>,
 }
 
 /// What the token may do on these paths.
@@ -154,7 +188,29 @@ impl Endpoint for CapabilitiesSelf {
     }
 }
 
-impl Secrets for EncryptDataRequest {
+impl Endpoint for CertificateLogin {
+    type Response = ();
+    const REQUEST_BODY_TYPE: RequestType = RequestType::JSON;
+    const RESPONSE_BODY_TYPE: ResponseType = ResponseType::JSON;
+
+    fn path(&self) -> String {
+        format!("auth/{}/login", self.mount)
+    }
+
+    fn method(&self) -> RequestMethod {
+        RequestMethod::POST
+    }
+
+    fn body(&self) -> Result<Option<Vec<u8>>, ClientError> {
+        let body = match &self.role {
+            Some(role) => serde_json::json!({ "name": role }),
+            None => serde_json::json!({}),
+        };
+        Ok(Some(body.to_string().into_bytes()))
+    }
+}
+
+impl Known for EncryptDataRequest {
     fn secret(&self) -> &str {
         &self.plaintext
     }
@@ -164,7 +220,7 @@ impl Secrets for EncryptDataRequest {
     }
 }
 
-impl Secrets for DecryptDataRequest {
+impl Known for DecryptDataRequest {
     fn secret(&self) -> &str {
         &self.ciphertext
     }
@@ -174,7 +230,9 @@ impl Secrets for DecryptDataRequest {
     }
 }
 
-impl Secrets for LoginWithApproleRequest {
+impl Known for LoginWithApproleRequest {
+    const IS_LOGIN: bool = true;
+
     fn secret(&self) -> &str {
         &self.secret_id
     }
@@ -184,7 +242,9 @@ impl Secrets for LoginWithApproleRequest {
     }
 }
 
-impl Secrets for LoginWithKubernetesRequest {
+impl Known for LoginWithKubernetesRequest {
+    const IS_LOGIN: bool = true;
+
     fn secret(&self) -> &str {
         &self.jwt
     }
@@ -194,9 +254,32 @@ impl Secrets for LoginWithKubernetesRequest {
     }
 }
 
-impl Secrets for LookupTokenSelfRequest {}
-impl Secrets for RenewTokenSelfRequest {}
-impl Secrets for CapabilitiesSelf {}
+impl Known for LookupTokenSelfRequest {
+    const IS_LOGIN: bool = true;
+}
+
+impl Known for RenewTokenSelfRequest {
+    const IS_LOGIN: bool = true;
+}
+
+#[cfg(feature = "aws")]
+impl Known for vaultrs::api::auth::aws::requests::IamLoginRequest {
+    const IS_LOGIN: bool = true;
+
+    fn secret(&self) -> &str {
+        &self.iam_request_headers
+    }
+
+    fn wipe(&mut self) {
+        self.iam_request_headers.zeroize();
+    }
+}
+
+impl Known for CertificateLogin {
+    const IS_LOGIN: bool = true;
+}
+
+impl Known for CapabilitiesSelf {}
 
 fn associated_data(aad: &[u8]) -> Option<String> {
     (!aad.is_empty()).then(|| BASE64.encode(aad))

@@ -12,11 +12,15 @@ use vaultrs::api::AuthInfo;
 use crate::auth::{Auth, Method};
 use crate::credential::Hidden;
 use crate::failure::ServiceMessage;
-use crate::request::{self, Capabilities, Request, Secrets};
+use crate::key_path::KeyPath;
+use crate::request::{self, Capabilities, Known, Request};
+pub(crate) use crate::session::refusal::Operation;
+use crate::session::refusal::Refused;
 use crate::session::token::{Lease, Token};
 use crate::session::turn::Turn;
 use crate::transport::{Answer, Transport, damaged};
 
+mod refusal;
 mod renewal;
 mod token;
 mod turn;
@@ -77,18 +81,20 @@ impl Session {
         &self.limits
     }
 
-    /// One attempt of a call that needs the capability `update` on `path`.
+    /// One attempt of an operation with the key, which needs the capability `update` on its path.
     ///
     /// A token that the service no longer takes is replaced, and the call repeated, once.
-    pub(crate) async fn call<E: Endpoint + Secrets>(
+    pub(crate) async fn call<E: Endpoint + Known>(
         self: &Arc<Self>,
         request: &Request<E>,
-        path: &str,
+        key: &KeyPath,
+        operation: Operation,
     ) -> Result<E::Response> {
+        let path = &key.of(operation.name());
         let mut token = self.token().await?;
         let mut replaced = false;
         loop {
-            let refusal = match self.transport.send(request, Some(token.text())).await? {
+            let refusal = match self.transport.send(request, token.sent()).await? {
                 Ok(answer) => {
                     token.worked();
                     return answer.data.ok_or_else(|| damaged("it has no data"));
@@ -97,7 +103,13 @@ impl Session {
                 Err(message) => return Err(message.into_error()),
             };
             match self.standing(&token, &refusal, path).await? {
-                Standing::Alive(capabilities) => return Err(explain(refusal, path, &capabilities)),
+                Standing::Alive(capabilities) => {
+                    let refused = Refused {
+                        refusal,
+                        capabilities,
+                    };
+                    return Err(self.explain(refused, &token, key, operation).await);
+                }
                 Standing::Unclear if !self.may_replace(&token) => return Err(refusal.into_error()),
                 Standing::Dead | Standing::Unclear if replaced => return Err(refusal.into_error()),
                 Standing::Dead | Standing::Unclear => {
@@ -115,7 +127,7 @@ impl Session {
     ) -> Result<Option<Capabilities>> {
         let token = self.token().await?;
         let asked = request::capabilities(paths);
-        let answer = self.transport.send(&asked, Some(token.text())).await?;
+        let answer = self.transport.send(&asked, token.sent()).await?;
         Ok(answer.ok().and_then(|answer| answer.data))
     }
 
@@ -144,12 +156,20 @@ impl Session {
     /// Whether another token is to be had for one that was refused for a reason unknown. Reading a file again
     /// costs nothing; a login does.
     fn may_replace(&self, token: &Token) -> bool {
-        self.auth.is_kept_by_others() || token.may_have_died()
+        match self.auth.method() {
+            Method::Agent => false,
+            _ => self.auth.is_kept_by_others() || token.may_have_died(),
+        }
     }
 
     /// A token in place of one that the service refused.
     async fn replace(&self, dead: &Arc<Token>, refusal: ServiceMessage) -> Result<Arc<Token>> {
         let fresh = match self.auth.method() {
+            Method::Agent => {
+                return Err(Error::new(ErrorKind::Denied)
+                    .with_detail("the agent adds no token that the service takes; see to its login")
+                    .with_source(refusal));
+            }
             Method::Token(_) if !self.auth.is_kept_by_others() => None,
             _ => Some(self.fetch(Some(dead)).await?),
         };
@@ -199,14 +219,28 @@ impl Session {
                 };
                 return Ok(Token::new(token.read("token").await?, lease));
             }
+            Method::Agent => return Ok(Token::none()),
             Method::AppRole { role_id, secret_id } => {
-                let secret_id = secret_id.read("secret_id").await?;
-                let login = request::app_role_login(mount, role_id, &secret_id);
+                let secret_id = match secret_id {
+                    Some(secret_id) => Some(secret_id.read("secret_id").await?),
+                    None => None,
+                };
+                let login = request::app_role_login(mount, role_id, secret_id.as_ref());
                 self.transport.send(&login, None).await
             }
-            Method::Kubernetes { role, jwt } => {
+            Method::Jwt { role, jwt, .. } => {
                 let jwt = jwt.read("jwt").await?;
-                let login = request::kubernetes_login(mount, role, &jwt);
+                let login = request::jwt_login(mount, role, &jwt);
+                self.transport.send(&login, None).await
+            }
+            Method::Certificate { role } => {
+                let login = request::certificate_login(mount, role.as_deref());
+                self.transport.send(&login, None).await
+            }
+            #[cfg(feature = "aws")]
+            Method::Aws(login) => {
+                let signed = login.sign().await?;
+                let login = request::aws_login(mount, &login.role, &signed);
                 self.transport.send(&login, None).await
             }
         };
@@ -227,7 +261,7 @@ impl Session {
             return Ok(Standing::Dead);
         }
         let asked = request::capabilities(&[path.to_owned()]);
-        let answer: Answer<Capabilities> = self.transport.send(&asked, Some(token.text())).await?;
+        let answer: Answer<Capabilities> = self.transport.send(&asked, token.sent()).await?;
         Ok(match answer {
             Ok(answer) => answer.data.map_or(Standing::Unclear, Standing::Alive),
             Err(message) if message.is_about_the_token() => Standing::Dead,
@@ -264,20 +298,6 @@ fn logged_in(auth: Option<AuthInfo>) -> Result<Token> {
     }
     let lease = Lease::granted(auth.lease_duration, auth.renewable);
     Ok(Token::new(text, lease))
-}
-
-/// Why a living token was refused.
-fn explain(refusal: ServiceMessage, path: &str, capabilities: &Capabilities) -> Error {
-    let may = |capability| capabilities.allow(path, capability);
-    if may("update") && !may("create") {
-        // Transit takes the encryption under a missing key for its creation, and asks for that right.
-        return Error::new(ErrorKind::UnknownRootKey)
-            .with_detail("and the token may not create it, which is as it should be")
-            .with_source(refusal);
-    }
-    refusal
-        .into_error()
-        .with_context("permission", format!("update on {path}"))
 }
 
 /// How long to wait before a renewal that failed is tried again.

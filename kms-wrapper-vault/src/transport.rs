@@ -10,10 +10,12 @@ use zeroize::Zeroizing;
 
 use crate::credential::Hidden;
 use crate::failure::ServiceMessage;
-use crate::request::{Request, Secrets};
+use crate::request::{Known, Request};
 use crate::transport::clients::Clients;
 
 pub(crate) mod clients;
+mod handshake;
+pub(crate) mod pem;
 pub(crate) mod tls;
 
 const TOKEN: HeaderName = HeaderName::from_static("x-vault-token");
@@ -34,6 +36,10 @@ pub(crate) struct Transport {
     /// Scheme, host, port and a path prefix if there is one, without a slash at the end.
     base: String,
     headers: HeaderMap,
+    /// Of the engine.
+    namespace: Option<HeaderValue>,
+    /// Of the login, and of the tokens that it gives.
+    login_namespace: Option<HeaderValue>,
     clients: Clients,
 }
 
@@ -46,19 +52,19 @@ impl Transport {
         base: &str,
         host: Option<HeaderValue>,
         namespace: Option<HeaderValue>,
+        login_namespace: Option<HeaderValue>,
         clients: Clients,
     ) -> Self {
         let mut headers = HeaderMap::new();
         headers.insert(REQUEST, HeaderValue::from_static("true"));
-        if let Some(namespace) = namespace {
-            headers.insert(NAMESPACE, namespace);
-        }
         if let Some(host) = host {
             headers.insert(HOST, host);
         }
         Self {
             base: base.trim_end_matches('/').to_owned(),
             headers,
+            namespace,
+            login_namespace,
             clients,
         }
     }
@@ -68,7 +74,7 @@ impl Transport {
     /// # Errors
     ///
     /// `Unreachable`, `TimedOut`, and `DamagedResponse` for an answer that is not Vault's.
-    pub(crate) async fn send<E: Endpoint + Secrets>(
+    pub(crate) async fn send<E: Endpoint + Known>(
         &self,
         request: &Request<E>,
         token: Option<&Hidden>,
@@ -80,40 +86,86 @@ impl Transport {
         let body = Zeroizing::new(endpoint.body().map_err(unsendable)?.unwrap_or_default());
         let limit = LONGER + 2 * body.len();
 
-        let mut sending = self
-            .clients
-            .client()?
-            .request(endpoint.method().into(), url)
-            .headers(self.headers.clone())
-            .body(Bytes::from_owner(body));
+        let mut headers = self.headers.clone();
+        let namespace = if E::IS_LOGIN {
+            &self.login_namespace
+        } else {
+            &self.namespace
+        };
+        if let Some(namespace) = namespace {
+            headers.insert(NAMESPACE, namespace.clone());
+        }
         if let Some(token) = token {
             let mut value = HeaderValue::from_str(token.expose()).map_err(unsendable)?;
             value.set_sensitive(true);
-            sending = sending.header(TOKEN, value);
+            headers.insert(TOKEN, value);
         }
-        let response = sending.send().await.map_err(unreachable)?;
+        let body = Bytes::from_owner(body);
+        let mut repeated = false;
+        let response = loop {
+            let (client, edition) = self.clients.client().await?;
+            let sending = client
+                .request(endpoint.method().into(), &url)
+                .headers(headers.clone())
+                .body(body.clone());
+            match sending.send().await {
+                Ok(response) => break response,
+                // The service has seen nothing of the request.
+                Err(error) if handshake::failure(&error).is_some() && !repeated => {
+                    if !self.clients.renew(edition) {
+                        return Err(self.unreachable(error));
+                    }
+                    repeated = true;
+                }
+                Err(error) => return Err(self.unreachable(error)),
+            }
+        };
         let status = response.status();
-        let body = read(response, limit).await?;
+        let body = self.read(response, limit).await?;
         if status.is_success() && status != StatusCode::NO_CONTENT {
             return parse(&body).map(Ok);
         }
         let secrets = [request.secret(), token.map_or("", Hidden::expose)];
         Ok(Err(ServiceMessage::read(status.as_u16(), &body, &secrets)))
     }
-}
 
-/// The body, in one buffer that is wiped and that never grows, since a grown one leaves its older parts behind.
-async fn read(mut response: reqwest::Response, limit: usize) -> Result<Zeroizing<Vec<u8>>> {
-    let mut body = Zeroizing::new(Vec::with_capacity(limit));
-    while let Some(part) = response.chunk().await.map_err(unreachable)? {
-        if body.len() + part.len() > limit {
-            return Err(damaged(
-                "it is longer than an answer to this request can be",
-            ));
+    /// The body, in one buffer that is wiped and that never grows, since a grown one leaves its older parts behind.
+    async fn read(
+        &self,
+        mut response: reqwest::Response,
+        limit: usize,
+    ) -> Result<Zeroizing<Vec<u8>>> {
+        let mut body = Zeroizing::new(Vec::with_capacity(limit));
+        while let Some(part) = response
+            .chunk()
+            .await
+            .map_err(|error| self.unreachable(error))?
+        {
+            if body.len() + part.len() > limit {
+                return Err(damaged(
+                    "it is longer than an answer to this request can be",
+                ));
+            }
+            body.extend_from_slice(&part);
         }
-        body.extend_from_slice(&part);
+        Ok(body)
     }
-    Ok(body)
+
+    fn unreachable(&self, error: reqwest::Error) -> Error {
+        let error = error.without_url();
+        match handshake::failure(&error).and_then(handshake::explain) {
+            _ if error.is_timeout() => Error::new(ErrorKind::TimedOut),
+            Some(failure) if failure.context("certificate") == Some(handshake::OURS) => {
+                match self.clients.client_certificate() {
+                    Some(file) => failure.with_context("file", file.display()),
+                    None => failure,
+                }
+            }
+            Some(failure) => failure,
+            None => Error::new(ErrorKind::Unreachable),
+        }
+        .with_source(error)
+    }
 }
 
 /// The parser's error is left out: it quotes what it could not read.
@@ -133,29 +185,4 @@ pub(crate) fn damaged(detail: impl Into<std::borrow::Cow<'static, str>>) -> Erro
 
 fn unsendable(_: impl std::error::Error) -> Error {
     Error::new(ErrorKind::Internal).with_detail("the request can't be put into HTTP")
-}
-
-fn unreachable(error: reqwest::Error) -> Error {
-    let error = error.without_url();
-    if error.is_timeout() {
-        return Error::new(ErrorKind::TimedOut).with_source(error);
-    }
-    let failure = Error::new(ErrorKind::Unreachable);
-    let failure = if is_about_certificates(&error) {
-        failure.with_detail("the TLS handshake failed over a certificate; the cause says which")
-    } else {
-        failure
-    };
-    failure.with_source(error)
-}
-
-fn is_about_certificates(error: &reqwest::Error) -> bool {
-    let mut cause: Option<&dyn std::error::Error> = Some(error);
-    while let Some(error) = cause {
-        if error.to_string().contains("certificate") {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
 }

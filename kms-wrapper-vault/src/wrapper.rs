@@ -9,11 +9,11 @@ use kms_core::{Blob, Error, ErrorKind, Ownership, Result, SecretBytes, Wrapper};
 use zeroize::Zeroize as _;
 
 use crate::builder::TransitWrapperBuilder;
-use crate::ciphertext::{Ciphertext, is_version};
+use crate::ciphertext::{Ciphertext, is_version, version_number};
 use crate::key_path::KeyPath;
 use crate::preflight;
 use crate::request;
-use crate::session::Session;
+use crate::session::{Operation, Session};
 use crate::transport::damaged;
 
 /// A root wrapper whose key is in the transit engine of Vault or OpenBao.
@@ -79,11 +79,38 @@ impl TransitWrapper {
         }
     }
 
+    /// The version of the key that a blob names; `None` for one that is not this wrapper's.
+    #[must_use]
+    pub fn version_named_by(&self, blob: &Blob) -> Option<u32> {
+        let prefix = self.prefix.as_deref().unwrap_or_default();
+        version_number(blob.key_id().strip_prefix(prefix)?)
+    }
+
+    /// The newest version of the key that this wrapper has seen: the service tells it in each encryption. `None` before
+    /// the first one.
+    #[must_use]
+    pub fn newest_version_seen(&self) -> Option<u32> {
+        let version = self.version.lock().unwrap_or_else(PoisonError::into_inner);
+        version.as_deref().and_then(version_number)
+    }
+
+    /// Asks the service for the newest version of the key, by encrypting nothing: reading the key would need another
+    /// right.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`encrypt`](Wrapper::encrypt).
+    pub async fn newest_version(&self) -> Result<u32> {
+        let outcome = self.try_encrypt(b"", b"").await;
+        let blob = outcome.map_err(|error| self.named(error, "newest version"))?;
+        self.version_named_by(&blob)
+            .ok_or_else(|| damaged("it names no version"))
+    }
+
     async fn try_encrypt(&self, plaintext: &[u8], aad: &[u8]) -> Result<Blob> {
         let request = request::encrypt(&self.key, plaintext, aad);
-        let path = self.key.of("encrypt");
-        let limits = self.session.limits();
-        let answer = limits.run(|| self.session.call(&request, &path)).await?;
+        let call = || self.session.call(&request, &self.key, Operation::Encrypt);
+        let answer = self.session.limits().run(call).await?;
         let ciphertext = Ciphertext::parse(answer.ciphertext.as_bytes())
             .ok_or_else(|| damaged("it is not a ciphertext of transit"))?;
         let version = ciphertext.version();
@@ -97,9 +124,8 @@ impl TransitWrapper {
     async fn try_decrypt(&self, blob: &Blob, aad: &[u8]) -> Result<SecretBytes> {
         let ciphertext = self.checked(blob)?;
         let request = request::decrypt(&self.key, ciphertext.text(), aad);
-        let path = self.key.of("decrypt");
-        let limits = self.session.limits();
-        let mut answer = limits.run(|| self.session.call(&request, &path)).await?;
+        let call = || self.session.call(&request, &self.key, Operation::Decrypt);
+        let mut answer = self.session.limits().run(call).await?;
         let plaintext = BASE64.decode(answer.plaintext.as_bytes());
         answer.plaintext.zeroize();
         // The decoder's error says where it stumbled and over which byte.

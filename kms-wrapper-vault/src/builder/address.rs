@@ -1,15 +1,20 @@
 //! Where the service is.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 
-use kms_core::Result;
+use kms_core::{Error, Result};
 use reqwest::header::HeaderValue;
 use url::{Host, Url};
 
 use super::misconfigured;
 
 /// A URL that names a service, and no more.
-pub(super) struct Address(Url);
+pub(super) struct Address {
+    url: Url,
+    /// The Unix socket to connect to, whatever the URL says.
+    socket: Option<PathBuf>,
+}
 
 /// The URL to use, the `Host` header where that is another name, and the host to look up where the URL's isn't it.
 pub(super) type Named = (String, Option<HeaderValue>, Option<String>);
@@ -17,7 +22,6 @@ pub(super) type Named = (String, Option<HeaderValue>, Option<String>);
 impl Address {
     /// The error does not repeat an address that can't be read, or has a password in it.
     pub(super) fn parse(text: &str, plain_http: bool) -> Result<Self> {
-        let refused = |detail| misconfigured(detail).with_context("setting", "address");
         let url =
             Url::parse(text).map_err(|cause| refused("it is not a URL").with_source(cause))?;
         if !url.username().is_empty() || url.password().is_some() {
@@ -25,6 +29,9 @@ impl Address {
         }
         if url.query().is_some() || url.fragment().is_some() {
             return Err(refused("it has a query or a fragment"));
+        }
+        if url.scheme() == "unix" {
+            return Self::of_socket(&url);
         }
         let Some(host) = url.host() else {
             return Err(refused("it names no host"));
@@ -37,20 +44,48 @@ impl Address {
                     "http to another machine shows token and keys to the network; use https",
                 ));
             }
-            _ => return Err(refused("its scheme is neither https nor http")),
+            _ => return Err(refused("its scheme is none of https, http and unix")),
         }
-        Ok(Self(url))
+        Ok(Self { url, socket: None })
+    }
+
+    /// `unix:///path`, as Vault's own tools write it.
+    fn of_socket(url: &Url) -> Result<Self> {
+        let sound = cfg!(unix) && url.host().is_none() && url.path().starts_with('/');
+        if !sound || url.path() == "/" || url.path().contains('%') {
+            return Err(refused(
+                "a Unix socket's address is unix:// and its absolute path, of plain characters",
+            ));
+        }
+        Ok(Self {
+            url: Url::parse("http://localhost")
+                .map_err(|cause| refused("there is no URL for a socket").with_source(cause))?,
+            socket: Some(PathBuf::from(url.path())),
+        })
     }
 
     pub(super) fn is_https(&self) -> bool {
-        self.0.scheme() == "https"
+        self.url.scheme() == "https"
+    }
+
+    pub(super) fn url(&self) -> &Url {
+        &self.url
+    }
+
+    pub(super) fn socket(&self) -> Option<&Path> {
+        self.socket.as_deref()
+    }
+
+    /// Whether it is on this machine.
+    pub(super) fn is_local(&self) -> bool {
+        self.url.host().is_some_and(|host| is_loopback(&host))
     }
 
     /// The address as TLS has to see it: the name of the certificate in the URL, and the real host looked up in
     /// its place.
     pub(super) fn under(&self, name: Option<&str>) -> Result<Named> {
         let Some(name) = name else {
-            return Ok((self.to_string(), None, None));
+            return Ok((self.url.to_string(), None, None));
         };
         let refused = || {
             misconfigured("it is not a DNS name; for an IP address put it into the address")
@@ -59,28 +94,35 @@ impl Address {
         if !matches!(Host::parse(name), Ok(Host::Domain(parsed)) if parsed == name) {
             return Err(refused());
         }
-        let host = match self.0.host() {
+        let host = match self.url.host() {
             Some(Host::Domain(host)) => host.to_owned(),
             Some(Host::Ipv4(address)) => address.to_string(),
             Some(Host::Ipv6(address)) => address.to_string(),
             None => return Err(refused()),
         };
-        let authority = self.0.authority().to_owned();
-        let mut renamed = self.0.clone();
+        let authority = self.url.authority().to_owned();
+        let mut renamed = self.url.clone();
         renamed.set_host(Some(name)).map_err(|_| refused())?;
         let header = HeaderValue::from_str(&authority).map_err(|_| refused())?;
-        Ok((Self(renamed).to_string(), Some(header), Some(host)))
+        Ok((renamed.to_string(), Some(header), Some(host)))
     }
 }
 
 /// Without a slash at the end.
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0.as_str().trim_end_matches('/'))
+        match &self.socket {
+            Some(socket) => write!(f, "unix://{}", socket.display()),
+            None => f.write_str(self.url.as_str().trim_end_matches('/')),
+        }
     }
 }
 
-fn is_loopback(host: &Host<&str>) -> bool {
+fn refused(detail: &'static str) -> Error {
+    misconfigured(detail).with_context("setting", "address")
+}
+
+pub(super) fn is_loopback(host: &Host<&str>) -> bool {
     match host {
         Host::Domain(name) => *name == "localhost",
         Host::Ipv4(address) => address.is_loopback(),
@@ -125,7 +167,10 @@ mod tests {
             "",
             "vault",
             "vault.example.com:8200",
-            "unix:///run/vault.sock",
+            "unix://",
+            "unix:///",
+            "unix://run/vault.sock",
+            "unix:///run/vault.sock?token=hunter2",
             "ftp://h",
             "https://",
             "https://user:hunter2@h",

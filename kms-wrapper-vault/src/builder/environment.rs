@@ -4,12 +4,12 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use kms_core::{Error, Result};
-use zeroize::Zeroizing;
 
 use super::{TransitWrapperBuilder, misconfigured};
 use crate::auth::Auth;
+use crate::builder::proxy::Ambient;
 use crate::credential::Hidden;
-use crate::transport::tls::Pem;
+use crate::transport::pem::Pem;
 
 /// The variables as they were when [`from_env`](TransitWrapperBuilder::from_env) was called.
 #[derive(Clone, Debug)]
@@ -44,6 +44,13 @@ const READ: &[&str] = &[
     "VAULT_AGENT_ADDR",
     "VAULT_PROXY_ADDR",
     "VAULT_HTTP_PROXY",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "http_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+    "NO_PROXY",
+    "no_proxy",
 ];
 
 impl Environment {
@@ -67,13 +74,12 @@ impl Environment {
         self,
         mut builder: TransitWrapperBuilder,
     ) -> Result<TransitWrapperBuilder> {
-        for name in ["VAULT_AGENT_ADDR", "VAULT_PROXY_ADDR", "VAULT_HTTP_PROXY"] {
-            if self.variables.iter().any(|(known, _)| *known == name) {
-                return Err(about(
-                    name,
-                    "it would send the token elsewhere, and is not supported; unset it, and give the address to use",
-                ));
-            }
+        let agent = "VAULT_AGENT_ADDR";
+        if self.variables.iter().any(|(known, _)| *known == agent) {
+            return Err(about(
+                agent,
+                "it would send the token elsewhere, and is not supported; unset it, and give the address to use",
+            ));
         }
         if self.switch("VAULT_SKIP_VERIFY")? == Some(true) && !builder.accept_invalid {
             return Err(about(
@@ -107,6 +113,15 @@ impl Environment {
             };
             Ok(disabled.map(|disabled| !disabled))
         })?;
+        fill(&mut builder.proxy, || {
+            let named = self.hidden(&["VAULT_PROXY_ADDR", "VAULT_HTTP_PROXY"])?;
+            Ok(named.map(Some))
+        })?;
+        builder.ambient = Ambient {
+            https: self.hidden(&["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"])?,
+            http: self.hidden(&["http_proxy", "ALL_PROXY", "all_proxy"])?,
+            without: self.text(&["NO_PROXY", "no_proxy"])?.unwrap_or_default(),
+        };
         fill(&mut builder.trusted, || self.trusted())?;
         fill(&mut builder.identity, || self.identity())?;
         Ok(builder)
@@ -115,7 +130,7 @@ impl Environment {
     fn trusted(&self) -> Result<Option<Pem>> {
         if let Some(pem) = self.hidden(&["VAULT_CACERT_BYTES"])? {
             let bytes = pem.expose().as_bytes().to_vec();
-            return Ok(Some(Pem::Bytes(Zeroizing::new(bytes))));
+            return Ok(Some(Pem::bytes(bytes)));
         }
         Ok(match self.text(&["VAULT_CACERT"])? {
             Some(path) => Some(Pem::File(path.into())),
@@ -269,12 +284,13 @@ mod tests {
             ("VAULT_CLIENT_CERT", "/only/one"),
             ("VAULT_CLIENT_KEY", "/only/one"),
             ("VAULT_AGENT_ADDR", "http://127.0.0.1:8100"),
-            ("VAULT_PROXY_ADDR", "http://127.0.0.1:3128"),
-            ("VAULT_HTTP_PROXY", "http://127.0.0.1:3128"),
+            ("VAULT_PROXY_ADDR", "gopher://127.0.0.1:3128"),
+            ("VAULT_HTTP_PROXY", "http://proxy.example.com:3128"),
         ] {
             let error = with(&[(name, value)]).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidConfiguration, "{name}");
-            assert!(error.context("variable").is_some(), "{name}");
+            let named = error.context("variable").or(error.context("setting"));
+            assert!(named.is_some(), "{name}");
         }
     }
 

@@ -118,7 +118,7 @@ impl Session {
 
     async fn look_up(&self, token: &Token) -> Result<Lease> {
         let asked = request::lookup_self();
-        match self.transport.send(&asked, Some(token.text())).await? {
+        match self.transport.send(&asked, token.sent()).await? {
             Ok(answer) => {
                 let found = answer.data.ok_or_else(|| damaged("it has no data"))?;
                 let renewable = found.renewable.unwrap_or(false);
@@ -136,7 +136,7 @@ impl Session {
 
     async fn renew(&self, token: &Token, lease: &Limited) -> Result<Limited> {
         let asked = request::renew_self();
-        let answer = self.transport.send(&asked, Some(token.text())).await?;
+        let answer = self.transport.send(&asked, token.sent()).await?;
         let auth = answer
             .map_err(ServiceMessage::into_error)?
             .auth

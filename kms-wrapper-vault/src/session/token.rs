@@ -51,6 +51,11 @@ impl Token {
         }
     }
 
+    /// No token of ours.
+    pub(crate) fn none() -> Self {
+        Self::new(Hidden::new(""), Lease::Endless)
+    }
+
     /// The same token, with what is known now about its end.
     pub(crate) fn with_lease(&self, lease: Lease) -> Self {
         Self {
@@ -63,6 +68,11 @@ impl Token {
 
     pub(crate) fn text(&self) -> &Hidden {
         &self.text
+    }
+
+    /// What goes into the header, if anything does.
+    pub(crate) fn sent(&self) -> Option<&Hidden> {
+        (!self.text.expose().is_empty()).then_some(&self.text)
     }
 
     pub(crate) fn lease(&self) -> &Lease {

@@ -8,76 +8,86 @@ use std::time::Duration;
 use kms_core::{Error, ErrorKind, Result};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
-use reqwest::{Certificate, Identity};
+use reqwest::{Certificate, Identity, Proxy};
 use zeroize::Zeroizing;
 
-/// Certificates or a key in PEM.
-#[derive(Clone)]
-pub(crate) enum Pem {
-    Bytes(Zeroizing<Vec<u8>>),
-    File(PathBuf),
-    /// All files of a folder.
-    Folder(PathBuf),
-}
-
-impl Pem {
-    pub(crate) fn read(&self) -> Result<Zeroizing<Vec<u8>>> {
-        match self {
-            Self::Bytes(bytes) => Ok(bytes.clone()),
-            Self::File(path) => read_file(path),
-            Self::Folder(path) => {
-                let mut all = Zeroizing::new(Vec::new());
-                let unreadable = |cause| {
-                    refused("can't read the folder")
-                        .with_context("folder", path.display())
-                        .with_source(cause)
-                };
-                for entry in std::fs::read_dir(path).map_err(unreadable)? {
-                    let path = entry.map_err(unreadable)?.path();
-                    if path.is_file() {
-                        all.extend_from_slice(&read_file(&path)?);
-                        all.push(b'\n');
-                    }
-                }
-                Ok(all)
-            }
-        }
-    }
-}
-
-impl fmt::Debug for Pem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Bytes(_) => f.write_str("Bytes(hidden)"),
-            Self::File(path) => f.debug_tuple("File").field(path).finish(),
-            Self::Folder(path) => f.debug_tuple("Folder").field(path).finish(),
-        }
-    }
-}
+use crate::transport::pem::{Pem, Stamp};
 
 /// Makes HTTP clients, all alike.
-#[derive(Clone, Debug)]
 pub(crate) struct Connector {
     pub(crate) connect_timeout: Duration,
     pub(crate) tls: Option<Tls>,
+    pub(crate) proxy: Option<Proxy>,
+    pub(crate) socket: Option<PathBuf>,
 }
 
 /// TLS settings, for `https` only.
 #[derive(Clone)]
 pub(crate) struct Tls {
     /// Trusted instead of the system's; `None` for the system's.
-    pub(crate) trusted: Option<Vec<Certificate>>,
-    pub(crate) identity: Option<Identity>,
+    pub(crate) trusted: Option<Pem>,
+    /// Certificate and key of the client.
+    pub(crate) identity: Option<(Pem, Pem)>,
     pub(crate) renamed: Option<Renamed>,
     pub(crate) accept_invalid: bool,
 }
 
+/// What the settings of TLS hold now, parsed.
+#[derive(Clone, Default)]
+pub(crate) struct Material {
+    trusted: Option<Vec<Certificate>>,
+    identity: Option<Identity>,
+}
+
 impl Connector {
+    /// What tells that one of the files has changed. Where there are files, it may block.
+    pub(crate) fn stamp(&self) -> Stamp {
+        Stamp::of(self.tls.iter().flat_map(Tls::pems))
+    }
+
+    /// Whether what TLS needs can change: in files, or in the system's certificates.
+    pub(crate) fn is_renewable(&self) -> bool {
+        self.has_files() || self.tls.as_ref().is_some_and(|tls| tls.trusted.is_none())
+    }
+
+    pub(crate) fn has_files(&self) -> bool {
+        let mut pems = self.tls.iter().flat_map(Tls::pems);
+        pems.any(|pem| !matches!(pem, Pem::Bytes(_)))
+    }
+
+    /// The file of the client's certificate.
+    pub(crate) fn client_certificate(&self) -> Option<&Path> {
+        self.tls.as_ref()?.identity.as_ref()?.0.file()
+    }
+
+    /// Reads certificates and key.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidConfiguration` for files that can't be read, and for what is not a certificate or a key.
+    pub(crate) fn read(&self) -> Result<Material> {
+        let Some(tls) = &self.tls else {
+            return Ok(Material::default());
+        };
+        Ok(Material {
+            trusted: tls
+                .trusted
+                .as_ref()
+                .map(|pem| certificates(&pem.read()?))
+                .transpose()?,
+            identity: tls
+                .identity
+                .as_ref()
+                .map(|(certificate, key)| identity(&certificate.read()?, &key.read()?))
+                .transpose()?,
+        })
+    }
+
     /// # Errors
     ///
     /// `InvalidConfiguration` for certificates that are none, or no trusted ones on this system.
-    pub(crate) fn client(&self) -> Result<reqwest::Client> {
-        // What the environment says about proxies is not a setting of this wrapper.
+    pub(crate) fn client(&self, material: &Material) -> Result<reqwest::Client> {
+        // The environment is read by `from_env` alone, so never by the client.
         let mut builder = reqwest::Client::builder()
             .connect_timeout(self.connect_timeout)
             .redirect(Policy::none())
@@ -90,10 +100,10 @@ impl Connector {
                 let mut builder = builder
                     .https_only(true)
                     .tls_danger_accept_invalid_certs(tls.accept_invalid);
-                if let Some(trusted) = &tls.trusted {
+                if let Some(trusted) = &material.trusted {
                     builder = builder.tls_certs_only(trusted.iter().cloned());
                 }
-                if let Some(identity) = &tls.identity {
+                if let Some(identity) = &material.identity {
                     builder = builder.identity(identity.clone());
                 }
                 match &tls.renamed {
@@ -102,9 +112,35 @@ impl Connector {
                 }
             }
         };
+        if let Some(proxy) = &self.proxy {
+            builder = builder.proxy(proxy.clone());
+        }
+        #[cfg(unix)]
+        if let Some(socket) = &self.socket {
+            builder = builder.unix_socket(socket.as_path());
+        }
         builder.build().map_err(|cause| {
             refused("no TLS client can be made of the certificates").with_source(cause)
         })
+    }
+}
+
+impl Tls {
+    fn pems(&self) -> impl Iterator<Item = &Pem> {
+        let identity = self.identity.iter();
+        let identity = identity.flat_map(|(certificate, key)| [certificate, key]);
+        self.trusted.iter().chain(identity)
+    }
+}
+
+/// A proxy's URL may have a password in it.
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connector")
+            .field("tls", &self.tls)
+            .field("proxy", &self.proxy.is_some())
+            .field("socket", &self.socket)
+            .finish_non_exhaustive()
     }
 }
 
@@ -148,7 +184,7 @@ fn addresses(found: Vec<SocketAddr>) -> Addrs {
 }
 
 /// Reads the certificates of a bundle, at least one.
-pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<Certificate>> {
+fn certificates(pem: &[u8]) -> Result<Vec<Certificate>> {
     let read = Certificate::from_pem_bundle(pem)
         .map_err(|cause| refused("the CA bundle is not PEM").with_source(cause))?;
     if read.is_empty() {
@@ -158,19 +194,11 @@ pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<Certificate>> {
 }
 
 /// Reads a client's certificate chain and key.
-pub(crate) fn identity(certificate: &[u8], key: &[u8]) -> Result<Identity> {
+fn identity(certificate: &[u8], key: &[u8]) -> Result<Identity> {
     let both = Zeroizing::new([certificate, b"\n", key].concat());
     // The cause may quote the key.
     Identity::from_pem(&both)
         .map_err(|_| refused("the client certificate and key are not PEM, or one is missing"))
-}
-
-fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
-    std::fs::read(path).map(Zeroizing::new).map_err(|cause| {
-        refused("can't read the file")
-            .with_context("file", path.display())
-            .with_source(cause)
-    })
 }
 
 fn refused(detail: &'static str) -> Error {

@@ -1,11 +1,15 @@
+mod agents;
 mod blobs;
-mod environment;
+pub(crate) mod environment;
 mod faults;
 mod fixture;
 mod key_states;
+mod login_methods;
 mod logins;
 mod namespaces;
 mod process;
+mod proxies;
+mod renewals;
 mod rights;
 mod suite;
 mod tls;

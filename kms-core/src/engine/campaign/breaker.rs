@@ -88,6 +88,7 @@ fn is_of_the_service(kind: ErrorKind) -> bool {
             | ErrorKind::UnknownRootKey
             | ErrorKind::RootKeyDisabled
             | ErrorKind::UnsuitableRootKey
+            | ErrorKind::CertificateExpired
             | ErrorKind::ServiceSealed
             | ErrorKind::ServiceStandby
             | ErrorKind::DamagedResponse

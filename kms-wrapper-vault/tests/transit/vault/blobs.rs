@@ -137,3 +137,22 @@ async fn blobs_of_two_keys_without_prefix_find_theirs_in_a_pool() {
     let back = pool.decrypt(&blob, b"aad").await.unwrap();
     assert_eq!(back.expose(), b"plaintext");
 }
+
+#[tokio::test]
+async fn a_blob_tells_the_version_that_made_it_and_the_service_the_newest() {
+    let Some(key) = Key::new().await else { return };
+    let token = key.token(&["encrypt"], serde_json::json!({})).await;
+    let builder = key.builder().key_id_prefix("main-");
+    let wrapper = builder.auth(Auth::token(token)).build().unwrap();
+    assert_eq!(wrapper.newest_version_seen(), None);
+    let old = wrapper.encrypt(b"plaintext", b"aad").await.unwrap();
+    key.rotate().await;
+    assert_eq!(wrapper.newest_version_seen(), Some(1));
+    assert_eq!(wrapper.newest_version().await.unwrap(), 2);
+    assert_eq!(wrapper.newest_version_seen(), Some(2));
+    assert_eq!(wrapper.version_named_by(&old), Some(1));
+    let new = wrapper.encrypt(b"plaintext", b"aad").await.unwrap();
+    assert_eq!(wrapper.version_named_by(&new), Some(2));
+    let foreign = key.wrapper().encrypt(b"plaintext", b"").await.unwrap();
+    assert_eq!(wrapper.version_named_by(&foreign), None, "it has no prefix");
+}

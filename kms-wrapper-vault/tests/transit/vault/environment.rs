@@ -7,10 +7,10 @@ use kms_wrapper_vault::{Auth, TransitWrapper};
 
 use super::fixture::{Key, NAME};
 
-pub(super) const CHILD: &str = "KMS_TEST_IN_CHILD";
+pub(crate) const CHILD: &str = "KMS_TEST_IN_CHILD";
 
 /// Runs this test again in a process with these variables.
-pub(super) fn in_child(test: &str, variables: &[(&str, &str)]) {
+pub(crate) fn in_child(test: &str, variables: &[(&str, &str)]) {
     let outcome = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture"])
         .env(CHILD, "1")

@@ -17,8 +17,8 @@ use super::fixture::{Key, PATIENCE, until, whole};
 
 /// A role for one key, in a login method of its own.
 pub(super) struct AppRole {
-    mount: String,
-    role_id: String,
+    pub(super) mount: String,
+    pub(super) role_id: String,
     pub(super) secret_id: String,
 }
 
@@ -53,7 +53,7 @@ impl AppRole {
     }
 }
 
-const BOTH: &[&str] = &["encrypt", "decrypt"];
+pub(super) const BOTH: &[&str] = &["encrypt", "decrypt"];
 
 #[tokio::test]
 async fn it_logs_in_by_app_role() {
@@ -201,13 +201,13 @@ async fn a_token_of_few_uses_is_replaced_when_they_are_gone() {
 
 /// Vault's method `jwt` takes the login of `kubernetes` (role and JWT), and checks the signature itself, where
 /// `kubernetes` asks a cluster to.
-struct Cluster {
-    mount: String,
+pub(super) struct Cluster {
+    pub(super) mount: String,
     key: KeyPair,
 }
 
 impl Cluster {
-    async fn new(key: &Key) -> Self {
+    pub(super) async fn new(key: &Key) -> Self {
         let signing = KeyPair::generate_for(&PKCS_ED25519).unwrap();
         let mount = format!("kubernetes-{}", Vault::unique());
         let vault = &key.vault;
@@ -233,7 +233,7 @@ impl Cluster {
         }
     }
 
-    fn token(&self, account: &str) -> String {
+    pub(super) fn token(&self, account: &str) -> String {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let now = now.as_secs();
         let part = |value: Value| BASE64URL_NOPAD.encode(value.to_string().as_bytes());

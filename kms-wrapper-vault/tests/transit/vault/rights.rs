@@ -89,3 +89,46 @@ async fn a_token_without_rights_is_not_logged_in_for_again() {
         assert!(error.context("permission").is_some(), "{error}");
     }
 }
+
+/// Vault says "permission denied" to both, with the same words.
+#[tokio::test]
+async fn a_policy_that_forbids_a_parameter_is_denied_and_no_missing_key() {
+    let Some(key) = Key::new().await else { return };
+    let mount = &key.mount;
+    let rule = |operation: &str, more: &str| {
+        format!("path \"{mount}/{operation}/{NAME}\" {{ capabilities = [\"update\"]\n{more} }}\n")
+    };
+    let no_binding = "denied_parameters = { \"associated_data\" = [] }";
+    let only_plaintext = "allowed_parameters = { \"plaintext\" = [] }";
+    let wrapper = async |rules: String| {
+        let policy = key.vault.policy(&rules).await;
+        let token = key
+            .vault
+            .create_token(json!({ "policies": [policy] }))
+            .await;
+        key.builder().auth(Auth::token(token)).build().unwrap()
+    };
+    let both = wrapper(rule("encrypt", no_binding) + &rule("decrypt", no_binding)).await;
+    let encrypting = wrapper(rule("encrypt", only_plaintext)).await;
+    let blob = both.encrypt(b"plaintext", b"").await.unwrap();
+    for error in [
+        both.encrypt(b"plaintext", b"aad").await.unwrap_err(),
+        both.decrypt(&blob, b"aad").await.unwrap_err(),
+        both.preflight().await.unwrap_err(),
+        encrypting.encrypt(b"plaintext", b"").await.unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::Denied, "{error:?}");
+        assert!(
+            error.to_string().contains("allowed_parameters"),
+            "{error:?}"
+        );
+        assert!(error.context("path").is_some(), "{error:?}");
+    }
+    key.delete().await;
+    let error = both.encrypt(b"plaintext", b"").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UnknownRootKey, "{error:?}");
+    // Without the right to decrypt nothing tells, and the error names both.
+    let error = encrypting.encrypt(b"plaintext", b"").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Denied, "{error:?}");
+    assert!(error.to_string().contains("no such key"), "{error:?}");
+}

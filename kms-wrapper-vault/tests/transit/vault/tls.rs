@@ -3,24 +3,27 @@
 use kms_core::{ErrorKind, Wrapper as _};
 use kms_testkit::service::{VaultListener, VaultProcess};
 use kms_wrapper_vault::{Auth, TransitWrapper, TransitWrapperBuilder};
-use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    date_time_ymd,
+};
 
 use super::environment::{CHILD, in_child};
 use super::fixture::{Key, NAME, short, whole};
 
-struct Authority {
+pub(super) struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    pem: String,
+    pub(super) pem: String,
 }
 
 /// A certificate and its key, PEM.
-struct Issued {
-    certificate: String,
-    key: String,
+pub(super) struct Issued {
+    pub(super) certificate: String,
+    pub(super) key: String,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -31,10 +34,13 @@ impl Authority {
         }
     }
 
-    fn issue(&self, name: &str, purpose: ExtendedKeyUsagePurpose) -> Issued {
+    /// A certificate that ends with that year.
+    fn issue(&self, name: &str, purpose: ExtendedKeyUsagePurpose, year: i32) -> Issued {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         params.extended_key_usages = vec![purpose];
+        params.not_before = date_time_ymd(2000, 1, 1);
+        params.not_after = date_time_ymd(year, 12, 31);
         let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
         Issued {
             certificate,
@@ -42,16 +48,27 @@ impl Authority {
         }
     }
 
-    fn server(&self, name: &str) -> Issued {
-        self.issue(name, ExtendedKeyUsagePurpose::ServerAuth)
+    pub(super) fn server(&self, name: &str) -> Issued {
+        self.issue(name, ExtendedKeyUsagePurpose::ServerAuth, NEVER)
     }
 
-    fn client(&self) -> Issued {
-        self.issue("app", ExtendedKeyUsagePurpose::ClientAuth)
+    pub(super) fn client(&self) -> Issued {
+        self.issue("app", ExtendedKeyUsagePurpose::ClientAuth, NEVER)
+    }
+
+    pub(super) fn expired_server(&self, name: &str) -> Issued {
+        self.issue(name, ExtendedKeyUsagePurpose::ServerAuth, PAST)
+    }
+
+    pub(super) fn expired_client(&self) -> Issued {
+        self.issue("app", ExtendedKeyUsagePurpose::ClientAuth, PAST)
     }
 }
 
-async fn vault(server: &Issued, client_ca: Option<&str>) -> Option<(VaultProcess, Key)> {
+const PAST: i32 = 2001;
+const NEVER: i32 = 2999;
+
+pub(super) async fn vault(server: &Issued, client_ca: Option<&str>) -> Option<(VaultProcess, Key)> {
     let process = VaultProcess::start_with_tls(VaultListener {
         certificate: &server.certificate,
         key: &server.key,
@@ -62,7 +79,7 @@ async fn vault(server: &Issued, client_ca: Option<&str>) -> Option<(VaultProcess
     Some((process, key))
 }
 
-fn builder(process: &VaultProcess, key: &Key) -> TransitWrapperBuilder {
+pub(super) fn builder(process: &VaultProcess, key: &Key) -> TransitWrapperBuilder {
     TransitWrapper::builder()
         .address(process.tls_url())
         .mount_path(&key.mount)
@@ -71,7 +88,7 @@ fn builder(process: &VaultProcess, key: &Key) -> TransitWrapperBuilder {
         .limits(short())
 }
 
-async fn assert_refused(builder: TransitWrapperBuilder, why: &str) {
+pub(super) async fn assert_refused(builder: TransitWrapperBuilder, why: &str) {
     let error = builder.build().unwrap().preflight().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unreachable, "{why}: {error:?}");
     assert!(whole(&error).contains("certificate"), "{why}: {error:?}");
