@@ -231,7 +231,10 @@ mod tests {
                     .collect::<Vec<_>>(),
             )
         };
-        assert_eq!(names(&[]).unwrap(), ["postgres", "aws", "gcp", "vault", "softhsm"]);
+        assert_eq!(
+            names(&[]).unwrap(),
+            ["postgres", "aws", "gcp", "vault", "softhsm"]
+        );
         assert_eq!(names(&["vault", "aws"]).unwrap(), ["aws", "vault"]);
         assert!(names(&["gcp-client"]).is_err());
         assert!(
