@@ -5,7 +5,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::mechanism::Mechanism;
-use cryptoki::object::Attribute;
+use cryptoki::object::{Attribute, KeyType, ObjectClass};
 use cryptoki::session::{Session, UserType};
 use cryptoki::slot::Slot;
 use cryptoki::types::AuthPin;
@@ -108,6 +108,41 @@ impl SoftHsm {
         ];
         self.session(|session| session.generate_key(&Mechanism::AesKeyGen, &template))
             .expect("the token makes a key");
+    }
+
+    /// Puts an AES-256 key on the token that others have too.
+    ///
+    /// # Panics
+    ///
+    /// If the token refuses.
+    pub fn import_key(&self, label: &str, id: u8, key: &[u8; 32]) {
+        let template = [
+            Attribute::Token(true),
+            Attribute::Class(ObjectClass::SECRET_KEY),
+            Attribute::KeyType(KeyType::AES),
+            Attribute::Label(label.into()),
+            Attribute::Id(vec![id]),
+            Attribute::Value(key.to_vec()),
+            Attribute::Encrypt(true),
+            Attribute::Decrypt(true),
+        ];
+        self.session(|session| session.create_object(&template))
+            .expect("the token takes a key");
+    }
+
+    /// Puts something on the token that is no key.
+    ///
+    /// # Panics
+    ///
+    /// If the token refuses.
+    pub fn create_data(&self, label: &str) {
+        let template = [
+            Attribute::Token(true),
+            Attribute::Class(ObjectClass::DATA),
+            Attribute::Label(label.into()),
+        ];
+        self.session(|session| session.create_object(&template))
+            .expect("the token takes data");
     }
 
     /// Destroys the keys of this label.
