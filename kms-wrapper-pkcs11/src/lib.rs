@@ -30,6 +30,7 @@
 
 mod builder;
 mod cipher;
+mod departure;
 mod failure;
 mod identity;
 mod module;

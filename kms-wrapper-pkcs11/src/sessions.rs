@@ -8,6 +8,7 @@ use deadpool::managed::{Manager, Metrics, Pool, RecycleError, RecycleResult};
 use kms_core::{CallLimits, Error, ErrorKind, Result};
 use tokio::sync::oneshot;
 
+use crate::departure::Departure;
 use crate::target::Target;
 use crate::token::Opened;
 
@@ -21,16 +22,23 @@ type Job = Box<dyn FnOnce(&Target, &mut Option<Opened>) + Send>;
 pub(crate) struct Sessions {
     pool: Pool<Threads>,
     limits: CallLimits,
+    /// After the pool: it waits for the pool's threads.
+    _departure: Departure,
 }
 
 impl Sessions {
     /// At most `count` of them; each begins with the first call that finds the others busy.
     pub(crate) fn new(target: Arc<Target>, count: usize, limits: CallLimits) -> Result<Self> {
-        let pool = Pool::builder(Threads { target })
+        let (running, all_ended) = mpsc::channel();
+        let pool = Pool::builder(Threads { target, running })
             .max_size(count)
             .build()
             .map_err(|cause| Error::new(ErrorKind::Internal).with_source(cause))?;
-        Ok(Self { pool, limits })
+        Ok(Self {
+            pool,
+            limits,
+            _departure: Departure::new(all_ended),
+        })
     }
 
     pub(crate) fn limits(&self) -> &CallLimits {
@@ -112,6 +120,8 @@ struct Thread {
 
 struct Threads {
     target: Arc<Target>,
+    /// Each thread has a copy until it has closed its session.
+    running: mpsc::Sender<()>,
 }
 
 impl Manager for Threads {
@@ -120,10 +130,13 @@ impl Manager for Threads {
 
     async fn create(&self) -> io::Result<Thread> {
         let (jobs, next) = mpsc::sync_channel(1);
-        let target = Arc::clone(&self.target);
+        let (target, running) = (Arc::clone(&self.target), self.running.clone());
         let handle = std::thread::Builder::new()
             .name(NAME.to_owned())
-            .spawn(move || serve(&target, &next))?;
+            .spawn(move || {
+                serve(&target, &next);
+                drop(running);
+            })?;
         Ok(Thread { jobs, handle })
     }
 

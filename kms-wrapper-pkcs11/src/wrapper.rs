@@ -38,7 +38,8 @@ pub(crate) mod mode;
 /// [`sessions`](Pkcs11WrapperBuilder::sessions) says, those included in which the token hangs. The
 /// [limits](Pkcs11WrapperBuilder::limits) are kept on this side, whatever the token does. A session that was lost
 /// (its token removed and back, logged out or closed by other code of the process) is opened anew by the call that
-/// finds out.
+/// finds out. Dropping the wrapper waits up to a second for its threads to close theirs: a process must not exit while
+/// one of its threads is in a module.
 ///
 /// PKCS#11 logs a whole process in, not a session: as long as one session of the process is logged in to a token, all
 /// are, with whatever PIN. A PIN that a token refused is not sent again by this process.

@@ -82,6 +82,18 @@ async fn sessions_that_were_lost_without_notice_are_opened_anew_by_the_call_that
 }
 
 #[tokio::test]
+async fn a_wrapper_that_is_dropped_has_closed_its_sessions() {
+    let Some(scene) = Scene::new() else { return };
+    for _ in 0..20 {
+        let wrapper = scene.wrapper(once());
+        wrapper.encrypt(b"key", b"").await.unwrap();
+        drop(wrapper);
+        let calls = |function| scene.module.calls(function);
+        assert_eq!(calls("C_CloseSession"), calls("C_OpenSession"));
+    }
+}
+
+#[tokio::test]
 async fn a_process_that_was_logged_out_logs_in_again() {
     let Some(scene) = Scene::new() else { return };
     let wrapper = scene.wrapper(once());
