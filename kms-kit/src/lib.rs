@@ -126,6 +126,7 @@
 //! | `aws-lc-rs` | AES-256-GCM by AWS-LC |
 //! | `aws` | [`aws`]: a root key in AWS KMS |
 //! | `gcp` | [`gcp`]: a root key in Google Cloud KMS |
+//! | `pkcs11` | [`pkcs11`]: a root key on a PKCS#11 token, such as a hardware security module |
 //! | `vault` | [`vault`]: a root key in HashiCorp Vault or OpenBao |
 //! | `full` | all of the above but the bundled libpq |
 //!
@@ -142,6 +143,8 @@ use std::sync::Arc;
 pub mod aws;
 #[cfg(feature = "gcp")]
 pub mod gcp;
+#[cfg(feature = "pkcs11")]
+pub mod pkcs11;
 pub mod prelude;
 
 mod root_wrapper;
@@ -162,7 +165,7 @@ pub use kms_core::{
 /// A local root key.
 pub use kms_wrapper_aead::{AeadWrapper, AeadWrapperBuilder};
 /// A root wrapper chosen by URL.
-pub use root_wrapper::RootWrapper;
+pub use root_wrapper::{RootWrapper, Scheme};
 
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub use kms_migrations as migrations;

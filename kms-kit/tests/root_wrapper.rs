@@ -2,9 +2,10 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::Write as _;
+use std::sync::Arc;
 
 use kms_kit::prelude::*;
-use kms_kit::{Error, ErrorKind, RootWrapper};
+use kms_kit::{AeadWrapper, Error, ErrorKind, RootWrapper, Scheme};
 
 fn refused(url: &str) -> Error {
     let error = RootWrapper::from_url(url).unwrap_err();
@@ -208,11 +209,125 @@ fn a_key_in_vault_is_named_by_server_mount_and_name() {
     }
 }
 
+const PKCS11: &str = "pkcs11:token=main;object=root;type=secret-key?module-path=/nowhere/hsm.so&pin-source=file:/run/pin";
+
+#[cfg(feature = "pkcs11")]
+#[test]
+fn a_key_on_a_token_is_named_by_its_uri_of_rfc_7512() {
+    for (url, expected) in [
+        (PKCS11, "/nowhere/hsm.so"),
+        (PKCS11, "File(\"/run/pin\")"),
+        (
+            "pkcs11:id=%01%ff;slot-id=7?module-name=hsm&sessions=2",
+            "[1, 255]",
+        ),
+        ("pkcs11:object=a%3Bb%20c?module-name=hsm", "a;b c"),
+        (
+            "pkcs11:serial=12;model=m;manufacturer=n;object=r?module-name=hsm",
+            "\"libhsm.",
+        ),
+        ("pkcs11:object=r?module-name=hsm&mode=envelope", "Envelope"),
+        (
+            "pkcs11:object=r?module-path=/usr/lib/c++/hsm.so",
+            "c++/hsm.so",
+        ),
+        (
+            "pkcs11:object=r?module-name=hsm&pin-source=/run/pin",
+            "File(\"/run/pin\")",
+        ),
+        (
+            "pkcs11:object=r?module-name=hsm&pin-source=file:///run/pin",
+            "File(\"/run/pin\")",
+        ),
+    ] {
+        let root = RootWrapper::from_url(url).unwrap();
+        assert_eq!((root.kind(), root.key_id()), ("pkcs11", None));
+        let shown = format!("{root:?}");
+        assert!(shown.contains(expected), "{url}: {shown}");
+    }
+    for (url, about) in [
+        ("pkcs11:?module-name=hsm", "no key"),
+        ("pkcs11:object=r", "no module"),
+        ("pkcs11:object=?module-name=hsm", "empty"),
+        ("pkcs11:object=%ff?module-name=hsm", "not UTF-8"),
+        ("pkcs11:object=a;object=b?module-name=hsm", "twice"),
+        (
+            "pkcs11:object=r;colour=red?module-name=hsm",
+            "no such attribute",
+        ),
+        ("pkcs11:object=r;type=private?module-name=hsm", "secret-key"),
+        (
+            "pkcs11:object=r;slot-id=first?module-name=hsm",
+            "not a number",
+        ),
+        (
+            "pkcs11:object=r?module-name=hsm&module-path=/m",
+            "no such parameter",
+        ),
+        (
+            "pkcs11:object=r?module-name=hsm&pin-source=|/bin/pin",
+            "absolute path",
+        ),
+        (
+            "pkcs11:object=r?module-name=hsm&pin-value=1&pin-source=/run/pin",
+            "give one",
+        ),
+        ("pkcs11:object=r?module-name=hsm&sessions=0", "no sessions"),
+        (
+            "pkcs11:object=r?module-name=hsm&mode=both",
+            "one of direct, envelope",
+        ),
+    ] {
+        let error = refused(url);
+        assert!(error.to_string().contains(about), "{url}: {error}");
+    }
+}
+
+#[cfg(feature = "pkcs11")]
+#[test]
+fn a_pin_in_a_url_is_not_shown() {
+    let url = "pkcs11:object=r?module-name=hsm&pin-value=hunter2";
+    let root = RootWrapper::from_url(url).unwrap();
+    let more = refused(&format!("{url}&colour=red"));
+    let shown = format!("{root:?} {more} {more:?}");
+    assert!(!shown.contains("hunter2"), "{shown}");
+}
+
+#[tokio::test]
+async fn an_application_has_schemes_of_its_own() {
+    let file = key_file();
+    let made = |url: &str| -> Result<Arc<dyn Wrapper>, Error> {
+        let builder = AeadWrapper::builder(url).key_from_file(file.path());
+        Ok(Arc::new(builder.build()?))
+    };
+    let own: &[Scheme] = &[("mine", &made), ("mine+old", &made)];
+    // Handed over as it is: not even a URL.
+    let root = RootWrapper::from_url_with("mine:[key #7]", own).unwrap();
+    assert_eq!(root.key_id().as_deref(), Some("mine:[key #7]"));
+    root.preflight().await.unwrap();
+    RootWrapper::from_url_with("mine+old:7", own).unwrap();
+    let url = format!("aead:file:{}", file.path().display());
+    RootWrapper::from_url_with(&url, own).unwrap();
+
+    let error = RootWrapper::from_url_with("other:7", own).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidConfiguration);
+    assert!(
+        error.to_string().contains("vault+http, mine, mine+old"),
+        "{error}"
+    );
+    let error = RootWrapper::from_url_with(&url, &[("aead", &made)]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidConfiguration);
+    let fails = |_: &str| Err(Error::new(ErrorKind::Denied));
+    let error = RootWrapper::from_url_with("mine:7", &[("mine", &fails)]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Denied);
+}
+
 #[test]
 fn a_url_of_a_service_that_is_not_compiled_in_names_the_feature() {
     for (url, feature, compiled_in) in [
         (AWS, "`aws`", cfg!(feature = "aws")),
         (GCP, "`gcp`", cfg!(feature = "gcp")),
+        (PKCS11, "`pkcs11`", cfg!(feature = "pkcs11")),
         (VAULT, "`vault`", cfg!(feature = "vault")),
     ] {
         match RootWrapper::from_url(url) {

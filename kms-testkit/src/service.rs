@@ -2,9 +2,13 @@
 
 mod localstack;
 #[cfg(feature = "services")]
+mod softhsm;
+#[cfg(feature = "services")]
 mod vault;
 
 pub use localstack::LocalStack;
+#[cfg(feature = "services")]
+pub use softhsm::SoftHsm;
 #[cfg(feature = "services")]
 pub use vault::{Vault, VaultAnswer, VaultListener, VaultProcess};
 

@@ -16,9 +16,9 @@ pub(crate) struct Cli {
 }
 
 const AFTER_HELP: &str = "\
-Services (postgres, aws, gcp, vault): each is taken from its variable (KMS_TEST_POSTGRES_URL,
-KMS_TEST_AWS_ENDPOINT, KMS_TEST_GCP_ENDPOINT, KMS_TEST_VAULT_ADDR and KMS_TEST_VAULT_TOKEN), else
-from a binary on this machine, else from docker if it answers, else from a package registry. What
+Services (postgres, aws, gcp, vault, softhsm): each is taken from its variables (KMS_TEST_POSTGRES_URL,
+KMS_TEST_AWS_ENDPOINT, KMS_TEST_GCP_ENDPOINT, KMS_TEST_VAULT_ADDR and KMS_TEST_VAULT_TOKEN,
+KMS_TEST_PKCS11_MODULE with KMS_TEST_PKCS11_PIN and SOFTHSM2_CONF), else from a binary on this machine, else from docker if it answers, else from a package registry. What
 can't be had is skipped, loudly; it is a failure when named in KMS_TEST_REQUIRE (comma-separated;
 gcp-client, too, Google's client that checks the fake Cloud KMS, pgbouncer, which tests put before
 Postgres, and go, for `interop`).";

@@ -34,61 +34,67 @@ const RULES: &[Rule] = &[
     Rule {
         feature: "",
         with: &["kms-core"],
-        without: &[DIESEL, SQLITE, LIBPQ, RING, AWS_LC, HTTP, AWS, GCP, VAULT],
+        without: &[DIESEL, SQLITE, LIBPQ, RING, AWS_LC, HTTP],
         tls: Tls::No,
     },
     Rule {
         feature: "default",
         with: &["libsqlite3-sys", "ring"],
-        without: &[LIBPQ, AWS_LC, HTTP, AWS, GCP, VAULT],
+        without: &[LIBPQ, AWS_LC, HTTP],
         tls: Tls::No,
     },
     Rule {
         feature: "sqlite",
         with: &["diesel", "libsqlite3-sys"],
-        without: &[LIBPQ, RING, AWS_LC, HTTP, AWS, GCP, VAULT],
+        without: &[LIBPQ, RING, AWS_LC, HTTP],
         tls: Tls::No,
     },
     Rule {
         feature: "postgres",
         with: &["diesel", "pq-sys"],
-        without: &[BUNDLED_LIBPQ, SQLITE, RING, AWS_LC, HTTP, AWS, GCP, VAULT],
+        without: &[BUNDLED_LIBPQ, SQLITE, RING, AWS_LC, HTTP],
         tls: Tls::No,
     },
     Rule {
         feature: "postgres-bundled",
         with: &["diesel", "pq-sys", "pq-src"],
-        without: &[SQLITE, RING, AWS_LC, HTTP, AWS, GCP, VAULT],
+        without: &[SQLITE, RING, AWS_LC, HTTP],
         tls: Tls::OpenSsl,
     },
     Rule {
         feature: "ring",
         with: &["ring"],
-        without: &[DIESEL, SQLITE, LIBPQ, AWS_LC, HTTP, AWS, GCP, VAULT],
+        without: &[DIESEL, SQLITE, LIBPQ, AWS_LC, HTTP],
         tls: Tls::No,
     },
     Rule {
         feature: "aws-lc-rs",
         with: &["aws-lc-rs"],
-        without: &[DIESEL, SQLITE, LIBPQ, RING, HTTP, AWS, GCP, VAULT],
+        without: &[DIESEL, SQLITE, LIBPQ, RING, HTTP],
         tls: Tls::No,
     },
     Rule {
         feature: "aws",
         with: &["aws-sdk-kms", "aws-config"],
-        without: &[DIESEL, SQLITE, LIBPQ, RING, GCP, VAULT],
+        without: &[DIESEL, SQLITE, LIBPQ, RING],
         tls: Tls::AwsLc,
     },
     Rule {
         feature: "gcp",
         with: &["google-cloudkms1"],
-        without: &[DIESEL, SQLITE, LIBPQ, RING, AWS, VAULT],
+        without: &[DIESEL, SQLITE, LIBPQ, RING],
         tls: Tls::AwsLc,
+    },
+    Rule {
+        feature: "pkcs11",
+        with: &["cryptoki"],
+        without: &[DIESEL, SQLITE, LIBPQ, RING, AWS_LC, HTTP],
+        tls: Tls::No,
     },
     Rule {
         feature: "vault",
         with: &["vaultrs"],
-        without: &[DIESEL, SQLITE, LIBPQ, RING, AWS, GCP],
+        without: &[DIESEL, SQLITE, LIBPQ, RING],
         tls: Tls::AwsLc,
     },
     Rule {
@@ -100,6 +106,7 @@ const RULES: &[Rule] = &[
             "aws-lc-rs",
             "aws-sdk-kms",
             "google-cloudkms1",
+            "cryptoki",
             "vaultrs",
         ],
         without: &[BUNDLED_LIBPQ],
@@ -114,13 +121,21 @@ const BUNDLED_LIBPQ: &[&str] = &["pq-src"];
 const RING: &[&str] = &["ring"];
 const AWS_LC: &[&str] = &["aws-lc-rs", "aws-lc-sys"];
 const HTTP: &[&str] = &["hyper", "ureq", "reqwest"];
-const AWS: &[&str] = &["aws-sdk-kms", "aws-config", "aws-smithy-runtime"];
-const GCP: &[&str] = &[
-    "google-cloudkms1",
-    "google-apis-common",
-    "google-cloud-auth",
+
+/// What belongs to the root wrapper of each feature, and may come along with that feature and with `full` alone.
+const ROOTS: &[(&str, &[&str])] = &[
+    ("aws", &["aws-sdk-kms", "aws-config", "aws-smithy-runtime"]),
+    (
+        "gcp",
+        &[
+            "google-cloudkms1",
+            "google-apis-common",
+            "google-cloud-auth",
+        ],
+    ),
+    ("pkcs11", &["cryptoki"]),
+    ("vault", &["vaultrs", "rustify"]),
 ];
-const VAULT: &[&str] = &["vaultrs", "rustify"];
 
 const RUSTLS: &[&str] = &["rustls", "rustls-webpki", "tokio-rustls"];
 const OTHER_TLS: &[&str] = &["native-tls", "openssl", "openssl-sys"];
@@ -189,6 +204,7 @@ fn violations(rule: &Rule, tree: &str) -> Vec<String> {
     let alone = shown(&[rule.feature]);
     let missing = rule.with.iter().filter(|name| !tree.has(name));
     let without = rule.without.iter().copied().flatten();
+    let without = without.chain(rule.other_roots());
     let without = without.chain(rule.tls.without());
     let extra: BTreeSet<&&str> = without.filter(|name| tree.has(name)).collect();
     let missing = missing.map(|name| format!("{FACADE} {alone} does not depend on {name}"));
@@ -204,6 +220,17 @@ fn violations(rule: &Rule, tree: &str) -> Vec<String> {
         );
     }
     found
+}
+
+impl Rule {
+    /// What belongs to the root wrappers of other features.
+    fn other_roots(&self) -> impl Iterator<Item = &'static &'static str> {
+        let feature = self.feature;
+        let others = ROOTS
+            .iter()
+            .filter(move |(root, _)| feature != *root && feature != "full");
+        others.flat_map(|(_, packages)| *packages)
+    }
 }
 
 impl Tls {
@@ -409,6 +436,22 @@ rustls-webpki v0.103.17|alloc,aws-lc-rs,std
         assert!(found(&ring).contains("rustls is not on AWS-LC"));
         assert!(found(&ring).contains("rustls has ring enabled"));
         assert!(found(&RIGHT.replace("hyper", "hype")).contains("hyper is wanted, not []"));
+    }
+
+    #[test]
+    fn no_feature_brings_the_root_wrapper_of_another_but_the_sum_of_all() {
+        let found = |feature: &str, tree: &str| {
+            let rule = RULES.iter().find(|rule| rule.feature == feature).unwrap();
+            violations(rule, tree).join("\n")
+        };
+        assert_eq!(found("pkcs11", "cryptoki v0.12.1|"), "");
+        let with_aws = found("pkcs11", "cryptoki v0.12.1|\naws-config v1.13.0|");
+        assert!(with_aws.contains("depends on aws-config"), "{with_aws}");
+        for feature in ["", "default", "postgres", "aws", "vault"] {
+            let found = found(feature, "cryptoki v0.12.1|");
+            assert!(found.contains("depends on cryptoki"), "{feature}: {found}");
+        }
+        assert!(!found("full", "cryptoki v0.12.1|").contains("cryptoki"));
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod http;
 pub(crate) mod pgbouncer;
 pub(crate) mod postgres;
 pub(crate) mod server;
+pub(crate) mod softhsm;
 pub(crate) mod vault;
 
 use std::fmt;
@@ -33,6 +34,7 @@ pub(crate) const ALL: &[&dyn Service] = &[
     &aws::Aws,
     &gcp::Gcp,
     &vault::Vault,
+    &softhsm::SoftHsm,
     &gcp_client::GcpClient,
     &pgbouncer::PgBouncer,
 ];

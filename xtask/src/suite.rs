@@ -12,6 +12,7 @@ use crate::service::gcp::{self, Gcp};
 use crate::service::gcp_client::{self, GcpClient};
 use crate::service::pgbouncer::PgBouncer;
 use crate::service::postgres::Postgres;
+use crate::service::softhsm::SoftHsm;
 use crate::service::vault::Vault;
 use crate::workspace::Workspace;
 
@@ -76,16 +77,22 @@ pub(crate) const ALL: &[Suite] = &[
         needs: &[&Vault],
     },
     Suite {
+        name: "pkcs11",
+        about: "the root wrapper of PKCS#11 tokens",
+        tests: Tests::Programs(&["kms-wrapper-pkcs11"]),
+        needs: &[&SoftHsm],
+    },
+    Suite {
         name: "kit",
         about: "the facade and its examples",
         tests: Tests::Programs(&["kms-kit"]),
-        needs: &[&Postgres, &Aws, &Gcp, &Vault],
+        needs: &[&Postgres, &Aws, &Gcp, &Vault, &SoftHsm],
     },
     Suite {
         name: "roots",
         about: "the engine on each root of trust, and moving from one to another",
         tests: Tests::Programs(&["kms-root-tests"]),
-        needs: &[&Postgres, &Aws, &Gcp, &Vault],
+        needs: &[&Postgres, &Aws, &Gcp, &Vault, &SoftHsm],
     },
     Suite {
         name: "interop",
@@ -113,6 +120,7 @@ pub(crate) const ALL: &[Suite] = &[
             "kms-wrapper-aead",
             "kms-wrapper-aws",
             "kms-wrapper-gcp",
+            "kms-wrapper-pkcs11",
             "kms-wrapper-vault",
             "kms-migrations",
             "kms-testkit",

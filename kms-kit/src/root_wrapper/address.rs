@@ -1,7 +1,7 @@
 //! The URL of a root wrapper, taken apart: place and parameters.
 
 use kms_core::{Error, ErrorKind, Result};
-use url::Url;
+use url::{Url, form_urlencoded};
 
 /// A URL whose parameters are taken one by one; what nobody takes is refused at the end.
 ///
@@ -28,7 +28,12 @@ impl Address {
             ));
         }
         let mut parameters: Vec<(String, String)> = Vec::new();
-        for (name, value) in url.query_pairs() {
+        let mut query = url.query().unwrap_or_default().to_owned();
+        if url.scheme() == "pkcs11" {
+            // RFC 7512 means a plus sign by it, and not a space as forms do.
+            query = query.replace('+', "%2B");
+        }
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             if parameters.iter().any(|(known, _)| *known == name) {
                 return Err(
                     misconfigured("a parameter of the root wrapper's URL is given twice")

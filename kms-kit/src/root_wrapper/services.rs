@@ -1,38 +1,39 @@
 //! The URLs of wrappers whose key is in a service, each behind its feature.
 
-/// The module of a service with its feature, and a refusal that names the feature without it.
-macro_rules! service {
-    ($module:ident, $feature:literal, $refusal:literal) => {
-        #[cfg(feature = $feature)]
-        pub(super) mod $module;
+use super::Open;
 
-        #[cfg(not(feature = $feature))]
-        pub(super) mod $module {
-            use std::sync::Arc;
+/// The module of each service with its feature, a refusal that names the feature without it, and the table of schemes.
+macro_rules! services {
+    ($($module:ident $feature:literal $schemes:tt)*) => {
+        $(
+            #[cfg(feature = $feature)]
+            mod $module;
 
-            use kms_core::{Result, Wrapper};
+            #[cfg(not(feature = $feature))]
+            mod $module {
+                use std::sync::Arc;
 
-            use super::super::address::{Address, misconfigured};
+                use kms_core::{Result, Wrapper};
 
-            pub(in super::super) fn open(_: Address) -> Result<Arc<dyn Wrapper>> {
-                Err(misconfigured($refusal))
+                use super::super::address::{Address, misconfigured};
+
+                pub(super) fn open(_: Address) -> Result<Arc<dyn Wrapper>> {
+                    Err(misconfigured(concat!(
+                        "a URL of this scheme needs the feature `", $feature, "` of kms-kit",
+                    )))
+                }
             }
-        }
+        )*
+
+        /// Who opens the URLs of which schemes.
+        pub(super) const SCHEMES: &[(&[&str], Open)] = &[$((&$schemes, $module::open)),*];
     };
 }
 
-service!(
-    aws,
-    "aws",
-    "an awskms URL needs the feature `aws` of kms-kit"
-);
-service!(
-    gcp,
-    "gcp",
-    "a gcpkms URL needs the feature `gcp` of kms-kit"
-);
-service!(
-    vault,
-    "vault",
-    "a Vault URL needs the feature `vault` of kms-kit"
-);
+// Module, feature, schemes.
+services! {
+    aws "aws" ["awskms"]
+    gcp "gcp" ["gcpkms"]
+    pkcs11 "pkcs11" ["pkcs11"]
+    vault "vault" ["vault+https", "vault+http", "vault+unix"]
+}

@@ -9,7 +9,6 @@ use super::address::{Address, misconfigured};
 
 impl Address {
     /// Takes a parameter that is one of these words.
-    #[cfg(any(feature = "aws", feature = "gcp"))]
     pub(super) fn take_word<T: Copy>(
         &mut self,
         name: &'static str,
@@ -48,7 +47,8 @@ impl Address {
         Ok(limits)
     }
 
-    fn take_number<T: FromStr>(&mut self, name: &'static str) -> Result<Option<T>> {
+    /// Takes a parameter that is a number.
+    pub(super) fn take_number<T: FromStr>(&mut self, name: &'static str) -> Result<Option<T>> {
         let number = self.take(name).map(|value| value.parse());
         number.transpose().map_err(|_| {
             misconfigured("not a whole number in its range").with_context("parameter", name)

@@ -7,7 +7,7 @@ use kms_wrapper_aws::AwsKmsMode;
 
 use super::super::address::{Address, misconfigured};
 
-pub(in super::super) fn open(mut address: Address) -> Result<Arc<dyn Wrapper>> {
+pub(super) fn open(mut address: Address) -> Result<Arc<dyn Wrapper>> {
     if address.url().host_str().is_some_and(|host| !host.is_empty()) {
         return Err(misconfigured(
             "an awskms URL has three slashes: awskms:///alias/app; another host is `endpoint`",

@@ -7,7 +7,7 @@ use kms_wrapper_gcp::CloudKmsMode;
 
 use super::super::address::Address;
 
-pub(in super::super) fn open(mut address: Address) -> Result<Arc<dyn Wrapper>> {
+pub(super) fn open(mut address: Address) -> Result<Arc<dyn Wrapper>> {
     // The name's first segment stands where other URLs have their host.
     let name = format!(
         "{}{}",

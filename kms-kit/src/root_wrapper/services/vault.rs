@@ -7,7 +7,7 @@ use kms_wrapper_vault::{Auth, TransitWrapper};
 
 use super::super::address::{Address, misconfigured};
 
-pub(in super::super) fn open(mut address: Address) -> Result<Arc<dyn Wrapper>> {
+pub(super) fn open(mut address: Address) -> Result<Arc<dyn Wrapper>> {
     let (server, path) = server_and_path(&mut address)?;
     let (mount, name) = path.rsplit_once("/keys/").ok_or_else(|| {
         misconfigured("a Vault URL's path is MOUNT/keys/NAME: vault+https://host/transit/keys/app")
