@@ -13,7 +13,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use kms_kit::core::{Aead, KeyBytes, LocalKey, MemoryRepository};
 use kms_kit::prelude::*;
-use kms_kit::{Error, ErrorKind, Ownership, Result, SecretBytes};
+use kms_kit::{Claim, Error, ErrorKind, Ownership, Result, SecretBytes};
 
 /// Keys of the house, oldest first: the last one encrypts, all decrypt.
 #[derive(Debug)]
@@ -48,6 +48,20 @@ impl Wrapper for HouseKeys {
             true => Ownership::Yes,
             false => Ownership::No,
         }
+    }
+
+    fn is_current(&self, blob: &Blob) -> Ownership {
+        // Not what `owns` says: a blob of an older key is ours, and still to be rewrapped.
+        match self.newest().id() == blob.key_id() {
+            true => Ownership::Yes,
+            false => Ownership::No,
+        }
+    }
+
+    fn claims(&self) -> Vec<Claim> {
+        // Somebody chose these ids; another house may have chosen the same.
+        let keys = self.0.iter();
+        keys.map(|key| Claim::by_label(key.id(), "house")).collect()
     }
 
     async fn encrypt(&self, plaintext: &[u8], aad: &[u8]) -> Result<Blob> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use kms_core::{Blob, Ownership, PooledWrapper, Result, SecretBytes, Wrapper};
+use kms_core::{Blob, Claim, Ownership, PooledWrapper, Result, SecretBytes, VersionAge, Wrapper};
 
 use address::{Address, misconfigured};
 
@@ -128,6 +128,14 @@ impl Wrapper for RootWrapper {
 
     fn owns(&self, blob: &Blob) -> Ownership {
         self.0.owns(blob)
+    }
+
+    fn claims(&self) -> Vec<Claim> {
+        self.0.claims()
+    }
+
+    fn version_of(&self, blob: &Blob) -> VersionAge {
+        self.0.version_of(blob)
     }
 
     fn is_current(&self, blob: &Blob) -> Ownership {

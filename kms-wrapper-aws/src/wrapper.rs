@@ -4,8 +4,8 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use async_trait::async_trait;
 use kms_core::{
-    Blob, ENVELOPE_MECHANISM, Envelope, Error, ErrorKind, KeyBytes, Ownership, Result, SecretBytes,
-    Wrapper,
+    Blob, Claim, ENVELOPE_MECHANISM, Envelope, Error, ErrorKind, KeyBytes, Ownership, Result,
+    SecretBytes, Wrapper,
 };
 
 use crate::builder::AwsKmsWrapperBuilder;
@@ -214,6 +214,15 @@ impl Wrapper for AwsKmsWrapper {
 
     fn is_current(&self, blob: &Blob) -> Ownership {
         self.compare(blob, Ownership::No)
+    }
+
+    /// Blobs carry the key's ARN, which no other key has, and are claimed by that alone.
+    fn claims(&self) -> Vec<Claim> {
+        let name = self.service.name();
+        vec![match name.arn() {
+            Some(arn) => Claim::by_key(arn.as_str()),
+            None => Claim::by_alias(name.as_str()),
+        }]
     }
 
     async fn encrypt(&self, plaintext: &[u8], aad: &[u8]) -> Result<Blob> {

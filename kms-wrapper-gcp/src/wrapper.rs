@@ -4,8 +4,8 @@ use std::sync::{PoisonError, RwLock};
 
 use async_trait::async_trait;
 use kms_core::{
-    Blob, ENVELOPE_MECHANISM, Envelope, Error, ErrorKind, KeyBytes, NONCE_LEN, Ownership, Result,
-    SecretBytes, TAG_LEN, Wrapper,
+    Blob, Claim, ENVELOPE_MECHANISM, Envelope, Error, ErrorKind, KeyBytes, NONCE_LEN, Ownership,
+    Result, SecretBytes, TAG_LEN, VersionAge, Wrapper,
 };
 
 use crate::builder::CloudKmsWrapperBuilder;
@@ -222,6 +222,24 @@ impl Wrapper for CloudKmsWrapper {
             Ownership::Yes
         } else {
             Ownership::No
+        }
+    }
+
+    fn is_current(&self, blob: &Blob) -> Ownership {
+        self.owns(blob)
+    }
+
+    /// The name of a key is never given to another one.
+    fn claims(&self) -> Vec<Claim> {
+        vec![Claim::by_key(self.service.key().as_str())]
+    }
+
+    fn version_of(&self, blob: &Blob) -> VersionAge {
+        match self.key_id() {
+            Some(newest) if self.owns(blob) == Ownership::Yes => {
+                VersionAge::of(blob.key_id() == newest)
+            }
+            _ => VersionAge::Untold,
         }
     }
 

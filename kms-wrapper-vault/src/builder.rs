@@ -198,7 +198,9 @@ impl TransitWrapperBuilder {
             .ok_or_else(|| misconfigured("it is not set").with_context("setting", "auth"))?;
         auth.check()?;
         let prefix = checked(self.key_id_prefix, "key_id_prefix")?;
-        let namespace = checked(self.namespace, "namespace")?
+        let namespace = checked(self.namespace, "namespace")?;
+        let engine = namespace.clone();
+        let namespace = namespace
             .map(|namespace| HeaderValue::from_str(namespace.trim_matches('/')))
             .transpose()
             .map_err(|_| misconfigured("not a namespace"))?;
@@ -238,6 +240,7 @@ impl TransitWrapperBuilder {
             prefix,
             session,
             address.to_string(),
+            engine,
         ))
     }
 }
