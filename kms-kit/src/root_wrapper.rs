@@ -23,7 +23,7 @@ const DECRYPTING_VARIABLE: &str = "KMS_ROOT_DECRYPT_URLS";
 ///
 /// | URL | feature | parameters |
 /// |---|---|---|
-/// | `aead:env:APP_ROOT_KEY`, `aead:file:/run/secrets/root` | always there | `key_id` (without it, the variable or the path) |
+/// | `aead:env:APP_ROOT_KEY`, `aead:file:/run/secrets/root` | always there | `key_name` (of a new key: its id is the name and a check value), or `key_id` (without either, the variable or the path) |
 /// | `awskms:///alias/app`, `awskms:///arn:aws:kms:…` | `aws` | `region`, `endpoint`, `mode` (`envelope`, `direct`) |
 /// | `gcpkms://projects/P/locations/L/keyRings/R/cryptoKeys/K` | `gcp` | `endpoint`, `credentials` (a file, or `anonymous`), `mode` |
 /// | `vault+https://host:8200/transit/keys/app` | `vault` | `namespace`, `key_id_prefix`; to log in `token_file`, `kubernetes_role`, or `role_id` with `secret_id_file`; `auth_mount` |
