@@ -61,7 +61,8 @@ pub enum CloudKmsMode {
 ///
 /// A blob is its own if it names a version of the configured key, and not otherwise. All versions are the same
 /// root key: a blob of an older one is [current](Wrapper::is_current) too, and rewrapping that is limited to what
-/// is not the root wrapper's own leaves it alone. To free an old version for destruction, rewrap everything.
+/// is not the root wrapper's own leaves it alone. To free an old version for destruction, rewrap
+/// [what older versions made](kms_core::RewrapKeys::OlderVersions).
 ///
 /// # Security
 ///

@@ -30,7 +30,8 @@ use crate::transport::damaged;
 /// `v3` of any transit key looks the same, so it can't tell ([`Ownership::Unknown`]). The version in the key id
 /// and the one in the ciphertext must be the same.
 ///
-/// Blobs of all versions of the key are current: a version is not another key.
+/// Blobs of all versions of the key are current: a version is not another key. Before an old version is retired, rewrap
+/// [what older versions made](kms_core::RewrapKeys::OlderVersions).
 ///
 /// # Security
 ///
