@@ -145,9 +145,8 @@ impl Wrapper for Mutant {
         }
         let opened = Self::key(id).decrypt(blob, &self.bound(aad));
         match self.defect {
-            Defect::RepeatsWhatItWasGiven => opened.map_err(|error| {
-                error.with_detail(format!("with the key {:02x?}", Self::bytes(id)))
-            }),
+            Defect::RepeatsWhatItWasGiven => opened
+                .map_err(|error| error.with_detail(format!("with the key {:?}", Self::bytes(id)))),
             _ => opened,
         }
     }

@@ -26,7 +26,6 @@ pub(crate) enum Identity {
 }
 
 /// A key's name with and without its check value.
-#[derive(Debug)]
 pub(crate) struct KeyName {
     checked: String,
     bare: usize,

@@ -1,5 +1,7 @@
 //! The root wrapper over a local key.
 
+use std::fmt;
+
 use async_trait::async_trait;
 use kms_core::{Blob, Claim, LocalKey, Ownership, Result, SecretBytes, VersionAge, Wrapper};
 
@@ -30,7 +32,6 @@ pub(crate) mod builder;
 /// when the wrapper is dropped; see the [crate's docs](crate#providers) for what that covers.
 ///
 /// Nonces are random: rotate the key before 2^32 encryptions ([`LocalKey`] says why).
-#[derive(Debug)]
 pub struct AeadWrapper {
     key: LocalKey,
     name: KeyName,
@@ -59,6 +60,14 @@ impl AeadWrapper {
     #[must_use]
     pub fn named(name: impl Into<String>) -> AeadWrapperBuilder {
         AeadWrapperBuilder::new(name.into(), Identity::Checked)
+    }
+}
+
+impl fmt::Debug for AeadWrapper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AeadWrapper")
+            .field("key", &self.key)
+            .finish_non_exhaustive()
     }
 }
 
