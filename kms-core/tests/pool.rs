@@ -219,7 +219,7 @@ impl Wrapper for Transit {
         self.owns(blob)
     }
     fn claims(&self) -> Vec<Claim> {
-        vec![Claim::by_label(self.id, format!("{:p}", self))]
+        vec![Claim::by_label(self.id, format!("{self:p}"))]
     }
     async fn encrypt(&self, _: &[u8], _: &[u8]) -> Result<Blob> {
         Err(ErrorKind::Unreachable.into())

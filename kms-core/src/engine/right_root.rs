@@ -56,6 +56,9 @@ impl Kms {
     }
 }
 
+/// A root key version and the rows of its scope.
+type Sampled<'a> = (&'a ScopeRows, &'a RootKeyVersionRow);
+
 /// What opening told about a key id.
 enum Finding {
     Opens,
@@ -218,8 +221,7 @@ impl Engine {
             .scopes(&filter, None, SAMPLED_SCOPES)
             .await?;
         let scopes = self.repository.load(&scopes).await?.scopes;
-        let mut keys: BTreeMap<String, (bool, Vec<(&ScopeRows, &RootKeyVersionRow)>)> =
-            BTreeMap::new();
+        let mut keys: BTreeMap<String, (bool, Vec<Sampled<'_>>)> = BTreeMap::new();
         for rows in &scopes {
             for version in &rows.root_key_versions {
                 let Ok(blob) = Blob::decode(&version.key) else {

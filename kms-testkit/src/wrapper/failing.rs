@@ -1,8 +1,4 @@
 //! How a wrapper fails: in time, with a kind, and without a secret in what it says.
-#![expect(
-    clippy::missing_panics_doc,
-    reason = "each function panics where its property does not hold"
-)]
 
 use std::future::Future;
 use std::net::TcpListener;
