@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use kms_kit::{Blob, Ownership, Result, SecretBytes, Wrapper};
+use kms_kit::{Blob, Claim, Ownership, Result, SecretBytes, Wrapper};
 use tokio::sync::oneshot;
 
 /// Each call takes this much longer than the wrapper's own, and all calls are timed.
@@ -70,6 +70,10 @@ impl Wrapper for Distant {
 
     fn is_current(&self, blob: &Blob) -> Ownership {
         self.inner.is_current(blob)
+    }
+
+    fn claims(&self) -> Vec<Claim> {
+        self.inner.claims()
     }
 
     async fn encrypt(&self, plaintext: &[u8], aad: &[u8]) -> Result<Blob> {

@@ -27,6 +27,7 @@ mod loader;
 mod outage;
 mod prepare;
 mod reconcile;
+mod right_root;
 mod warm_up;
 
 pub use builder::KmsBuilder;
@@ -44,6 +45,7 @@ pub use warm_up::{WarmUp, WarmUpOptions};
 use builder::PARALLEL_ROOT_CALLS;
 use executor::Executor;
 use loader::Loader;
+use right_root::RightRoot;
 
 /// The engine: the keys of all scopes of one database.
 ///
@@ -70,6 +72,7 @@ struct Engine {
     cache: Arc<Cache>,
     loader: Arc<Loader>,
     executor: Executor,
+    right_root: RightRoot,
 }
 
 impl Kms {

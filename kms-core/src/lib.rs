@@ -80,11 +80,11 @@ pub use prepared::{PendingDataKeyWrapper, Prepared};
 pub use repository::{
     Advance, CampaignFailure, CampaignState, CampaignStep, CampaignSummary, Changes, Hold, Lack,
     Lease, MissingKeys, NewCampaign, OnDelete, Outcome, Referencer, Repository, Resolution,
-    SCHEMA_VERSION, ScopeFilter, Step, provable, schema_mismatch,
+    RootCheck, SCHEMA_VERSION, ScopeFilter, Step, provable, schema_mismatch,
 };
 pub use rows::{
     CollectionVersion, DataKeyRow, DataKeyVersionRow, RootKeyVersionRow, ScopeRows, Snapshot,
 };
 pub use scope::{MAX_NAME_BYTES, Purpose, ScopeId};
 pub use secret::{KeyBytes, SecretBytes};
-pub use wrapper::{Ownership, Wrapper};
+pub use wrapper::{Claim, Ownership, VersionAge, Wrapper};

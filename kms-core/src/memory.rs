@@ -15,8 +15,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::{DataKeyVersionId, KeyVersionId};
 use crate::repository::{
     CampaignState, CampaignStep, CampaignSummary, Changes, Hold, Lack, Lease, MissingKeys,
-    NewCampaign, Outcome, Referencer, Repository, Resolution, SCHEMA_VERSION, ScopeFilter,
-    schema_mismatch,
+    NewCampaign, Outcome, Referencer, Repository, Resolution, RootCheck, SCHEMA_VERSION,
+    ScopeFilter, schema_mismatch,
 };
 use crate::rows::{CollectionVersion, ScopeRows, Snapshot};
 use crate::scope::{Purpose, ScopeId};
@@ -219,6 +219,23 @@ impl Repository for MemoryRepository {
             .filter(|(_, key)| ciphertexts.iter().any(|ciphertext| holds(key, ciphertext)))
             .map(|(id, _)| id)
             .collect())
+    }
+
+    async fn root_checks(&self) -> Result<Vec<RootCheck>> {
+        Ok(self.state().root_checks.clone())
+    }
+
+    async fn store_root_check(&self, check: &RootCheck, former: Option<&[u8]>) -> Result<bool> {
+        let checks = &mut self.state().root_checks;
+        let place = checks.iter().position(|known| known.key_id == check.key_id);
+        if place.map(|place| &*checks[place].blob) != former {
+            return Ok(false);
+        }
+        if let Some(place) = place {
+            checks.remove(place);
+        }
+        checks.insert(0, check.clone());
+        Ok(true)
     }
 
     async fn referencers(&self) -> Result<Vec<Referencer>> {

@@ -207,7 +207,14 @@ impl Opener {
                 break;
             }
         }
-        self.finish(opened, &blob).map_err(context)
+        self.finish(opened, &blob).map_err(|error| {
+            context(match error.kind() {
+                ErrorKind::TamperedKey => error
+                    .with_detail("another root key under the same id looks the same")
+                    .with_context("root_key_id", blob.key_id()),
+                _ => error,
+            })
+        })
     }
 
     /// Unwraps one data key version with the key that wraps it.

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use crate::blob::Blob;
 use crate::error::{Error, ErrorKind, Result};
 use crate::secret::SecretBytes;
-use crate::wrapper::{Ownership, Wrapper};
+use crate::wrapper::{Claim, Ownership, VersionAge, Wrapper};
 
 /// One wrapper that encrypts and any number that only decrypt.
 ///
@@ -17,6 +17,13 @@ use crate::wrapper::{Ownership, Wrapper};
 /// (4) the new one alone.
 ///
 /// A blob goes to the members that say it is theirs, then to those that can't tell, and to no other.
+///
+/// # Keys under one label
+///
+/// Two members may have other keys whose blobs look alike: two Vaults with the same prefix, two local keys of the same
+/// id. Each of them is tried then, and [`owns`](Wrapper::owns) and [`is_current`](Wrapper::is_current) answer
+/// [`Ownership::Unknown`] for such a blob, unless a member's key is [proven](Claim::is_proven_by_id) by the blob's id. A
+/// campaign rewraps what is not surely current, and the census counts it as unknown.
 #[derive(Clone, Debug)]
 pub struct PooledWrapper {
     encrypting: Arc<dyn Wrapper>,
@@ -37,17 +44,14 @@ impl PooledWrapper {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidConfiguration`] if a member has the same key id: their blobs could not be told
-    /// apart. (Wrappers that can't tell their blobs by the id anyway, such as those of two Vaults whose keys
-    /// have no prefix, may share one.)
+    /// [`ErrorKind::InvalidConfiguration`] if a member has the very same key: a move to it would be none.
     pub fn with_decrypting(mut self, wrapper: Arc<dyn Wrapper>) -> Result<Self> {
-        if let Some(id) = wrapper.key_id()
-            && tells_by(&*wrapper, &id)
-            && self.members().any(|member| claims(&**member, &id))
-        {
+        let known = self.claims();
+        let is_known = |claim: &&Claim| known.iter().any(|known| known.is_same_key(claim));
+        if let Some(twice) = wrapper.claims().iter().find(is_known) {
             return Err(Error::new(ErrorKind::InvalidConfiguration)
-                .with_detail("two wrappers of a pool have the same key id")
-                .with_context("root_key_id", id));
+                .with_detail("two wrappers of a pool have the same key")
+                .with_context("root_key_id", twice.label()));
         }
         self.decrypting.push(wrapper);
         Ok(self)
@@ -64,6 +68,15 @@ impl PooledWrapper {
         };
         of(Ownership::Yes).chain(of(Ownership::Unknown))
     }
+
+    /// Whether another member may have made the blob, so that what this one says of it is not sure.
+    fn is_contested(&self, blob: &Blob, by: &Arc<dyn Wrapper>) -> bool {
+        let claims = by.claims();
+        let proven = by.owns(blob) == Ownership::Yes
+            && !claims.is_empty()
+            && claims.iter().all(Claim::is_proven_by_id);
+        !proven && self.candidates(blob).any(|member| !Arc::ptr_eq(member, by))
+    }
 }
 
 #[async_trait]
@@ -79,12 +92,25 @@ impl Wrapper for PooledWrapper {
     fn owns(&self, blob: &Blob) -> Ownership {
         match self.candidates(blob).next() {
             None => Ownership::No,
+            Some(member) if self.is_contested(blob, member) => Ownership::Unknown,
             Some(member) => member.owns(blob),
         }
     }
 
     fn is_current(&self, blob: &Blob) -> Ownership {
-        self.encrypting.is_current(blob)
+        match self.encrypting.is_current(blob) {
+            Ownership::No => Ownership::No,
+            _ if self.is_contested(blob, &self.encrypting) => Ownership::Unknown,
+            ownership => ownership,
+        }
+    }
+
+    fn claims(&self) -> Vec<Claim> {
+        self.members().flat_map(|member| member.claims()).collect()
+    }
+
+    fn version_of(&self, blob: &Blob) -> VersionAge {
+        self.encrypting.version_of(blob)
     }
 
     async fn encrypt(&self, plaintext: &[u8], aad: &[u8]) -> Result<Blob> {
@@ -112,18 +138,6 @@ impl Wrapper for PooledWrapper {
     async fn preflight(&self) -> Result<()> {
         self.encrypting.preflight().await
     }
-}
-
-/// Whether the member takes blobs of this key id for its own; a pool in the pool may for any of its members.
-fn claims(member: &dyn Wrapper, id: &str) -> bool {
-    let probe = Blob::new(Vec::new(), id);
-    member.owns(&probe) == Ownership::Yes
-        || (tells_by(member, id) && member.key_id().as_deref() == Some(id))
-}
-
-/// Whether the id of a blob's key tells the wrapper whether the blob is its own.
-fn tells_by(wrapper: &dyn Wrapper, id: &str) -> bool {
-    wrapper.owns(&Blob::new(Vec::new(), id)) != Ownership::Unknown
 }
 
 fn not_recognised(error: &Error) -> bool {

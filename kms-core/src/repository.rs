@@ -103,6 +103,13 @@ pub trait Repository: fmt::Debug + Send + Sync {
     /// bytes: whoever copies a wrapped key can encode the rest of it in another way.
     async fn copies(&self, scope: &ScopeId, ciphertexts: &[Vec<u8>]) -> Result<Vec<KeyVersionId>>;
 
+    /// The check blobs of all root keys, the one that was written last first. There is one for each key id.
+    async fn root_checks(&self) -> Result<Vec<RootCheck>>;
+
+    /// Stores a check blob, in a transaction of its own: where its key id has none, or in the place of the one that is
+    /// `former`. Returns whether it was stored; if not, another process was first.
+    async fn store_root_check(&self, check: &RootCheck, former: Option<&[u8]>) -> Result<bool>;
+
     /// The foreign keys of the application to the data key versions.
     async fn referencers(&self) -> Result<Vec<Referencer>>;
 
@@ -141,6 +148,15 @@ pub trait Repository: fmt::Debug + Send + Sync {
         changes: Arc<[ChangeSet]>,
         step: CampaignStep,
     ) -> Result<Vec<Outcome>>;
+}
+
+/// A text that everybody knows, encrypted by a root key: a root wrapper that doesn't open it has another key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RootCheck {
+    /// The id of the root key, as its blobs carry it.
+    pub key_id: String,
+    /// The encoded blob.
+    pub blob: Vec<u8>,
 }
 
 /// The collection version as it is now, and the way from an earlier one to it.

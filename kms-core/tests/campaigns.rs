@@ -274,6 +274,7 @@ async fn busy(batch_size: usize, concurrency: usize, calls_in_turn: RangeInclusi
         .build()
         .await
         .unwrap();
+    let _ = root.take();
     let options = CampaignOptions::new("c")
         .batch_size(batch_size)
         .concurrency(concurrency);

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use kms_core::{
-    Blob, Error, ErrorKind, Ownership, PooledWrapper, Result, Rewrap, RewrapKeys, SecretBytes,
-    Wrapper,
+    Blob, Claim, Error, ErrorKind, Ownership, PooledWrapper, Result, Rewrap, RewrapKeys,
+    SecretBytes, Wrapper,
 };
 use kms_testkit::{Fault, Gate, RepositoryCalls, When, WrapperMethod};
 use support::instrumented::{Process, newest};
@@ -166,6 +166,14 @@ impl Wrapper for Panicking {
         self.inner.owns(blob)
     }
 
+    fn is_current(&self, blob: &Blob) -> Ownership {
+        self.inner.is_current(blob)
+    }
+
+    fn claims(&self) -> Vec<Claim> {
+        self.inner.claims()
+    }
+
     async fn encrypt(&self, plaintext: &[u8], aad: &[u8]) -> Result<Blob> {
         self.inner.encrypt(plaintext, aad).await
     }
@@ -193,6 +201,7 @@ async fn a_panic_in_the_application_s_root_wrapper_is_an_error_of_the_keys_asked
     let kms = world
         .builder()
         .root_wrapper(Arc::clone(&root) as Arc<dyn Wrapper>)
+        .root_checked_later()
         .build()
         .await
         .unwrap();

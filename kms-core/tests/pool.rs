@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use kms_core::{
-    Blob, CampaignOptions, ErrorKind, KeyBytes, Kms, Ownership, PooledWrapper, Result, Rewrap,
-    RewrapKeys, SecretBytes, Wrapper,
+    Blob, CampaignOptions, Claim, ErrorKind, KeyBytes, Kms, MemoryRepository, Ownership,
+    PooledWrapper, Result, Rewrap, RewrapKeys, SecretBytes, Wrapper,
 };
 use kms_wrapper_aead::AeadWrapper;
 use support::instrumented::Process;
@@ -72,23 +72,102 @@ async fn a_fleet_moves_to_another_root_key_in_four_steps_without_a_gap() {
     assert_eq!(error.kind(), ErrorKind::ForeignRootKey);
 }
 
+/// A local key of this id.
+fn local(id: &str, key: u8) -> Arc<dyn Wrapper> {
+    let key = KeyBytes::from_slice(&[key; 32]).unwrap();
+    Arc::new(AeadWrapper::builder(id).key(key).build().unwrap())
+}
+
 #[tokio::test]
-async fn a_pool_refuses_two_wrappers_with_one_id() {
-    let pool = PooledWrapper::new(root("same"));
-    let error = pool.with_decrypting(root("same")).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::InvalidConfiguration);
-    // Neither inside a pool of its own, nor as another kind of wrapper.
+async fn a_pool_refuses_one_key_twice() {
+    let named = || -> Arc<dyn Wrapper> {
+        let key = KeyBytes::from_slice(&[1; 32]).unwrap();
+        Arc::new(AeadWrapper::named("same").key(key).build().unwrap())
+    };
     let inner = PooledWrapper::new(root("outer"))
-        .with_decrypting(root("same"))
+        .with_decrypting(local("same", 1))
         .unwrap();
-    for member in [
-        PooledWrapper::new(Arc::new(inner)),
-        PooledWrapper::new(Arc::new(Transit::told("same", Ownership::Yes))),
+    for (pool, twice) in [
+        (PooledWrapper::new(local("same", 1)), local("same", 1)),
+        (PooledWrapper::new(Arc::new(inner)), local("same", 1)),
+        (PooledWrapper::new(named()), named()),
     ] {
-        let error = member.with_decrypting(root("same")).unwrap_err();
+        let error = pool.with_decrypting(twice).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidConfiguration);
-        assert_eq!(error.context("root_key_id"), Some("same"));
+        let id = error.context("root_key_id").unwrap();
+        assert!(id.starts_with("same"), "{id}");
     }
+}
+
+#[tokio::test]
+async fn a_pool_tries_each_of_two_keys_under_one_id_and_says_that_only_trying_tells() {
+    let (old, new) = (local("same", 1), local("same", 2));
+    let pool = pool(&new, &old);
+    for member in [&old, &new] {
+        let blob = member.encrypt(b"x", b"a").await.unwrap();
+        assert_eq!(pool.decrypt(&blob, b"a").await.unwrap().expose(), b"x");
+        assert_eq!(pool.owns(&blob), Ownership::Unknown);
+        assert_eq!(pool.is_current(&blob), Ownership::Unknown);
+    }
+    // In a pool in the pool it is the same.
+    let outer = PooledWrapper::new(root("outer"))
+        .with_decrypting(Arc::clone(&pool))
+        .unwrap();
+    let blob = old.encrypt(b"x", b"").await.unwrap();
+    assert_eq!(outer.owns(&blob), Ownership::Unknown);
+    assert_eq!(outer.is_current(&blob), Ownership::No);
+}
+
+#[tokio::test]
+async fn keys_whose_ids_carry_a_check_value_are_told_apart_under_one_name() {
+    let named = |key: u8| -> Arc<dyn Wrapper> {
+        let key = KeyBytes::from_slice(&[key; 32]).unwrap();
+        Arc::new(AeadWrapper::named("same").key(key).build().unwrap())
+    };
+    let (old, new) = (named(1), named(2));
+    let pool = pool(&new, &old);
+    let blob = old.encrypt(b"x", b"").await.unwrap();
+    assert_eq!(pool.owns(&blob), Ownership::Yes);
+    assert_eq!(pool.is_current(&blob), Ownership::No);
+    let blob = new.encrypt(b"x", b"").await.unwrap();
+    assert_eq!(pool.is_current(&blob), Ownership::Yes);
+}
+
+#[tokio::test]
+async fn a_fleet_moves_between_two_keys_under_one_id() {
+    let (old, new) = (local("same", 1), local("same", 2));
+    let mut world = World::new().await;
+    world.repository = MemoryRepository::new();
+    world.root = Arc::clone(&old);
+    let kms = world.another_process().await;
+    let ids = ["o_1", "o_2"].map(scope);
+    for id in &ids {
+        kms.create_keys(id, &[OIDC]).await.unwrap();
+    }
+    let wrapper = kms.wrapper(&ids[0], &OIDC).await.unwrap();
+    let blob = wrapper.encrypt(b"before", b"").unwrap();
+
+    world.root = pool(&new, &old);
+    let moving = world.another_process().await;
+    let census = moving.census().await.unwrap();
+    assert_eq!((census.not_current, census.unknown), (2, 2));
+    let options = CampaignOptions::new("move");
+    let outcome = moving.rewrap_all(&options, RewrapKeys::ForeignRoot, |_| {});
+    let outcome = outcome.await.unwrap();
+    assert_eq!(outcome.report().unwrap().done, 2);
+    // Nobody says that nothing is left under the old one: the ids can't tell.
+    let census = moving.census().await.unwrap();
+    assert_eq!((census.not_current, census.unknown), (2, 2));
+
+    world.root = new;
+    let moved = world.another_process().await;
+    moved.preflight().await.unwrap();
+    let plain = moved.decrypt(&ids[0], &OIDC, &blob, b"").await.unwrap();
+    assert_eq!(plain.expose(), b"before");
+    assert_eq!(moved.census().await.unwrap().not_current, 0);
+    world.root = old;
+    let error = world.builder().build().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::WrongRootKey);
 }
 
 #[tokio::test]
@@ -135,6 +214,12 @@ impl Wrapper for Transit {
             Ownership::Yes if blob.key_id() != self.id => Ownership::No,
             ownership => ownership,
         }
+    }
+    fn is_current(&self, blob: &Blob) -> Ownership {
+        self.owns(blob)
+    }
+    fn claims(&self) -> Vec<Claim> {
+        vec![Claim::by_label(self.id, format!("{self:p}"))]
     }
     async fn encrypt(&self, _: &[u8], _: &[u8]) -> Result<Blob> {
         Err(ErrorKind::Unreachable.into())

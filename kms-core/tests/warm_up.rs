@@ -127,6 +127,7 @@ async fn the_root_wrapper_is_kept_as_busy_as_the_options_allow_and_no_busier() {
         .build()
         .await
         .unwrap();
+    let _ = root.take();
     let options = WarmUpOptions::new().batch_size(6).concurrency(4);
     let start = tokio::time::Instant::now();
     kms.warm_up(Scopes::Only(&ids), &options).await.unwrap();

@@ -151,11 +151,11 @@ mod root_wrapper;
 
 /// The terms and the engine.
 pub use kms_core::{
-    Binding, Blob, Census, Clock, DataKeyVersionId, DataKeyWrapper, Error, ErrorKind, Freshness,
-    Key, KeyId, KeyKind, KeyRing, KeyVersion, KeyVersionId, Kms, KmsBuilder, Ownership,
+    Binding, Blob, Census, Claim, Clock, DataKeyVersionId, DataKeyWrapper, Error, ErrorKind,
+    Freshness, Key, KeyId, KeyKind, KeyRing, KeyVersion, KeyVersionId, Kms, KmsBuilder, Ownership,
     PendingDataKeyWrapper, PooledWrapper, Prepared, Purpose, Receipt, Reconciliation, Repository,
-    Result, Rewrap, RewrapKeys, RootKeyWrapper, ScopeId, Scopes, SecretBytes, SystemClock, WarmUp,
-    WarmUpOptions, Wrapper,
+    Result, Rewrap, RewrapKeys, RootKeyWrapper, ScopeId, Scopes, SecretBytes, SystemClock,
+    VersionAge, WarmUp, WarmUpOptions, Wrapper,
 };
 /// Work over all scopes.
 pub use kms_core::{

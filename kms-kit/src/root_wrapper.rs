@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use kms_core::{Blob, Ownership, PooledWrapper, Result, SecretBytes, Wrapper};
+use kms_core::{Blob, Claim, Ownership, PooledWrapper, Result, SecretBytes, VersionAge, Wrapper};
 
 use address::{Address, misconfigured};
 
@@ -36,7 +36,7 @@ const DECRYPTING_VARIABLE: &str = "KMS_ROOT_DECRYPT_URLS";
 ///
 /// | URL | feature | parameters |
 /// |---|---|---|
-/// | `aead:env:APP_ROOT_KEY`, `aead:file:/run/secrets/root` | always there | `key_id` (without it, the variable or the path) |
+/// | `aead:env:APP_ROOT_KEY`, `aead:file:/run/secrets/root` | always there | `key_name` (of a new key: its id is the name and a check value), or `key_id` (without either, the variable or the path) |
 /// | `awskms:///alias/app`, `awskms:///arn:aws:kms:…` | `aws` | `region`, `endpoint`, `proxy`, `ca` (a file), `mode` (`envelope`, `direct`) |
 /// | `gcpkms://projects/P/locations/L/keyRings/R/cryptoKeys/K` | `gcp` | `endpoint`, `credentials` (a file, or `anonymous`), `quota_project`, `proxy`, `ca` (a file), `mode` |
 /// | `pkcs11:token=T;object=K?module-path=/usr/lib/m.so` (RFC 7512; path: `token`, `serial`, `manufacturer`, `model`, `slot-id`, `object`, `id`, `type`) | `pkcs11` | `module-path` or `module-name`, `pin-source` (a file) or `pin-value`, `mode`, `sessions` |
@@ -196,6 +196,14 @@ impl Wrapper for RootWrapper {
 
     fn owns(&self, blob: &Blob) -> Ownership {
         self.0.owns(blob)
+    }
+
+    fn claims(&self) -> Vec<Claim> {
+        self.0.claims()
+    }
+
+    fn version_of(&self, blob: &Blob) -> VersionAge {
+        self.0.version_of(blob)
     }
 
     fn is_current(&self, blob: &Blob) -> Ownership {

@@ -376,7 +376,7 @@ mod watchful {
 
     use kms_kit::core::Result;
     use kms_kit::prelude::*;
-    use kms_kit::{Ownership, SecretBytes};
+    use kms_kit::{Claim, Ownership, SecretBytes};
 
     use super::support::{Connection, World};
 
@@ -461,6 +461,12 @@ mod watchful {
         }
         fn owns(&self, blob: &Blob) -> Ownership {
             self.inner.owns(blob)
+        }
+        fn is_current(&self, blob: &Blob) -> Ownership {
+            self.inner.is_current(blob)
+        }
+        fn claims(&self) -> Vec<Claim> {
+            self.inner.claims()
         }
         async fn encrypt(&self, plaintext: &[u8], aad: &[u8]) -> Result<Blob> {
             self.look();

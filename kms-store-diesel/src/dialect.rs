@@ -10,7 +10,7 @@ use diesel::result::Error as QueryError;
 use kms_core::{
     CampaignFailure, CampaignState, CampaignSummary, Changes, CollectionVersion, DataKeyVersionId,
     DeletionTarget, Hold, KeyVersionId, Lease, MissingKeys, NewCampaign, Purpose, Referencer,
-    RootKeyId, ScopeFilter, ScopeId, Snapshot,
+    RootCheck, RootKeyId, ScopeFilter, ScopeId, Snapshot,
 };
 
 use crate::failure::{Failure, Refusal};
@@ -72,14 +72,31 @@ pub(crate) trait CampaignTables {
     fn add_counts(&mut self, campaign: &str, done: u64, unchanged: u64) -> QueryResult<()>;
 }
 
+/// The statements of check blobs, which read the same for both databases too: `root_check_tables.rs`.
+pub(crate) trait RootCheckTables {
+    /// The newest first.
+    fn root_checks(&mut self) -> QueryResult<Vec<RootCheck>>;
+
+    /// Returns whether it was stored: there was none, or the former one.
+    fn store_root_check(&mut self, check: &RootCheck, former: Option<&[u8]>) -> QueryResult<bool>;
+}
+
 /// A connection to one of the databases.
 pub(crate) trait Dialect:
-    KeyTables + CampaignTables + Reading + Writing + R2D2Connection + Send + 'static
+    KeyTables + CampaignTables + RootCheckTables + Reading + Writing + R2D2Connection + Send + 'static
 {
 }
 
-impl<C: KeyTables + CampaignTables + Reading + Writing + R2D2Connection + Send + 'static> Dialect
-    for C
+impl<
+    C: KeyTables
+        + CampaignTables
+        + RootCheckTables
+        + Reading
+        + Writing
+        + R2D2Connection
+        + Send
+        + 'static,
+> Dialect for C
 {
 }
 

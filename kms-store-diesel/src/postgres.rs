@@ -9,6 +9,8 @@ mod deleting;
 #[path = "key_tables.rs"]
 mod key_tables;
 mod reading;
+#[path = "root_check_tables.rs"]
+mod root_check_tables;
 pub(crate) mod schema;
 mod set_wise;
 mod snapshot;
@@ -22,7 +24,7 @@ use diesel::sql_types::{Nullable, Timestamptz};
 
 pub use self::builder::{PostgresBuilder, PostgresRepository};
 
-/// The connection that `key_tables.rs` and `campaign_tables.rs` are compiled for.
+/// The connection that `key_tables.rs`, `campaign_tables.rs` and `root_check_tables.rs` are compiled for.
 type Conn = diesel::PgConnection;
 
 /// The end of a lease that begins now, by the server's clock.

@@ -10,7 +10,7 @@ use diesel::r2d2::R2D2Connection;
 use kms_core::{
     CampaignState, CampaignStep, CampaignSummary, ChangeSet, Changes, CollectionVersion, Error,
     ErrorKind, Hold, KeyVersionId, Lease, MissingKeys, NewCampaign, Outcome, Purpose, Referencer,
-    Repository, Resolution, Result, ScopeFilter, ScopeId, Snapshot,
+    Repository, Resolution, Result, RootCheck, ScopeFilter, ScopeId, Snapshot,
 };
 
 use crate::apply::{apply, apply_step};
@@ -196,6 +196,18 @@ impl<C: Dialect> Repository for DieselRepository<C> {
         let (scope, ciphertexts) = (scope.clone(), ciphertexts.to_vec());
         self.read("copies", move |connection| {
             connection.copies(&scope, &ciphertexts)
+        })
+        .await
+    }
+
+    async fn root_checks(&self) -> Result<Vec<RootCheck>> {
+        self.read("root_checks", C::root_checks).await
+    }
+
+    async fn store_root_check(&self, check: &RootCheck, former: Option<&[u8]>) -> Result<bool> {
+        let (check, former) = (check.clone(), former.map(<[u8]>::to_vec));
+        self.write("store_root_check", move |connection| {
+            Ok(connection.store_root_check(&check, former.as_deref())?)
         })
         .await
     }

@@ -9,6 +9,8 @@ mod deleting;
 mod key_tables;
 mod location;
 mod reading;
+#[path = "root_check_tables.rs"]
+mod root_check_tables;
 mod rows;
 pub(crate) mod schema;
 mod snapshot;
@@ -22,7 +24,7 @@ use diesel::sql_types::{Nullable, Timestamp};
 
 pub use self::builder::{SqliteBuilder, SqliteRepository};
 
-/// The connection that `key_tables.rs` and `campaign_tables.rs` are compiled for.
+/// The connection that `key_tables.rs`, `campaign_tables.rs` and `root_check_tables.rs` are compiled for.
 type Conn = diesel::SqliteConnection;
 
 /// The end of a lease that begins now, by the clock of this machine.

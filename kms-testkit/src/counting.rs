@@ -4,9 +4,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use kms_core::{
-    Blob, CampaignState, CampaignStep, CampaignSummary, ChangeSet, Changes, CollectionVersion,
-    Hold, KeyVersionId, Lease, MissingKeys, NewCampaign, Outcome, Ownership, Purpose, Referencer,
-    Repository, Resolution, Result, ScopeFilter, ScopeId, SecretBytes, Snapshot, Wrapper,
+    Blob, CampaignState, CampaignStep, CampaignSummary, ChangeSet, Changes, Claim,
+    CollectionVersion, Hold, KeyVersionId, Lease, MissingKeys, NewCampaign, Outcome, Ownership,
+    Purpose, Referencer, Repository, Resolution, Result, RootCheck, ScopeFilter, ScopeId,
+    SecretBytes, Snapshot, VersionAge, Wrapper,
 };
 
 /// A repository that counts its calls. They are counted when they begin, whatever becomes of them.
@@ -46,6 +47,8 @@ pub struct RepositoryCalls {
     pub scopes: u64,
     pub missing: u64,
     pub copies: u64,
+    pub root_checks: u64,
+    pub store_root_check: u64,
     pub referencers: u64,
     pub count_scopes: u64,
     pub start_campaign: u64,
@@ -142,6 +145,16 @@ impl Repository for CountingRepository {
     async fn copies(&self, scope: &ScopeId, keys: &[Vec<u8>]) -> Result<Vec<KeyVersionId>> {
         self.count(|calls| &mut calls.copies);
         self.inner.copies(scope, keys).await
+    }
+
+    async fn root_checks(&self) -> Result<Vec<RootCheck>> {
+        self.count(|calls| &mut calls.root_checks);
+        self.inner.root_checks().await
+    }
+
+    async fn store_root_check(&self, check: &RootCheck, former: Option<&[u8]>) -> Result<bool> {
+        self.count(|calls| &mut calls.store_root_check);
+        self.inner.store_root_check(check, former).await
     }
 
     async fn referencers(&self) -> Result<Vec<Referencer>> {
@@ -276,6 +289,14 @@ impl Wrapper for CountingWrapper {
 
     fn owns(&self, blob: &Blob) -> Ownership {
         self.inner.owns(blob)
+    }
+
+    fn claims(&self) -> Vec<Claim> {
+        self.inner.claims()
+    }
+
+    fn version_of(&self, blob: &Blob) -> VersionAge {
+        self.inner.version_of(blob)
     }
 
     fn is_current(&self, blob: &Blob) -> Ownership {

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use kms_core::{
-    Blob, CampaignState, CampaignStep, CampaignSummary, ChangeSet, Changes, CollectionVersion,
-    Hold, KeyVersionId, Lease, MissingKeys, NewCampaign, Outcome, Ownership, Purpose, Referencer,
-    Repository, Resolution, Result, ScopeFilter, ScopeId, SecretBytes, Snapshot, Wrapper,
+    Blob, CampaignState, CampaignStep, CampaignSummary, ChangeSet, Changes, Claim,
+    CollectionVersion, Hold, KeyVersionId, Lease, MissingKeys, NewCampaign, Outcome, Ownership,
+    Purpose, Referencer, Repository, Resolution, Result, RootCheck, ScopeFilter, ScopeId,
+    SecretBytes, Snapshot, VersionAge, Wrapper,
 };
 
 use crate::fault::{Fault, Script, When};
@@ -49,6 +50,8 @@ pub enum RepositoryMethod {
     Scopes,
     Missing,
     Copies,
+    RootChecks,
+    StoreRootCheck,
     Referencers,
     CountScopes,
     StartCampaign,
@@ -158,6 +161,18 @@ impl Repository for FaultyRepository {
         self.script.run(RepositoryMethod::Copies, call).await
     }
 
+    async fn root_checks(&self) -> Result<Vec<RootCheck>> {
+        let call = self.inner.root_checks();
+        self.script.run(RepositoryMethod::RootChecks, call).await
+    }
+
+    async fn store_root_check(&self, check: &RootCheck, former: Option<&[u8]>) -> Result<bool> {
+        let call = self.inner.store_root_check(check, former);
+        self.script
+            .run(RepositoryMethod::StoreRootCheck, call)
+            .await
+    }
+
     async fn referencers(&self) -> Result<Vec<Referencer>> {
         let call = self.inner.referencers();
         self.script.run(RepositoryMethod::Referencers, call).await
@@ -264,6 +279,14 @@ impl Wrapper for FaultyWrapper {
 
     fn owns(&self, blob: &Blob) -> Ownership {
         self.inner.owns(blob)
+    }
+
+    fn claims(&self) -> Vec<Claim> {
+        self.inner.claims()
+    }
+
+    fn version_of(&self, blob: &Blob) -> VersionAge {
+        self.inner.version_of(blob)
     }
 
     fn is_current(&self, blob: &Blob) -> Ownership {

@@ -49,6 +49,7 @@ mod suite;
 pub mod batches;
 pub mod campaigns;
 pub mod changes;
+pub mod checking;
 pub mod collection;
 pub mod concurrency;
 pub mod conflicts;

@@ -6,17 +6,26 @@
 //! a weakness touches checks that the weakness is there: a declaration that is no longer true fails.
 
 mod altered;
+mod failing;
 mod hidden;
 mod opening;
+mod owning;
 mod refusing;
 mod runtime;
 mod subject;
 mod using;
 
+pub use failing::{
+    a_service_that_fails_is_given_up_in_time, what_is_no_blob_of_its_own_is_refused_in_time,
+};
 pub use hidden::assert_hidden;
 pub use opening::{
     a_blob_survives_encoding, aad_of_any_length_is_bound, every_size_round_trips,
     preflight_succeeds, two_encryptions_differ,
+};
+pub use owning::{
+    a_blob_under_a_key_id_of_nobody_is_not_its_own, in_a_pool_with_a_stranger_each_blob_opens,
+    its_claims_are_those_of_its_configuration, what_a_former_key_made_opens_and_is_not_current,
 };
 pub use refusing::{
     a_blob_of_another_length_does_not_open, a_flipped_bit_in_any_byte_does_not_open,
@@ -57,6 +66,12 @@ macro_rules! wrapper_suite {
             a_foreign_blob_does_not_open
             a_forged_key_id_does_not_help
             it_owns_its_blobs
+            a_blob_under_a_key_id_of_nobody_is_not_its_own
+            its_claims_are_those_of_its_configuration
+            what_a_former_key_made_opens_and_is_not_current
+            in_a_pool_with_a_stranger_each_blob_opens
+            what_is_no_blob_of_its_own_is_refused_in_time
+            a_service_that_fails_is_given_up_in_time
             the_key_id_is_that_of_its_blobs
             debug_shows_no_secret
             it_serves_many_tasks_at_once

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use kms_core::{
-    Blob, Clock, Error, ErrorKind, MemoryRepository, Ownership, Purpose, Repository, Resolution,
-    Result, ScopeId, SecretBytes, Wrapper,
+    Blob, Claim, Clock, Error, ErrorKind, MemoryRepository, Ownership, Purpose, Repository,
+    Resolution, Result, ScopeId, SecretBytes, Wrapper,
 };
 use kms_testkit::{
     CountingRepository, CountingWrapper, Fault, FaultyRepository, FaultyWrapper, Gate, ManualClock,
@@ -43,6 +43,14 @@ impl Wrapper for Transparent {
 
     fn owns(&self, _blob: &Blob) -> Ownership {
         Ownership::Yes
+    }
+
+    fn is_current(&self, blob: &Blob) -> Ownership {
+        self.owns(blob)
+    }
+
+    fn claims(&self) -> Vec<Claim> {
+        vec![Claim::by_label("none", "none")]
     }
 
     async fn encrypt(&self, plaintext: &[u8], _aad: &[u8]) -> Result<Blob> {

@@ -37,6 +37,7 @@
 
 mod clean_stack;
 mod key_file;
+mod key_name;
 mod key_text;
 mod provider;
 mod wrapper;

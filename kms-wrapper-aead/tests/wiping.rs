@@ -33,6 +33,19 @@ fn defect_14_and_invariant_01_aws_lc_rs_leaves_no_copy_of_a_key() {
     assert_leaves_nothing(&kms_wrapper_aead::AwsLcRs);
 }
 
+#[test]
+fn invariant_01_a_check_value_leaves_no_copy_of_a_key() {
+    let _one_at_a_time = SEARCHING.lock().unwrap_or_else(PoisonError::into_inner);
+    let key = KeyBytes::generate().unwrap();
+    let sought = Sought::new(&key);
+    let wrapper = kms_wrapper_aead::AeadWrapper::named("root")
+        .key(key)
+        .build();
+    drop(wrapper.unwrap());
+    let found = sought.addresses();
+    assert!(found.is_empty(), "copies of a dropped key: {found:x?}");
+}
+
 fn assert_leaves_nothing(provider: &dyn Aead) {
     let _one_at_a_time = SEARCHING.lock().unwrap_or_else(PoisonError::into_inner);
     let key = KeyBytes::generate().unwrap();

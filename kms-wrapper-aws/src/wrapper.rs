@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use kms_core::service::{Sealing, misconfigured};
-use kms_core::{Blob, Error, ErrorKind, Ownership, Result, SecretBytes, Wrapper};
+use kms_core::{Blob, Claim, Error, ErrorKind, Ownership, Result, SecretBytes, Wrapper};
 
 use crate::builder::AwsKmsWrapperBuilder;
 use crate::failure::ServiceError;
@@ -195,6 +195,15 @@ impl Wrapper for AwsKmsWrapper {
 
     fn is_current(&self, blob: &Blob) -> Ownership {
         self.compare(blob, Ownership::No)
+    }
+
+    /// Blobs carry the key's ARN, which no other key has, and are claimed by that alone.
+    fn claims(&self) -> Vec<Claim> {
+        let name = self.service.name();
+        vec![match name.arn() {
+            Some(arn) => Claim::by_key(arn.as_str()),
+            None => Claim::by_alias(name.as_str()),
+        }]
     }
 
     async fn encrypt(&self, plaintext: &[u8], aad: &[u8]) -> Result<Blob> {

@@ -4,7 +4,9 @@ use std::sync::{PoisonError, RwLock};
 
 use async_trait::async_trait;
 use kms_core::service::{DIRECT_MECHANISM, Mode, Sealing, invalid_blob};
-use kms_core::{Blob, Error, ErrorKind, KeyBytes, Ownership, Result, SecretBytes, Wrapper};
+use kms_core::{
+    Blob, Claim, Error, ErrorKind, KeyBytes, Ownership, Result, SecretBytes, VersionAge, Wrapper,
+};
 
 use crate::builder::CloudKmsWrapperBuilder;
 use crate::failure;
@@ -48,7 +50,8 @@ const AAD_OF_PREFLIGHT: &[u8] = b"kms preflight";
 /// A blob is its own if it names a version of the configured key, and not if it names another. Of one that names no
 /// key, only decrypting tells. All versions are the same
 /// root key: a blob of an older one is [current](Wrapper::is_current) too, and rewrapping that is limited to what
-/// is not the root wrapper's own leaves it alone. To free an old version for destruction, rewrap everything.
+/// is not the root wrapper's own leaves it alone. To free an old version for destruction, rewrap
+/// [what older versions made](kms_core::RewrapKeys::OlderVersions).
 ///
 /// # Security
 ///
@@ -195,6 +198,24 @@ impl Wrapper for CloudKmsWrapper {
             Ownership::Unknown
         } else {
             Ownership::No
+        }
+    }
+
+    fn is_current(&self, blob: &Blob) -> Ownership {
+        self.owns(blob)
+    }
+
+    /// The name of a key is never given to another one.
+    fn claims(&self) -> Vec<Claim> {
+        vec![Claim::by_key(self.service.key().as_str())]
+    }
+
+    fn version_of(&self, blob: &Blob) -> VersionAge {
+        match self.key_id() {
+            Some(newest) if self.owns(blob) == Ownership::Yes => {
+                VersionAge::of(blob.key_id() == newest)
+            }
+            _ => VersionAge::Untold,
         }
     }
 

@@ -236,6 +236,7 @@ impl TransitWrapperBuilder {
             .with_context("setting", "auth"));
         }
         let prefix = checked(self.key_id_prefix, "key_id_prefix")?;
+        let engine = self.namespace.clone();
         let namespace = named_namespace(self.namespace, "namespace")?;
         let login_namespace = match self.login_namespace {
             None => namespace.clone(),
@@ -280,6 +281,7 @@ impl TransitWrapperBuilder {
             prefix,
             session,
             address.to_string(),
+            engine,
         ))
     }
 }

@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use data_encoding::BASE64;
-use kms_core::{Blob, Error, ErrorKind, Ownership, Result, SecretBytes, Wrapper};
+use kms_core::{
+    Blob, Claim, Error, ErrorKind, Ownership, Result, SecretBytes, VersionAge, Wrapper,
+};
 use zeroize::Zeroize as _;
 
 use crate::builder::TransitWrapperBuilder;
@@ -28,7 +30,8 @@ use crate::transport::damaged;
 /// `v3` of any transit key looks the same, so it can't tell ([`Ownership::Unknown`]). The version in the key id
 /// and the one in the ciphertext must be the same.
 ///
-/// Blobs of all versions of the key are current: a version is not another key.
+/// Blobs of all versions of the key are current: a version is not another key. Before an old version is retired, rewrap
+/// [what older versions made](kms_core::RewrapKeys::OlderVersions).
 ///
 /// # Security
 ///
@@ -51,6 +54,7 @@ pub struct TransitWrapper {
     version: Mutex<Option<String>>,
     /// Where the service is, for `Debug`.
     address: String,
+    namespace: Option<String>,
 }
 
 impl TransitWrapper {
@@ -69,6 +73,7 @@ impl TransitWrapper {
         prefix: Option<String>,
         session: Session,
         address: String,
+        namespace: Option<String>,
     ) -> Self {
         Self {
             key,
@@ -76,6 +81,7 @@ impl TransitWrapper {
             session: Arc::new(session),
             version: Mutex::new(None),
             address,
+            namespace,
         }
     }
 
@@ -183,6 +189,35 @@ impl Wrapper for TransitWrapper {
             },
             None if is_version(blob.key_id()) => Ownership::Unknown,
             None => Ownership::No,
+        }
+    }
+
+    fn is_current(&self, blob: &Blob) -> Ownership {
+        self.owns(blob)
+    }
+
+    /// The prefix is a label: a key elsewhere, or one made again under this name, may have the same.
+    fn claims(&self) -> Vec<Claim> {
+        let prefix = self.prefix.as_deref().unwrap_or_default();
+        let Self {
+            address,
+            namespace,
+            key,
+            ..
+        } = self;
+        let place = format!(
+            "{address} {} {key}",
+            namespace.as_deref().unwrap_or_default()
+        );
+        vec![Claim::by_label(prefix, place)]
+    }
+
+    fn version_of(&self, blob: &Blob) -> VersionAge {
+        match self.key_id() {
+            Some(newest) if self.owns(blob) != Ownership::No => {
+                VersionAge::of(blob.key_id() == newest)
+            }
+            _ => VersionAge::Untold,
         }
     }
 

@@ -83,6 +83,7 @@
 //! | `kms_collection_version` | `select` | `update` |
 //! | `kms_collection_history`, `kms_scope_change` | `select` | nothing: triggers write them by the owner's rights |
 //! | `kms_campaign`, `kms_campaign_failure` | | `select`, `insert`, `update`, `delete` |
+//! | `kms_root_check` | `select` | `insert`, `update` |
 //!
 //! **A migration that adds a table grants nothing.** Grant the rights on the new
 //! tables before processes of the new release start, or have `alter default
@@ -124,4 +125,4 @@ pub const SCHEMA_VERSION: &str = "v0.0.2";
 /// The version of what we add to them, as `kms_extension_version` holds it: a
 /// `v` and a number. A process accepts its own and any later one, so that it
 /// outlives migrations that add something.
-pub const EXTENSION_VERSION: &str = "v2";
+pub const EXTENSION_VERSION: &str = "v3";

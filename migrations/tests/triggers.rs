@@ -48,11 +48,14 @@ fn create_time_is_the_databases_whatever_the_client_sends(database: &TestDatabas
          insert into kms_campaign (id, kind, parameters, create_time)
            values ('c', 'rotate', '{{}}', '2001-01-01 00:00:00');
          insert into kms_campaign_failure (campaign_id, scope_id, kind, message, create_time)
-           values ('c', 'a', 'k', 'm', '2001-01-01 00:00:00');"
+           values ('c', 'a', 'k', 'm', '2001-01-01 00:00:00');
+         insert into kms_root_check (key_id, check_blob, create_time)
+           values ('root', {blob}, '2001-01-01 00:00:00');"
     ));
-    for table in KEY_TABLES
-        .into_iter()
-        .chain(["kms_campaign", "kms_campaign_failure"])
+    for table in
+        KEY_TABLES
+            .into_iter()
+            .chain(["kms_campaign", "kms_campaign_failure", "kms_root_check"])
     {
         assert_recent_utc(&mut conn, "create_time", table);
     }
@@ -129,6 +132,10 @@ fn ids_parents_purpose_and_create_time_are_immutable(database: &TestDatabase) {
     conn.execute(
         "insert into kms_campaign_failure (campaign_id, scope_id, kind, message) values ('c', 'a', 'k', 'm')",
     );
+    let blob = conn.blob();
+    conn.execute(&format!(
+        "insert into kms_root_check (key_id, check_blob) values ('root', {blob})"
+    ));
     for (table, column, value) in [
         ("kms_root_key", "private_id", "'krk_x'"),
         ("kms_root_key", "scope_id", "'x'"),
@@ -143,6 +150,7 @@ fn ids_parents_purpose_and_create_time_are_immutable(database: &TestDatabase) {
         ("kms_campaign", "kind", "'x'"),
         ("kms_campaign", "parameters", "'x'"),
         ("kms_campaign_failure", "scope_id", "'x'"),
+        ("kms_root_check", "key_id", "'x'"),
     ] {
         assert_immutable(&mut conn, table, column, value);
     }
@@ -152,6 +160,7 @@ fn ids_parents_purpose_and_create_time_are_immutable(database: &TestDatabase) {
         "kms_extension_version",
         "kms_campaign",
         "kms_campaign_failure",
+        "kms_root_check",
     ]) {
         assert_immutable(&mut conn, table, "create_time", "'2001-01-01 00:00:00'");
         if !database.is_postgres() {
@@ -203,6 +212,10 @@ fn key_version_and_wrapping_root_key_version_are_mutable(database: &TestDatabase
 fn update_time_follows_every_change(database: &TestDatabase) {
     let mut conn = database.migrated();
     conn.execute("insert into kms_campaign (id, kind, parameters) values ('c', 'rotate', '{}')");
+    let blob = conn.blob();
+    conn.execute(&format!(
+        "insert into kms_root_check (key_id, check_blob) values ('root', {blob})"
+    ));
     for (table, change) in [
         ("kms_schema_version", "version = 'v0.0.2'"),
         ("kms_extension_version", "version = 'v2'"),
@@ -213,6 +226,7 @@ fn update_time_follows_every_change(database: &TestDatabase) {
         ),
         ("kms_campaign", "done_count = done_count + 1"),
         ("kms_campaign", "update_time = '2001-01-01 00:00:00'"),
+        ("kms_root_check", "update_time = '2001-01-01 00:00:00'"),
     ] {
         conn.execute(&format!("update {table} set {change}"));
         assert_recent_utc(&mut conn, "update_time", table);
@@ -251,7 +265,7 @@ fn the_one_row_tables_take_no_second_row(database: &TestDatabase) {
         assert_eq!(conn.count(table), 1);
     }
     assert_eq!(conn.value("version", "kms_schema_version"), "v0.0.2");
-    assert_eq!(conn.value("version", "kms_extension_version"), "v2");
+    assert_eq!(conn.value("version", "kms_extension_version"), "v3");
     assert_eq!(conn.collection_version(), 1);
     conn.refusal("update kms_collection_version set version = 0");
 }

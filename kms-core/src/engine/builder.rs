@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use super::{Engine, Executor, Freshness, Kms, Loader, loader::Settings};
+use super::{Engine, Executor, Freshness, Kms, Loader, RightRoot, loader::Settings};
 use crate::aead::Aead;
 use crate::binding::Binding;
 use crate::cache::Cache;
@@ -34,6 +34,7 @@ pub(super) const PARALLEL_ROOT_CALLS: usize = 8;
 /// | [`lookup_interval`](Self::lookup_interval) | 100 ms |
 /// | [`grace_period`](Self::grace_period) | none |
 /// | [`load_timeout`](Self::load_timeout) | 30 seconds |
+/// | [`root_checked_later`](Self::root_checked_later) | no: `build` checks the root wrapper's key |
 /// | [`runtime`](Self::runtime) | the caller's, if it has threads of its own; else a small one of this crate's |
 #[derive(Debug)]
 pub struct KmsBuilder {
@@ -47,6 +48,7 @@ pub struct KmsBuilder {
     settings: Settings,
     clock: Arc<dyn Clock>,
     executor: Executor,
+    checks_root: bool,
 }
 
 impl KmsBuilder {
@@ -64,6 +66,7 @@ impl KmsBuilder {
             settings: Settings::default(),
             clock: Arc::new(SystemClock),
             executor: Executor::default(),
+            checks_root: true,
         }
     }
 
@@ -163,6 +166,14 @@ impl KmsBuilder {
         self
     }
 
+    /// Leaves the check of the root wrapper's key, which [`build`](Self::build) does otherwise, to the first change and to
+    /// [`Kms::preflight`]. For a process that is to start without a call to the root wrapper.
+    #[must_use]
+    pub fn root_checked_later(mut self) -> Self {
+        self.checks_root = false;
+        self
+    }
+
     /// Where the time comes from by which freshness is measured.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
@@ -170,13 +181,18 @@ impl KmsBuilder {
         self
     }
 
-    /// Checks the settings, and with one query the database's schema version: then the engine is ready. The
-    /// root wrapper is not called; [`Wrapper::preflight`] does that.
+    /// Checks the settings, with one query the database's schema version, and that the root wrapper's key is the one
+    /// that the database was filled with: then the engine is ready.
+    ///
+    /// The database holds a *check blob* for each root key, a known text that the key encrypted; the first engine that
+    /// changes something stores it. A root wrapper that opens neither that nor any of the keys under its id has another
+    /// key in the place of the right one. It takes one query and one decryption, is done once per engine, and before its
+    /// first change at the latest. A root wrapper that can't be asked now does not keep the engine from being built.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::DuplicatePurpose`]; [`ErrorKind::InvalidConfiguration`] for a cache of no scopes;
-    /// [`ErrorKind::SchemaVersion`], naming expected and found; those of the repository.
+    /// [`ErrorKind::SchemaVersion`], naming expected and found; [`ErrorKind::WrongRootKey`]; those of the repository.
     pub async fn build(self) -> Result<Kms> {
         refuse_duplicates(&self.purposes)?;
         if self.capacity == 0 {
@@ -204,7 +220,7 @@ impl KmsBuilder {
             self.settings,
             self.executor.clone(),
         ));
-        Ok(Kms(Arc::new(Engine {
+        let kms = Kms(Arc::new(Engine {
             repository: self.repository,
             planner: Planner {
                 opener: Arc::clone(&opener),
@@ -216,7 +232,12 @@ impl KmsBuilder {
             cache,
             loader,
             executor: self.executor,
-        })))
+            right_root: RightRoot::default(),
+        }));
+        if self.checks_root {
+            kms.0.check_root_at_start().await?;
+        }
+        Ok(kms)
     }
 }
 

@@ -61,6 +61,7 @@ impl Kms {
     /// # Errors
     ///
     /// [`CampaignMismatch`](crate::ErrorKind::CampaignMismatch) if the id belongs to another campaign;
+    /// [`WrongRootKey`](crate::ErrorKind::WrongRootKey);
     /// [`CampaignSuspended`](crate::ErrorKind::CampaignSuspended) if the root wrapper fails for one scope after the other; those of the
     /// repository, if they last longer than the [`patience`](CampaignOptions::patience). After any of the latter two
     /// the same call carries the campaign on. What fails for single scopes is in the outcome, and does not stop the
@@ -111,6 +112,10 @@ impl Kms {
         self.writable(operation)?;
         options.check()?;
         let root = self.0.opener.root()?;
+        self.0.ensure_right_root().await?;
+        if matches!(work, Work::Rewrap(RewrapKeys::OlderVersions)) {
+            self.0.learn_newest_version().await?;
+        }
         let binds = self.0.opener.binding.binds();
         let known_key_id = self.0.root_key_id.as_deref();
         let parameters = Parameters::of(work, options, binds, &**root, known_key_id);

@@ -2,25 +2,30 @@
 
 use std::collections::BTreeMap;
 
+use tokio::sync::OnceCell;
+
 use super::Kms;
 use crate::blob::Blob;
 use crate::error::Result;
 use crate::repository::ScopeFilter;
 use crate::rows::ScopeRows;
-use crate::wrapper::Ownership;
+use crate::wrapper::{Ownership, VersionAge};
 
 /// Scopes that are read at once.
 const PAGE: usize = 500;
 
 impl Kms {
     /// Counts, over all scopes, which root keys wrap the root key versions and how many wrapped keys are
-    /// bound. It shows when an old root key can be shut down. No key is decrypted.
+    /// bound. It shows when an old root key, or an old version of the present one, can be shut down. No key is
+    /// decrypted. A root wrapper whose key may have versions encrypts one probe, to learn which is the newest; if it
+    /// can't, or the engine only decrypts, versions are counted as [untold](Census::version_untold).
     ///
     /// # Errors
     ///
     /// Those of the repository.
     pub async fn census(&self) -> Result<Census> {
         let mut census = Census::default();
+        let newest = OnceCell::new();
         let filter = ScopeFilter::default();
         let mut after = None;
         loop {
@@ -33,27 +38,32 @@ impl Kms {
                 return Ok(census);
             };
             for rows in self.0.repository.load(&page).await?.scopes {
-                self.count(&mut census, &rows);
+                self.count(&mut census, &rows, &newest).await;
             }
             after = Some(last);
         }
     }
 
-    fn count(&self, census: &mut Census, rows: &ScopeRows) {
+    async fn count(&self, census: &mut Census, rows: &ScopeRows, newest: &OnceCell<bool>) {
         census.scopes += 1;
         for version in &rows.root_key_versions {
             census.root_key_versions += 1;
             match Blob::decode(&version.key) {
                 Err(_) => census.unreadable += 1,
                 Ok(blob) => {
-                    let current = self
-                        .0
-                        .opener
-                        .root
-                        .as_ref()
-                        .map(|root| root.is_current(&blob));
-                    if current != Some(Ownership::Yes) {
-                        census.not_current += 1;
+                    let root = self.0.opener.root.as_ref();
+                    let current = root.map(|root| root.is_current(&blob));
+                    census.not_current += u64::from(current != Some(Ownership::Yes));
+                    census.unknown += u64::from(current == Some(Ownership::Unknown));
+                    if let Some(root) = root.filter(|_| current != Some(Ownership::No))
+                        && root.version_of(&blob) != VersionAge::Only
+                    {
+                        let is_known = *newest.get_or_init(|| self.learns_newest()).await;
+                        match root.version_of(&blob) {
+                            VersionAge::Newest | VersionAge::Only if is_known => {}
+                            VersionAge::Older if is_known => census.older_version += 1,
+                            _ => census.version_untold += 1,
+                        }
                     }
                     census.unbound += u64::from(!blob.is_marked_bound());
                     *census
@@ -73,6 +83,17 @@ impl Kms {
     }
 }
 
+impl Kms {
+    /// Whether the root wrapper knows the newest version of its key, and not just one that it saw long ago.
+    async fn learns_newest(&self) -> bool {
+        let learned = self.0.learn_newest_version().await;
+        if let Err(error) = &learned {
+            tracing::info!(%error, "which version of the root key is the newest is not known");
+        }
+        learned.is_ok()
+    }
+}
+
 /// What [`Kms::census`] counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -87,6 +108,15 @@ pub struct Census {
     pub by_root_key: BTreeMap<String, u64>,
     /// Root key versions that are not, or not surely, wrapped by the encrypting root wrapper.
     pub not_current: u64,
+    /// Those of [`not_current`](Self::not_current) of which only decrypting them would tell: another key of the pool
+    /// has blobs that look the same. A campaign rewraps them, and they are counted here after it too.
+    pub unknown: u64,
+    /// Root key versions that the encrypting root wrapper's key made, or may have made, in a version that is not its
+    /// newest. Until none is left, that version must not be disabled or destroyed in the service.
+    pub older_version: u64,
+    /// The same where the version is not known: the service does not tell it, or the root wrapper could not be asked
+    /// which is the newest.
+    pub version_untold: u64,
     /// Wrapped keys that are not marked as bound to their rows. The mark is a hint: what is bound shows
     /// when it is opened.
     pub unbound: u64,

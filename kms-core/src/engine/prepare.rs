@@ -11,7 +11,8 @@ use crate::rows::ScopeRows;
 use crate::scope::{Purpose, ScopeId};
 
 impl Kms {
-    /// Prepares [`create_keys`](Self::create_keys). Reads nothing from the database.
+    /// Prepares [`create_keys`](Self::create_keys). Reads nothing from the database, once the engine knows that its
+    /// root key is [the right one](crate::KmsBuilder::build).
     ///
     /// # Errors
     ///
@@ -25,9 +26,11 @@ impl Kms {
         self.writable(OPERATION)?;
         self.accept_purposes(purposes)
             .map_err(|error| error.with_operation(OPERATION).with_context("scope", scope))?;
-        self.0
-            .planner
-            .create(scope, purposes)
+        let prepare = async {
+            self.0.ensure_right_root().await?;
+            self.0.planner.create(scope, purposes).await
+        };
+        prepare
             .await
             .map_err(|error| error.with_operation(OPERATION).with_context("scope", scope))
     }
@@ -40,6 +43,7 @@ impl Kms {
     pub async fn prepare_rotate_keys(&self, scope: &ScopeId, rewrap: Rewrap) -> Result<Prepared> {
         const OPERATION: &str = "rotate_keys";
         let prepare = async {
+            self.0.ensure_right_root().await?;
             let rows = self.rows(scope).await?;
             if rewrap == Rewrap::Yes {
                 self.refuse_copies_elsewhere(&rows).await?;
@@ -52,8 +56,8 @@ impl Kms {
             .map_err(|error| error.with_operation(OPERATION).with_context("scope", scope))
     }
 
-    /// Prepares [`rewrap_keys`](Self::rewrap_keys). `None` if there is nothing to do, which only
-    /// [`RewrapKeys::ForeignRoot`] can find.
+    /// Prepares [`rewrap_keys`](Self::rewrap_keys). `None` if there is nothing to do, which [`RewrapKeys::All`] never
+    /// finds.
     ///
     /// # Errors
     ///
@@ -65,6 +69,10 @@ impl Kms {
     ) -> Result<Option<Prepared>> {
         const OPERATION: &str = "rewrap_keys";
         let prepare = async {
+            self.0.ensure_right_root().await?;
+            if which == RewrapKeys::OlderVersions {
+                self.0.learn_newest_version().await?;
+            }
             let rows = self.rows(scope).await?;
             self.refuse_copies_elsewhere(&rows).await?;
             self.0.planner.rewrap(&rows, which).await

@@ -13,7 +13,7 @@ use crate::local_key::LocalKey;
 use crate::opener::Opener;
 use crate::scope::{Purpose, ScopeId};
 use crate::secret::SecretBytes;
-use crate::wrapper::{Ownership, Wrapper};
+use crate::wrapper::{Claim, Ownership, Wrapper};
 
 /// The data key of one scope and purpose: encrypts with its newest version, decrypts with any.
 ///
@@ -269,6 +269,18 @@ impl Wrapper for DataKeyWrapper {
         }
     }
 
+    fn is_current(&self, blob: &Blob) -> Ownership {
+        self.owns(blob)
+    }
+
+    /// One for each version: their ids are random, and no other key has one of them.
+    fn claims(&self) -> Vec<Claim> {
+        let versions = self.key().versions.iter();
+        versions
+            .map(|version| Claim::by_key(version.id.as_str()))
+            .collect()
+    }
+
     async fn encrypt(&self, plaintext: &[u8], aad: &[u8]) -> Result<Blob> {
         Self::encrypt(self, plaintext, aad)
     }
@@ -347,6 +359,18 @@ impl Wrapper for RootKeyWrapper {
         } else {
             Ownership::No
         }
+    }
+
+    fn is_current(&self, blob: &Blob) -> Ownership {
+        self.owns(blob)
+    }
+
+    /// One for each version: their ids are random, and no other key has one of them.
+    fn claims(&self) -> Vec<Claim> {
+        let versions = self.ring.ring().root_key_versions.iter();
+        versions
+            .map(|version| Claim::by_key(version.id.as_str()))
+            .collect()
     }
 
     async fn encrypt(&self, plaintext: &[u8], aad: &[u8]) -> Result<Blob> {

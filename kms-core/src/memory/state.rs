@@ -10,7 +10,7 @@ use super::refused;
 use crate::error::Result;
 use crate::id::DataKeyVersionId;
 use crate::random;
-use crate::repository::{Changes, Referencer, SCHEMA_VERSION, Step};
+use crate::repository::{Changes, Referencer, RootCheck, SCHEMA_VERSION, Step};
 use crate::rows::{CollectionVersion, ScopeRows};
 use crate::scope::ScopeId;
 
@@ -29,6 +29,8 @@ pub(super) struct State {
     pub(super) referencers: Vec<Referencer>,
     pub(super) references: Vec<Reference>,
     pub(super) campaigns: HashMap<String, Campaign>,
+    /// The newest first.
+    pub(super) root_checks: Vec<RootCheck>,
 }
 
 /// A row of the application that references a data key version.
@@ -52,6 +54,7 @@ impl Default for State {
             referencers: Vec::new(),
             references: Vec::new(),
             campaigns: HashMap::new(),
+            root_checks: Vec::new(),
         }
     }
 }

@@ -6,14 +6,13 @@ use super::*;
 use crate::binding::Binding;
 use crate::blob::Blob;
 use crate::fingerprint::Fingerprint;
-use crate::wrapper::Ownership;
+use crate::wrapper::{Ownership, VersionAge, Wrapper};
 
 /// Data key versions of a scope in the clear.
 pub(super) type DataKeys = HashMap<DataKeyVersionId, KeyBytes>;
 
 impl Planner {
-    /// Everything encrypted anew, or only the root key versions that the encrypting root wrapper did not
-    /// make. `None` if there is nothing to do.
+    /// Everything encrypted anew, or only some root key versions. `None` if there is nothing to do.
     pub(crate) async fn rewrap(
         &self,
         rows: &ScopeRows,
@@ -31,13 +30,12 @@ impl Planner {
                 self.rewrap_data_keys(&mut draft, rows, &data_keys, &newest, &wrapping)
                     .await?;
             }
-            RewrapKeys::ForeignRoot => {
+            RewrapKeys::ForeignRoot | RewrapKeys::OlderVersions => {
                 let mut foreign = rows.clone();
                 let root = self.opener.root()?;
                 foreign.root_key_versions.retain(|version| {
                     // One that can't be read is not skipped: opening it says what is wrong.
-                    !Blob::decode(&version.key)
-                        .is_ok_and(|blob| root.is_current(&blob) == Ownership::Yes)
+                    Blob::decode(&version.key).map_or(true, |blob| which.wants(&**root, &blob))
                 });
                 if foreign.root_key_versions.is_empty() {
                     return Ok(None);
@@ -192,9 +190,26 @@ pub enum RewrapKeys {
     /// version.
     #[default]
     All,
-    /// Only the root key versions that the encrypting root wrapper did not make: what moving to another
-    /// root key needs.
+    /// Only the root key versions that the encrypting root wrapper did not, or not surely, make: what moving to
+    /// another root key needs.
     ForeignRoot,
+    /// Only the root key versions that an older version of the encrypting root wrapper's key made, or made in a version
+    /// that is not told: what shutting down an old version in the service needs.
+    OlderVersions,
+}
+
+impl RewrapKeys {
+    /// Whether this root key version is among those to be wrapped anew.
+    fn wants(self, root: &dyn Wrapper, blob: &Blob) -> bool {
+        match self {
+            Self::All => true,
+            Self::ForeignRoot => root.is_current(blob) != Ownership::Yes,
+            Self::OlderVersions => {
+                root.is_current(blob) != Ownership::No
+                    && !matches!(root.version_of(blob), VersionAge::Newest | VersionAge::Only)
+            }
+        }
+    }
 }
 
 fn place<'a>(

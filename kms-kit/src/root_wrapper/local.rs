@@ -9,6 +9,7 @@ use super::address::{Address, misconfigured};
 
 pub(super) fn open(mut address: Address) -> Result<Arc<dyn Wrapper>> {
     let key_id = address.take("key_id");
+    let key_name = address.take("key_name");
     let path = address.url().path().to_owned();
     address.finish()?;
     let (source, name) = path.split_once(':').unwrap_or((&path, ""));
@@ -17,7 +18,13 @@ pub(super) fn open(mut address: Address) -> Result<Arc<dyn Wrapper>> {
             "a local key's URL is aead:env:VARIABLE or aead:file:/path",
         ));
     }
-    let builder = AeadWrapper::builder(key_id.unwrap_or_else(|| name.to_owned()));
+    let builder = match (key_id, key_name) {
+        (Some(_), Some(_)) => {
+            return Err(misconfigured("give key_id or key_name, not both"));
+        }
+        (None, Some(name)) => AeadWrapper::named(name),
+        (id, None) => AeadWrapper::builder(id.unwrap_or_else(|| name.to_owned())),
+    };
     let builder = match source {
         "env" => builder.key_from_env(name),
         "file" => builder.key_from_file(name),

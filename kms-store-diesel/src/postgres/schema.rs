@@ -71,6 +71,15 @@ diesel::table! {
 }
 
 diesel::table! {
+    kms_root_check (key_id) {
+        key_id -> Text,
+        check_blob -> Bytea,
+        create_time -> Timestamptz,
+        update_time -> Timestamptz,
+    }
+}
+
+diesel::table! {
     kms_root_key (private_id) {
         private_id -> Text,
         scope_id -> Text,
@@ -117,6 +126,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     kms_data_key,
     kms_data_key_version,
     kms_extension_version,
+    kms_root_check,
     kms_root_key,
     kms_root_key_version,
     kms_schema_version,

@@ -79,6 +79,15 @@ diesel::table! {
 }
 
 diesel::table! {
+    kms_root_check (key_id) {
+        key_id -> Text,
+        check_blob -> Binary,
+        create_time -> Timestamp,
+        update_time -> Timestamp,
+    }
+}
+
+diesel::table! {
     kms_root_key (private_id) {
         private_id -> Text,
         scope_id -> Text,
@@ -127,6 +136,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     kms_data_key,
     kms_data_key_version,
     kms_extension_version,
+    kms_root_check,
     kms_root_key,
     kms_root_key_version,
     kms_schema_version,

@@ -60,6 +60,11 @@ macro_rules! repository_suite {
                 a_refused_change_set_does_not_stop_the_others
                 a_change_set_is_all_or_nothing
             }
+            checking {
+                the_first_check_blob_of_a_key_id_stays
+                a_check_blob_is_replaced_where_it_is_the_expected_one
+                check_blobs_of_other_key_ids_stay_apart
+            }
             collection {
                 every_change_but_creation_moves_the_collection_version
                 the_update_time_follows_every_change

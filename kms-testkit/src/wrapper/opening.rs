@@ -4,8 +4,11 @@
     reason = "each function panics where its property does not hold"
 )]
 
-use kms_core::{Blob, Wrapper};
+use std::collections::BTreeSet;
 
+use kms_core::{Blob, ErrorKind, Wrapper};
+
+use crate::wrapper::refusing::assert_refusal;
 use crate::wrapper::{Subject, Weakness};
 
 /// Around the length of a key, of a block, and of what services allow.
@@ -37,7 +40,8 @@ pub async fn every_size_round_trips(subject: &Subject) {
     }
 }
 
-/// An `aad` may be empty, short or long, and is not stored in the blob.
+/// An `aad` may be empty, short or long, and is not stored in the blob. All of it is bound: its first byte, one in the
+/// middle and its last one.
 pub async fn aad_of_any_length_is_bound(subject: &Subject) {
     const SHORT: &[u8] = b"kms-testkit-aad";
     let wrapper = &*subject.wrapper;
@@ -57,6 +61,17 @@ pub async fn aad_of_any_length_is_bound(subject: &Subject) {
             aad.len() < 8 || !bytes.windows(aad.len()).any(|window| window == aad),
             "the blob holds the aad"
         );
+        for position in BTreeSet::from([0, aad.len() / 2, aad.len() - 1]) {
+            let mut other = aad.to_vec();
+            other[position] ^= 1;
+            let Err(error) = wrapper.decrypt(&blob, &other).await else {
+                panic!(
+                    "it opened although byte {position} of an aad of {} is another",
+                    aad.len()
+                );
+            };
+            assert_refusal(subject, &error, &[ErrorKind::AuthenticationFailed]);
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::wrapper::opening::encrypt;
 use crate::wrapper::{Subject, Weakness, assert_hidden};
 
 /// A plaintext to be recognised, should an error repeat it.
-const PLAINTEXT: &[u8] = b"plaintext of 32 bytes, like keys";
+pub(super) const PLAINTEXT: &[u8] = b"plaintext of 32 bytes, like keys";
 
 /// Another `aad` than the one at encryption fails as an authentication: longer, shorter, flipped, missing, or
 /// there where none was.
@@ -103,7 +103,8 @@ async fn assert_foreign(subject: &Subject, blob: &Blob, kinds: &[ErrorKind]) {
     assert_refusal(subject, &error, kinds);
 }
 
-const REFUSALS: &[ErrorKind] = &[ErrorKind::AuthenticationFailed, ErrorKind::InvalidBlob];
+pub(super) const REFUSALS: &[ErrorKind] =
+    &[ErrorKind::AuthenticationFailed, ErrorKind::InvalidBlob];
 
 async fn assert_does_not_open(subject: &Subject, altered: &Blob, part: Part, number: usize) {
     match subject.wrapper.decrypt(altered, b"").await {
@@ -116,7 +117,7 @@ async fn assert_does_not_open(subject: &Subject, altered: &Blob, part: Part, num
     }
 }
 
-fn assert_refusal(subject: &Subject, error: &Error, kinds: &[ErrorKind]) {
+pub(super) fn assert_refusal(subject: &Subject, error: &Error, kinds: &[ErrorKind]) {
     assert!(
         kinds.contains(&error.kind()) || subject.is_weak(Weakness::VagueErrors),
         "refused as {:?} instead of {kinds:?}: {error}",

@@ -2,8 +2,11 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kms_core::Wrapper;
+
+use crate::wrapper::failing::DeadEnd;
 
 /// A wrapper under test, with all that the properties need to know about it.
 pub struct Subject {
@@ -11,6 +14,9 @@ pub struct Subject {
     pub(super) stranger: Arc<dyn Wrapper>,
     pub(super) limit: Option<usize>,
     pub(super) secrets: Vec<Vec<u8>>,
+    pub(super) former: Option<Arc<dyn Wrapper>>,
+    pub(super) dead_ends: Vec<DeadEnd>,
+    pub(super) bound: Duration,
     weaknesses: Vec<Weakness>,
 }
 
@@ -45,6 +51,9 @@ impl Subject {
             stranger,
             limit: None,
             secrets: Vec::new(),
+            former: None,
+            dead_ends: Vec::new(),
+            bound: Duration::from_secs(30),
             weaknesses: Vec::new(),
         }
     }
@@ -60,6 +69,30 @@ impl Subject {
     #[must_use]
     pub fn with_secret(mut self, secret: impl Into<Vec<u8>>) -> Self {
         self.secrets.push(secret.into());
+        self
+    }
+
+    /// A wrapper of a key that the one under test decrypts with, and does not encrypt with any more. For one that takes
+    /// several keys.
+    #[must_use]
+    pub fn with_former(mut self, former: Arc<dyn Wrapper>) -> Self {
+        self.former = Some(former);
+        self
+    }
+
+    /// Makes the wrapper under test, with the same key and settings, where there is no service: at two endpoints
+    /// `http://127.0.0.1:port`, one of which refuses connections, while the other one takes them and never answers. For
+    /// each wrapper that has a service.
+    #[must_use]
+    pub fn with_dead_ends(mut self, make: impl Fn(&str) -> Arc<dyn Wrapper>) -> Self {
+        self.dead_ends.extend(DeadEnd::both(make));
+        self
+    }
+
+    /// How long a call may take at the most, all its attempts together: 30 seconds if not set.
+    #[must_use]
+    pub fn with_bound(mut self, bound: Duration) -> Self {
+        self.bound = bound;
         self
     }
 
@@ -89,6 +122,7 @@ impl fmt::Debug for Subject {
             .field("wrapper", &self.wrapper)
             .field("stranger", &self.stranger)
             .field("limit", &self.limit)
+            .field("bound", &self.bound)
             .field("weaknesses", &self.weaknesses)
             .finish_non_exhaustive()
     }

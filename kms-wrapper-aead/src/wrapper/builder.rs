@@ -8,6 +8,7 @@ use std::{env, fmt};
 use kms_core::{Aead, Error, ErrorKind, KeyBytes, LocalKey, Result};
 use zeroize::Zeroizing;
 
+use crate::key_name::{Identity, KeyName};
 use crate::{AeadWrapper, fastest, key_file, key_text};
 
 /// Builds an [`AeadWrapper`] from a key id and exactly one source of the key.
@@ -27,6 +28,7 @@ use crate::{AeadWrapper, fastest, key_file, key_text};
 /// is accepted here too, where it is 32 bytes.
 pub struct AeadWrapperBuilder {
     key_id: String,
+    identity: Identity,
     sources: Vec<Source>,
     aead: Option<Arc<dyn Aead>>,
 }
@@ -39,9 +41,10 @@ enum Source {
 }
 
 impl AeadWrapperBuilder {
-    pub(crate) fn new(key_id: String) -> Self {
+    pub(crate) fn new(key_id: String, identity: Identity) -> Self {
         Self {
             key_id,
+            identity,
             sources: Vec::new(),
             aead: None,
         }
@@ -121,7 +124,8 @@ impl AeadWrapperBuilder {
     ///
     /// - [`ErrorKind::InvalidConfiguration`]: a key id that is empty, blank or has white space around it; no
     ///   source or more than one; a variable that is not set; a file that can't be opened or read.
-    /// - [`ErrorKind::InvalidKey`]: a key of another length or encoding, or in a file that others may read.
+    /// - [`ErrorKind::InvalidKey`]: a key of another length or encoding, or in a file that others may read; another key
+    ///   than the one whose check value is in the key id.
     ///
     /// The message names the variable or the file, and never shows what it holds.
     pub fn build(self) -> Result<AeadWrapper> {
@@ -141,9 +145,15 @@ impl AeadWrapperBuilder {
             (Some(_), false) => return Err(misconfigured("more than one key; give one source")),
         };
         let key = source.read()?;
+        let name = KeyName::of(&self.key_id, &key)?;
+        let id = match self.identity {
+            Identity::Given => self.key_id.as_str(),
+            Identity::Checked => name.checked(),
+        };
         let aead = self.aead.unwrap_or_else(fastest);
         Ok(AeadWrapper {
-            key: LocalKey::new(&*aead, &key, self.key_id),
+            key: LocalKey::new(&*aead, &key, id),
+            name,
         })
     }
 
@@ -177,6 +187,7 @@ impl fmt::Debug for AeadWrapperBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AeadWrapperBuilder")
             .field("key_id", &self.key_id)
+            .field("identity", &self.identity)
             .field("sources", &self.sources)
             .field("aead", &self.aead)
             .finish()

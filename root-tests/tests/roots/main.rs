@@ -6,6 +6,7 @@ mod support;
 
 mod calls;
 mod faults;
+mod identity;
 mod matrix;
 mod operations;
 mod process;

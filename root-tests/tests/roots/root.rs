@@ -225,6 +225,32 @@ impl Root {
         self.enable().await;
     }
 
+    /// Gives it a new version, which encrypts from now on.
+    pub(crate) async fn rotate_in_its_service(&self) {
+        match &self.service {
+            Service::Gcp { client, key } => drop(client.rotate(key).await),
+            Service::Vault { vault, mount } => {
+                let path = format!("{mount}/keys/root/rotate");
+                vault.write(&path, serde_json::json!({})).await;
+            }
+            Service::Aead { .. } | Service::Aws { .. } => panic!("it tells no versions"),
+        }
+    }
+
+    /// Takes the first version out of use.
+    pub(crate) async fn retire_the_first_version(&self) {
+        match &self.service {
+            Service::Gcp { client, .. } => client.destroy(&self.key_id).await,
+            Service::Vault { vault, mount } => {
+                let least = serde_json::json!({ "min_decryption_version": 2 });
+                vault
+                    .write(&format!("{mount}/keys/root/config"), least)
+                    .await;
+            }
+            Service::Aead { .. } | Service::Aws { .. } => panic!("it tells no versions"),
+        }
+    }
+
     /// Takes it out of use, as its service does that.
     pub(crate) async fn shut_down(&self) {
         match &self.service {

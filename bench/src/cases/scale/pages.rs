@@ -6,7 +6,8 @@ use std::time::Instant;
 use async_trait::async_trait;
 use kms_kit::core::{
     CampaignState, CampaignStep, CampaignSummary, ChangeSet, Changes, CollectionVersion, Hold,
-    Lease, MissingKeys, NewCampaign, Outcome, Referencer, Resolution, ScopeFilter, Snapshot,
+    Lease, MissingKeys, NewCampaign, Outcome, Referencer, Resolution, RootCheck, ScopeFilter,
+    Snapshot,
 };
 use kms_kit::{KeyVersionId, Purpose, Repository, Result, ScopeId};
 
@@ -91,6 +92,14 @@ impl Repository for Pages {
 
     async fn copies(&self, scope: &ScopeId, ciphertexts: &[Vec<u8>]) -> Result<Vec<KeyVersionId>> {
         self.inner.copies(scope, ciphertexts).await
+    }
+
+    async fn root_checks(&self) -> Result<Vec<RootCheck>> {
+        self.inner.root_checks().await
+    }
+
+    async fn store_root_check(&self, check: &RootCheck, former: Option<&[u8]>) -> Result<bool> {
+        self.inner.store_root_check(check, former).await
     }
 
     async fn referencers(&self) -> Result<Vec<Referencer>> {

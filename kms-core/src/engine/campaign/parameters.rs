@@ -40,6 +40,7 @@ impl Parameters {
         known_key_id: Option<&str>,
     ) -> Self {
         let name = match work {
+            Work::Rewrap(RewrapKeys::OlderVersions) => "older-versions",
             Work::Rotate(Rewrap::Yes) => "rewrap",
             Work::Rotate(Rewrap::No) => "new-versions-only",
             Work::Rewrap(RewrapKeys::All) => "all",

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kms_core::{
-    Advance, CampaignStep, ErrorKind, Lease, NewCampaign, Proof, Repository as _, ScopeFilter,
+    Advance, CampaignStep, ErrorKind, Lease, NewCampaign, Proof, Repository as _, RootCheck,
+    ScopeFilter,
 };
 use kms_store_diesel::PostgresRepository;
 use kms_testkit::change_sets;
@@ -15,11 +16,13 @@ use crate::keys::{apply, rows, scope, with_keys};
 
 const READING: &str = "\
 grant select on kms_schema_version, kms_extension_version, kms_root_key, kms_root_key_version, kms_data_key,
-  kms_data_key_version, kms_collection_version, kms_collection_history, kms_scope_change to ";
+  kms_data_key_version, kms_collection_version, kms_collection_history, kms_scope_change,
+  kms_root_check to ";
 
 const CHANGING: &str = "\
 grant insert, update, delete on kms_root_key, kms_root_key_version, kms_data_key, kms_data_key_version to {role};
 grant update on kms_collection_version to {role};
+grant insert, update on kms_root_check to {role};
 grant select, insert, update, delete on kms_campaign, kms_campaign_failure to {role};";
 
 #[test]
@@ -44,10 +47,18 @@ fn the_rights_that_are_documented_are_enough() {
         repository.collection_version(Some(since)).await.unwrap();
         let all = ScopeFilter::default();
         assert_eq!(repository.scopes(&all, None, 9).await.unwrap().len(), 1);
+        assert_eq!(repository.root_checks().await.unwrap(), []);
         let refused = apply(&repository, change_sets::rotate(&keys)).await;
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::Database);
 
         database.execute(&CHANGING.replace("{role}", &role));
+        let check = RootCheck {
+            key_id: "root".to_owned(),
+            blob: vec![1],
+        };
+        for former in [None, Some(&*check.blob)] {
+            assert!(repository.store_root_check(&check, former).await.unwrap());
+        }
         let _ = apply(&repository, change_sets::create(&scope("o_2"), &[]))
             .await
             .unwrap();

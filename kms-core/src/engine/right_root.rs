@@ -1,0 +1,306 @@
+//! Whether the root wrapper's key is the one that the database was filled with.
+
+use std::collections::BTreeMap;
+
+use futures_util::future::BoxFuture;
+use futures_util::{StreamExt as _, stream};
+use tokio::sync::OnceCell;
+
+use super::builder::PARALLEL_ROOT_CALLS;
+use super::{Engine, Kms};
+use crate::blob::Blob;
+use crate::error::{Error, ErrorKind, Result};
+use crate::guard::guarded;
+use crate::repository::{RootCheck, ScopeFilter};
+use crate::rows::{RootKeyVersionRow, ScopeRows};
+use crate::secret::KeyBytes;
+use crate::wrapper::{Ownership, Wrapper};
+
+/// What a check blob holds, and what it is bound to. It is too short for a key, so that it is none wherever somebody
+/// puts it.
+const TEXT: &[u8] = b"kms root check";
+
+/// Check blobs that are opened, at most: the newest. A key in Vault has one for each of its versions.
+const MOST_CHECKS: usize = 8;
+
+/// Scopes in which keys are looked for where check blobs do not suffice, and keys that are opened for each key id.
+const SAMPLED_SCOPES: usize = 100;
+const SAMPLED_KEYS: usize = 3;
+
+/// How often it is looked again after another process stored a check blob at the same time.
+const ATTEMPTS: usize = 3;
+
+/// What this engine knows about its root wrapper's key: nothing yet, or that it is the right one.
+#[derive(Debug, Default)]
+pub(super) struct RightRoot(OnceCell<()>);
+
+impl Kms {
+    /// Finds out at start-up what would fail later: that the root wrapper encrypts and decrypts
+    /// ([`Wrapper::preflight`]; an engine that only decrypts leaves that out), and that its key is the one that the
+    /// database was filled with, as [`KmsBuilder::build`](crate::KmsBuilder::build) does, but each time anew.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NoRootWrapper`]; [`ErrorKind::WrongRootKey`]; those of the root wrapper and of the repository.
+    pub async fn preflight(&self) -> Result<()> {
+        let check = async {
+            let root = self.0.opener.root()?;
+            if !self.0.opener.decrypt_only {
+                guarded("the root wrapper panicked", root.preflight()).await?;
+            }
+            self.0.check_root().await?.map_or(Ok(()), Err)
+        };
+        check
+            .await
+            .map_err(|error: Error| error.with_operation("preflight"))
+    }
+}
+
+/// A root key version and the rows of its scope.
+type Sampled<'a> = (&'a ScopeRows, &'a RootKeyVersionRow);
+
+/// What opening told about a key id.
+enum Finding {
+    Opens,
+    /// It is not by this key, or was altered.
+    DoesNotOpen(Error),
+    /// The root wrapper could not say.
+    Untold(Error),
+}
+
+impl Engine {
+    /// Sees to it that the root wrapper's key is the right one, before it wraps something. It costs calls once, and
+    /// nothing from then on.
+    pub(super) async fn ensure_right_root(&self) -> Result<()> {
+        let check = || async {
+            if let Some(error) = self.check_root().await? {
+                tracing::warn!(%error, "the root wrapper's key could not be checked");
+            }
+            Ok(())
+        };
+        if self.right_root.0.initialized() {
+            return Ok(());
+        }
+        let checked: BoxFuture<'_, _> = Box::pin(self.right_root.0.get_or_try_init(check));
+        checked.await.map(drop)
+    }
+
+    /// The same for an engine that is being built: a check that can't be made now is left to the first change.
+    pub(super) async fn check_root_at_start(&self) -> Result<()> {
+        if self.opener.root.is_none() {
+            return Ok(());
+        }
+        match self.ensure_right_root().await {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::WrongRootKey | ErrorKind::SchemaVersion
+                ) =>
+            {
+                Err(error.with_operation("build"))
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the root wrapper's key will be checked later");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Lets the root wrapper see the newest version of its key, by an encryption.
+    pub(super) async fn learn_newest_version(&self) -> Result<()> {
+        if self.opener.decrypt_only {
+            return Err(ErrorKind::DecryptOnly.into());
+        }
+        let probe = KeyBytes::generate()?;
+        self.encrypt_by_root(probe.expose()).await.map(drop)
+    }
+
+    /// Compares the key with the check blobs, and where they do not suffice with a sample of the keys. Stores a check
+    /// blob of the present key if there is none. Returns the error of the root wrapper where it can't decrypt, and
+    /// trying again would not help.
+    async fn check_root(&self) -> Result<Option<Error>> {
+        let mut untold = None;
+        for _ in 0..ATTEMPTS {
+            untold = None;
+            let root = &**self.opener.root()?;
+            let checks = self.own_checks(root).await?;
+            let mut present = false;
+            let mut failed = Vec::new();
+            let mut is_legacy = true;
+            let openings: Vec<_> = checks
+                .iter()
+                .map(|(check, blob)| async move { (check, blob, self.open_check(blob).await) })
+                .collect();
+            let mut findings = stream::iter(openings).buffered(PARALLEL_ROOT_CALLS);
+            while let Some((check, blob, finding)) = findings.next().await {
+                is_legacy = false;
+                match finding {
+                    Finding::Opens => present |= root.is_current(blob) != Ownership::No,
+                    Finding::DoesNotOpen(error) => failed.push((check, error)),
+                    Finding::Untold(error) if error.is_retryable() => return Err(error),
+                    Finding::Untold(error) => untold = Some(error),
+                }
+            }
+            let mut stale = Vec::new();
+            if is_legacy || !failed.is_empty() {
+                let sample = self.sample(root).await?;
+                present |= sample
+                    .values()
+                    .any(|(current, finding)| *current && matches!(finding, Finding::Opens));
+                for (check, error) in failed {
+                    match sample.get(&check.key_id) {
+                        Some((_, Finding::Opens)) => stale.push(check),
+                        // Of a key that wraps nothing any more.
+                        None if present => stale.push(check),
+                        _ => return Err(wrong(&check.key_id, error)),
+                    }
+                }
+                if is_legacy {
+                    for (key_id, (_, finding)) in sample {
+                        match finding {
+                            Finding::Opens => {}
+                            Finding::DoesNotOpen(error) => return Err(wrong(&key_id, error)),
+                            Finding::Untold(error) if error.is_retryable() => return Err(error),
+                            Finding::Untold(error) => untold = Some(error),
+                        }
+                    }
+                    present = false;
+                }
+            }
+            if self.opener.decrypt_only || (present && stale.is_empty()) {
+                return Ok(untold);
+            }
+            if self.store_checks(&stale).await? {
+                return Ok(untold);
+            }
+        }
+        Ok(untold)
+    }
+
+    /// The check blobs that this root wrapper may have made.
+    async fn own_checks(&self, root: &dyn Wrapper) -> Result<Vec<(RootCheck, Blob)>> {
+        let stored = self.repository.root_checks().await?;
+        let decoded = stored.into_iter().filter_map(|check| {
+            let blob = Blob::decode(&check.blob).ok()?;
+            (root.owns(&blob) != Ownership::No).then_some((check, blob))
+        });
+        Ok(decoded.take(MOST_CHECKS).collect())
+    }
+
+    async fn open_check(&self, blob: &Blob) -> Finding {
+        let opened = async {
+            let aad = if blob.is_marked_bound() { TEXT } else { &[] };
+            let text = self.opener.root()?.decrypt(blob, aad).await?;
+            if text.expose() == TEXT {
+                Ok(())
+            } else {
+                Err(ErrorKind::AuthenticationFailed.into())
+            }
+        };
+        match guarded("the root wrapper panicked", opened).await {
+            Ok(()) => Finding::Opens,
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::AuthenticationFailed | ErrorKind::InvalidBlob
+                ) =>
+            {
+                Finding::DoesNotOpen(error)
+            }
+            Err(error) => Finding::Untold(error),
+        }
+    }
+
+    /// What some of the root key versions tell that this root wrapper may have wrapped, by the id of its key; and whether
+    /// that key may be the one that encrypts now. Of each id one that opens is enough, since single ones may be damaged.
+    async fn sample(&self, root: &dyn Wrapper) -> Result<BTreeMap<String, (bool, Finding)>> {
+        let filter = ScopeFilter::default();
+        let scopes = self
+            .repository
+            .scopes(&filter, None, SAMPLED_SCOPES)
+            .await?;
+        let scopes = self.repository.load(&scopes).await?.scopes;
+        let mut keys: BTreeMap<String, (bool, Vec<Sampled<'_>>)> = BTreeMap::new();
+        for rows in &scopes {
+            for version in &rows.root_key_versions {
+                let Ok(blob) = Blob::decode(&version.key) else {
+                    continue;
+                };
+                if root.owns(&blob) == Ownership::No {
+                    continue;
+                }
+                let current = root.is_current(&blob) != Ownership::No;
+                let (_, sampled) = keys
+                    .entry(blob.key_id().to_owned())
+                    .or_insert((current, Vec::new()));
+                if sampled.len() < SAMPLED_KEYS {
+                    sampled.push((rows, version));
+                }
+            }
+        }
+        let mut findings = BTreeMap::new();
+        for (key_id, (current, sampled)) in keys {
+            let mut finding = None;
+            for (rows, version) in sampled {
+                finding = Some(self.open_sampled(rows, version).await);
+                if matches!(finding, Some(Finding::Opens)) {
+                    break;
+                }
+            }
+            findings.extend(finding.map(|finding| (key_id, (current, finding))));
+        }
+        Ok(findings)
+    }
+
+    async fn open_sampled(&self, rows: &ScopeRows, row: &RootKeyVersionRow) -> Finding {
+        let opened = self.opener.root_key_version(
+            &rows.scope,
+            &rows.root_key,
+            &row.id,
+            row.version,
+            &row.key,
+        );
+        match opened.await {
+            Ok(_) => Finding::Opens,
+            Err(error) if error.kind() == ErrorKind::TamperedKey => Finding::DoesNotOpen(error),
+            Err(error) => Finding::Untold(error),
+        }
+    }
+
+    /// Stores a check blob of the present key, and in the place of those that are out of date. Returns whether nobody
+    /// else did so meanwhile.
+    async fn store_checks(&self, stale: &[&RootCheck]) -> Result<bool> {
+        let blob = self.encrypt_by_root(TEXT).await?;
+        let (key_id, blob) = (blob.key_id().to_owned(), blob.encode());
+        let mut places: Vec<_> = stale
+            .iter()
+            .map(|check| (check.key_id.clone(), Some(&*check.blob)))
+            .collect();
+        if stale.iter().all(|check| check.key_id != key_id) {
+            places.push((key_id, None));
+        }
+        let mut stored = true;
+        for (key_id, former) in places {
+            let blob = blob.clone();
+            let check = RootCheck { key_id, blob };
+            stored &= self.repository.store_root_check(&check, former).await?;
+        }
+        Ok(stored)
+    }
+
+    async fn encrypt_by_root(&self, plaintext: &[u8]) -> Result<Blob> {
+        let root = self.opener.root()?;
+        let binds = self.opener.binding.binds();
+        let aad = if binds { TEXT } else { &[] };
+        let call = async { root.encrypt(plaintext, aad).await };
+        let blob = guarded("the root wrapper panicked", call).await?;
+        Ok(if binds { blob.marked_bound() } else { blob })
+    }
+}
+
+fn wrong(key_id: &str, cause: Error) -> Error {
+    Error::new(ErrorKind::WrongRootKey)
+        .with_context("root_key_id", key_id)
+        .with_source(cause)
+}
