@@ -57,6 +57,7 @@ impl Bench {
                 sent,
                 generation: self.cache.collection.observe(collection(version), sent),
                 recheck: sent.at + RECHECK,
+                proof_end: Moment::MAX,
                 overtaken: false,
             },
             collection: collection(version),

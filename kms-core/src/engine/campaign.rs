@@ -110,7 +110,7 @@ impl Kms {
     ) -> Result<CampaignOutcome> {
         self.writable(operation)?;
         options.check()?;
-        let root = self.0.opener.root()?;
+        let root = self.0.opener.roots.own()?;
         let binds = self.0.opener.binding.binds();
         let known_key_id = self.0.root_key_id.as_deref();
         let parameters = Parameters::of(work, options, binds, &**root, known_key_id);
@@ -183,6 +183,7 @@ impl Campaign<'_> {
         let Some(rows) = rows.filter(|rows| self.wants(rows)) else {
             return Ok(None);
         };
+        self.breaker.admit(rows.root.as_ref())?;
         if let Some(copies) = self.copies.get() {
             copies.refuse(&rows)?;
         }

@@ -53,6 +53,7 @@ fn load(cache: &Arc<Cache>, scope: &ScopeId, number: i64) -> Weak<Ring> {
             sent,
             generation: cache.collection().observe(collection, sent),
             recheck: sent.at + HOUR,
+            proof_end: Moment::MAX,
             overtaken: false,
         },
         collection,
