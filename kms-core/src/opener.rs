@@ -326,15 +326,8 @@ impl Opener {
         row: &RootKeyVersionRow,
     ) -> Result<KeyBytes> {
         let (root, scope) = (rows.root.as_ref(), &rows.scope);
-        self.root_key_version(
-            root,
-            scope,
-            &rows.root_key,
-            &row.id,
-            row.version,
-            &row.key,
-        )
-        .await
+        self.root_key_version(root, scope, &rows.root_key, &row.id, row.version, &row.key)
+            .await
     }
 
     fn open_data_key(

@@ -162,11 +162,7 @@ impl Roots {
 
     /// Forgets the wrapper when its time is over, used or not.
     fn drop_later(self: &Arc<Self>, root: &Arc<NamedRoot>) -> Result<()> {
-        let (this, root, keep) = (
-            Arc::downgrade(self),
-            Arc::downgrade(root),
-            self.limits.keep,
-        );
+        let (this, root, keep) = (Arc::downgrade(self), Arc::downgrade(root), self.limits.keep);
         self.executor.spawn(async move {
             tokio::time::sleep(keep).await;
             if let (Some(this), Some(root)) = (this.upgrade(), root.upgrade()) {

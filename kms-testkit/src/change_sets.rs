@@ -110,7 +110,9 @@ pub fn assign_root(rows: &ScopeRows, root: RootChange) -> ChangeSet {
     let rewrapped = rows.root_key_versions.iter();
     ChangeSet {
         update: Updates {
-            root_key_versions: rewrapped.map(|row| (row.id.clone(), wrapped_key())).collect(),
+            root_key_versions: rewrapped
+                .map(|row| (row.id.clone(), wrapped_key()))
+                .collect(),
             data_key_versions: Vec::new(),
         },
         root,

@@ -7,8 +7,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::KeyVersionId;
 use crate::planner::{self, RewrapKeys};
 use crate::prepared::Prepared;
-use crate::rows::ScopeRows;
 use crate::root_name::RootName;
+use crate::rows::ScopeRows;
 use crate::scope::{Purpose, ScopeId};
 
 impl Kms {

@@ -23,12 +23,12 @@ impl Planner {
         };
         let keys = self.opener.all_root_keys(rows, self.parallel).await?;
         self.refuse_copies(rows, &keys, &HashMap::new())?;
-        self.rewrap_root_keys(&mut draft, &root, rows, &keys).await?;
+        self.rewrap_root_keys(&mut draft, &root, rows, &keys)
+            .await?;
         self.read_back(&draft, &root, rows, &keys).await?;
-        Ok(Some(draft.finish(
-            Operation::AssignRoot,
-            Some(rows.clone()),
-        )))
+        Ok(Some(
+            draft.finish(Operation::AssignRoot, Some(rows.clone())),
+        ))
     }
 
     async fn read_back(
