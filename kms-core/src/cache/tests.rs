@@ -152,6 +152,7 @@ fn ring(scope: &ScopeId) -> KeyRing {
     KeyRing::new(Ring {
         scope: scope.clone(),
         root_key: RootKeyId::generate(),
+        root: None,
         root_key_versions: Box::default(),
         data_keys: Box::default(),
         encrypts: true,

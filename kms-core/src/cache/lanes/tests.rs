@@ -23,6 +23,7 @@ fn ring(scope: &ScopeId, number: i64) -> KeyRing {
     KeyRing::new(Ring {
         scope: scope.clone(),
         root_key: RootKeyId::generate(),
+        root: None,
         root_key_versions: Box::new([RootKeyVersion {
             id: RootKeyVersionId::generate(),
             version: number,
