@@ -189,8 +189,12 @@ impl Opener {
         version: i64,
         wrapped: &[u8],
     ) -> Result<KeyBytes> {
-        let root = &self.roots.of(root).await?;
-        self.unwrap_with(root, scope, key, id, version, wrapped)
+        let root = self.roots.of(root).await.map_err(|error| {
+            error
+                .with_context("scope", scope)
+                .with_context("key_version", id)
+        })?;
+        self.unwrap_with(&root, scope, key, id, version, wrapped)
             .await
     }
 

@@ -37,6 +37,7 @@ async fn an_assigned_tenant_opens_with_its_own_root_and_with_no_other() {
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NoRootResolver);
     assert_eq!(error.context("root"), Some("customer-1"));
+    assert_eq!(error.context("scope"), Some("o_1"));
     let stranger = Engine::new(&world, &[]).await;
     stranger.customers.set(&customer.name, root("stranger"));
     let error = stranger.encrypt(&id).await.unwrap_err();

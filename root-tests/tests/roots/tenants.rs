@@ -222,7 +222,7 @@ struct Customers {
 #[async_trait]
 impl RootResolver for Customers {
     async fn resolve(&self, name: &RootName) -> Result<Option<Arc<dyn Wrapper>>, ResolverError> {
-        let query = format!("select url from customer_root where name = '{name}'");
+        let query = format!("select url as t from customer_root where name = '{name}'");
         let find = || Database::borrowed_postgres(self.database.clone()).texts(&query);
         let Some(url) = tokio::task::block_in_place(find).pop() else {
             return Ok(None);
