@@ -74,7 +74,7 @@ pub type ResolverError = Box<dyn StdError + Send + Sync>;
 pub(crate) struct Roots {
     own: Option<Arc<dyn Wrapper>>,
     resolver: Option<Arc<dyn RootResolver>>,
-    /// An insertion of unit weight puts out two at most, and those are dropped when quick_cache has let go of its lock.
+    /// An insertion of unit weight puts out two at most, and those are dropped when `quick_cache` has let go of its lock.
     named: Cache<RootName, Arc<NamedRoot>>,
     limits: NamedRootLimits,
     executor: Executor,

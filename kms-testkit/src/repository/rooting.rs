@@ -179,7 +179,7 @@ pub async fn an_assignment_is_a_change_that_caches_notice(fixture: &dyn Fixture)
         let Some([Step { scopes, .. }]) = changes.steps.as_deref() else {
             panic!("one step: {changes:?}");
         };
-        assert_eq!(scopes[..], [keys.scope.clone()]);
+        assert_eq!(scopes[..], *std::slice::from_ref(&keys.scope));
     }
 }
 
