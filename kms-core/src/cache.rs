@@ -24,7 +24,7 @@ use quick_cache::{DefaultHashBuilder, Lifecycle, UnitWeighter};
 
 use crate::clock::Clock;
 use crate::key_ring::KeyRing;
-use crate::rows::CollectionVersion;
+use crate::rows::{CollectionVersion, ScopeRows};
 use crate::scope::ScopeId;
 use crate::sync::{AtomicU64, Mutex, MutexGuard};
 
@@ -73,6 +73,10 @@ pub(crate) struct Known {
     pub(crate) generation: u64,
     /// When the rows are to be read again, whatever the collection version says.
     pub(crate) recheck: Moment,
+    /// When a named root has to open the keys again, if one did: from then on they are not for use. See [`NamedRootLimits`].
+    ///
+    /// [`NamedRootLimits`]: crate::NamedRootLimits
+    pub(crate) proof_end: Moment,
     /// Known to be overtaken: good for keeping unchanged keys, not for use.
     pub(crate) overtaken: bool,
 }
@@ -172,7 +176,7 @@ impl Cache {
         };
         let shared = || self.entries.get(scope);
         self.lanes.get(scope, shared, |ring, known| {
-            if self.is_overtaken(known) {
+            if self.is_overtaken(known, now) {
                 return None;
             }
             let usable = |asked, rows| {
@@ -204,14 +208,14 @@ impl Cache {
         };
         let facts = entry
             .as_ref()
-            .map(|entry| entry.known.facts(self.placed(entry)));
+            .map(|entry| entry.known.facts(self.placed(entry, now)));
         let verdict = verdict(facts.as_ref(), &knowledge, now, promise);
         (verdict, entry.map(|entry| entry.ring))
     }
 
     /// How the entry's rows stand to what is known. Where they are found to be current, that is kept for the hot path.
-    fn placed(&self, entry: &Entry) -> Rows {
-        if self.is_overtaken(&entry.known) {
+    fn placed(&self, entry: &Entry, now: Moment) -> Rows {
+        if self.is_overtaken(&entry.known, now) {
             return Rows::Overtaken;
         }
         let scope = entry.ring.scope();
@@ -241,9 +245,16 @@ impl Cache {
         rows
     }
 
-    /// Whether this process knows of something newer about the entry's scope, or about all scopes.
-    fn is_overtaken(&self, known: &Known) -> bool {
-        known.overtaken || !self.collection.trusts(known.sent)
+    /// Whether this process knows of something newer about the entry's scope, or about all scopes; or nobody knows
+    /// whether the root of the scope would still open it.
+    fn is_overtaken(&self, known: &Known, now: Moment) -> bool {
+        known.overtaken || now >= known.proof_end || !self.collection.trusts(known.sent)
+    }
+
+    /// The keys that are held of a scope and may be kept for these rows.
+    pub(crate) fn good_for(&self, rows: &ScopeRows) -> Option<KeyRing> {
+        let entry = self.entry(&rows.scope)?;
+        entry.is_good_for(rows, self.now()).then_some(entry.ring)
     }
 
     /// When the scope's rows were last asked for, whether the answer is here or not.
@@ -373,7 +384,7 @@ impl Cache {
         // What a load has found is here before the load is off the list, and both under this lock.
         let found = self.entries.peek(scope).filter(|entry| {
             let known = &entry.known;
-            since.admits(known.sent) && now < known.recheck && !self.is_overtaken(known)
+            since.admits(known.sent) && now < known.recheck && !self.is_overtaken(known, now)
         });
         if let Some(entry) = found {
             return (Joined::Found(entry.ring), None);
@@ -432,6 +443,13 @@ impl Cache {
     fn loads(&self) -> MutexGuard<'_, LoadsByScope> {
         // Nothing under this lock panics between two writes that belong together.
         self.loads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    /// Whether keys may be kept for these rows: the root that opened them is still the scope's, and its time is not over.
+    pub(crate) fn is_good_for(&self, rows: &ScopeRows, now: Moment) -> bool {
+        self.ring.ring().root == rows.root && now < self.known.proof_end
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{DataKeyId, DataKeyVersionId, KeyVersionId, RootKeyId, RootKeyVersionId};
+use crate::root_name::RootName;
 use crate::rows::ScopeRows;
 use crate::scope::{Purpose, ScopeId};
 
@@ -18,7 +19,7 @@ use crate::scope::{Purpose, ScopeId};
 /// 2. Lock the root key's row (for several change sets: in order of their ids).
 /// 3. Read the scope's rows anew, in a statement of its own, and compare with
 ///    [`expected`](Self::expected) by [`ScopeRows::same_keys`]; a difference is a conflict.
-/// 4. Write: [`insert`](Self::insert), [`update`](Self::update), [`delete`](Self::delete).
+/// 4. Write: [`insert`](Self::insert), [`update`](Self::update), [`root`](Self::root), [`delete`](Self::delete).
 /// 5. Read back the version numbers that the database assigned; a difference is a conflict.
 ///
 /// A change set that can't be applied changes nothing, and leaves the caller's transaction usable.
@@ -36,6 +37,8 @@ pub struct ChangeSet {
     pub insert: Inserts,
     /// Version rows to encrypt anew.
     pub update: Updates,
+    /// What becomes of the scope's root of trust.
+    pub root: RootChange,
     /// What to delete.
     pub delete: Option<Deletion>,
 }
@@ -56,6 +59,8 @@ pub enum Operation {
     Revoke,
     /// All keys of a scope deleted.
     Delete,
+    /// The root keys of a scope encrypted anew by another root of trust, which is the scope's from then on.
+    AssignRoot,
 }
 
 impl Operation {
@@ -69,8 +74,21 @@ impl Operation {
             Self::Reconcile => "reconcile_keys",
             Self::Revoke => "revoke_key_version",
             Self::Delete => "delete_keys",
+            Self::AssignRoot => "assign_root",
         }
     }
+}
+
+/// What a change does to the root of trust that wraps a scope's root key versions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum RootChange {
+    /// It stays.
+    #[default]
+    Keep,
+    /// It is the root of this name.
+    Assign(RootName),
+    /// It is the engine's own.
+    Unassign,
 }
 
 /// Rows to insert.

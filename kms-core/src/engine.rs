@@ -24,6 +24,7 @@ mod executor;
 mod freshness;
 mod listing;
 mod loader;
+mod named_roots;
 mod outage;
 mod prepare;
 mod reconcile;
@@ -34,7 +35,7 @@ pub use builder::KmsBuilder;
 pub use campaign::{
     CampaignId, CampaignOptions, CampaignOutcome, CampaignProgress, CampaignReport,
 };
-pub use census::Census;
+pub use census::{Census, RootCensus};
 pub use changes::Rewrap;
 pub use dangerous::Dangerous;
 pub use freshness::Freshness;
@@ -43,7 +44,7 @@ pub use reconcile::{Reconciliation, Scopes};
 pub use warm_up::{WarmUp, WarmUpOptions};
 
 use builder::PARALLEL_ROOT_CALLS;
-use executor::Executor;
+pub(crate) use executor::Executor;
 use loader::Loader;
 use right_root::RightRoot;
 
@@ -177,10 +178,11 @@ impl Kms {
     ///
     /// Key versions that do not open fail alone, when they are asked for.
     pub async fn open(&self, rows: &ScopeRows) -> KeyRing {
-        let known = self.0.cache.entry(&rows.scope).map(|entry| entry.ring);
+        let known = self.0.cache.good_for(rows);
         let opening = Opening {
             parallel: PARALLEL_ROOT_CALLS,
             now: self.0.cache.now(),
+            keep: true,
             deadline: None,
         };
         self.0.opener.open(rows, known.as_ref(), opening).await

@@ -73,6 +73,12 @@ impl Error {
         self
     }
 
+    /// Keeps a cause of any type.
+    pub(crate) fn with_boxed_source(mut self, source: Box<dyn StdError + Send + Sync>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
     /// What kind of failure this is.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
@@ -230,6 +236,8 @@ error_kinds! {
     UndeclaredPurpose false "the purpose was not declared; add it to the purposes of the builder",
     /// The same purpose twice in one list.
     DuplicatePurpose false "the purpose is given twice",
+    /// A root's name that is empty, blank, longer than 255 bytes, or has NUL or white space around it.
+    InvalidRootName false "not a root's name",
     /// Neither a root nor a data key version id.
     InvalidKeyVersionId false "not a key version id; they look like krkv_… or kdkv_… with ten letters or digits",
     /// Local key material of the wrong length or encoding, or from a file that others can read.
@@ -270,6 +278,14 @@ error_kinds! {
     DecryptOnly false "this engine only decrypts",
     /// The engine was built without a root wrapper.
     NoRootWrapper false "the engine has no root wrapper; give the builder one",
+
+    // Named roots.
+    /// The scope has a named root, or is to get one, and the engine was built without a resolver.
+    NoRootResolver false "the scope's root has a name, and this engine has no resolver of names; give the builder one",
+    /// The resolver knows no root of this name.
+    UnknownRootName false "the resolver knows no root of this name",
+    /// The resolver failed. The source is its error.
+    RootNotResolved true "the resolver failed to turn a root's name into a wrapper",
 
     // Encrypted data.
     /// Not a blob: truncated, empty, or of another shape.

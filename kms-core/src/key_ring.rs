@@ -10,6 +10,7 @@ use crate::fingerprint::Fingerprint;
 use crate::id::{DataKeyId, DataKeyVersionId, KeyVersionId, RootKeyId, RootKeyVersionId};
 use crate::local_key::LocalKey;
 use crate::resting_key::RestingKey;
+use crate::root_name::RootName;
 use crate::scope::{Purpose, ScopeId};
 
 mod failure;
@@ -32,6 +33,8 @@ pub struct KeyRing(Counted<Ring>);
 pub(crate) struct Ring {
     pub(crate) scope: ScopeId,
     pub(crate) root_key: RootKeyId,
+    /// The named root that opened it; `None` is the engine's own.
+    pub(crate) root: Option<RootName>,
     /// Ascending.
     pub(crate) root_key_versions: Box<[RootKeyVersion]>,
     pub(crate) data_keys: Box<[DataKey]>,

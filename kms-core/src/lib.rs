@@ -11,6 +11,7 @@
 //! | do something for all scopes | [`CampaignOptions`], [`CampaignOutcome`], [`Census`] |
 //! | write a root wrapper | [`Wrapper`]; [`service`] and [`CallLimits`] help with those behind a network |
 //! | use several roots, to move from one to another | [`PooledWrapper`] |
+//! | give tenants roots of their own | [`RootName`], [`RootResolver`], [`NamedRootLimits`] |
 //! | write a repository | [`Repository`], [`ScopeRows`]; [`MemoryRepository`] is the smallest |
 //! | bring another AES-256-GCM | [`Aead`], [`AeadKey`] |
 //! | tell failures apart | [`Error`], [`ErrorKind`] |
@@ -46,6 +47,8 @@ mod random;
 mod repository;
 mod resolution;
 mod resting_key;
+mod root_name;
+mod roots;
 mod rows;
 mod scope;
 mod secret;
@@ -60,13 +63,13 @@ pub use blob::Blob;
 pub use call_limits::CallLimits;
 pub use change::{
     ChangeSet, Deletion, DeletionTarget, Inserts, NewDataKey, NewDataKeyVersion, NewRootKeyVersion,
-    Operation, Proof, Receipt, RewrappedDataKeyVersion, Updates,
+    Operation, Proof, Receipt, RewrappedDataKeyVersion, RootChange, Updates,
 };
 pub use clock::{Clock, SystemClock};
 pub use engine::{
     CampaignId, CampaignOptions, CampaignOutcome, CampaignProgress, CampaignReport, Census,
     Dangerous, Freshness, Key, KeyId, KeyKind, KeyVersion, Kms, KmsBuilder, Reconciliation, Rewrap,
-    Scopes, WarmUp, WarmUpOptions,
+    RootCensus, Scopes, WarmUp, WarmUpOptions,
 };
 pub use envelope::{ENVELOPE_MECHANISM, Envelope, Sealed};
 pub use error::{Error, ErrorKind, Result};
@@ -82,6 +85,8 @@ pub use repository::{
     Lease, MissingKeys, NewCampaign, OnDelete, Outcome, Referencer, Repository, Resolution,
     RootCheck, SCHEMA_VERSION, ScopeFilter, Step, provable, schema_mismatch,
 };
+pub use root_name::RootName;
+pub use roots::{NamedRootLimits, ResolverError, RootResolver};
 pub use rows::{
     CollectionVersion, DataKeyRow, DataKeyVersionRow, RootKeyVersionRow, ScopeRows, Snapshot,
 };

@@ -20,11 +20,13 @@ use crate::key_ring::{
 };
 use crate::local_key::LocalKey;
 use crate::resting_key::RestingKey;
+use crate::root_name::RootName;
+use crate::roots::{Root, Roots};
 use crate::rows::{DataKeyRow, DataKeyVersionRow, RootKeyVersionRow, ScopeRows};
 use crate::scope::ScopeId;
 use crate::secret::{KeyBytes, SecretBytes};
 use crate::usage::Usage;
-use crate::wrapper::{Ownership, Wrapper};
+use crate::wrapper::Ownership;
 use smol_str::SmolStr;
 
 mod known;
@@ -34,7 +36,7 @@ use known::{Kept, Known};
 /// Opens wrapped keys with the root wrapper, in one binding mode.
 #[derive(Debug)]
 pub(crate) struct Opener {
-    pub(crate) root: Option<Arc<dyn Wrapper>>,
+    pub(crate) roots: Arc<Roots>,
     pub(crate) aead: Arc<dyn Aead>,
     pub(crate) binding: Binding,
     pub(crate) decrypt_only: bool,
@@ -48,6 +50,8 @@ pub(crate) struct Opening {
     pub(crate) parallel: usize,
     /// The time, by which failures count their pauses.
     pub(crate) now: Moment,
+    /// Whether keys that are held may be kept. If not, the scope's root has to open all of them anew.
+    pub(crate) keep: bool,
     /// When a call to the root wrapper is given up. A wrapper bounds its calls itself, but it may be anybody's.
     pub(crate) deadline: Option<Instant>,
 }
@@ -65,7 +69,7 @@ impl Opener {
         known: Option<&KeyRing>,
         opening: Opening,
     ) -> KeyRing {
-        let known = Known::of(known, rows);
+        let known = Known::of(known, rows, opening.keep);
         let held: Vec<Vec<Kept>> = rows
             .data_keys
             .iter()
@@ -128,6 +132,7 @@ impl Opener {
         let ring = KeyRing::new(Ring {
             scope: rows.scope.clone(),
             root_key: rows.root_key.clone(),
+            root: rows.root.clone(),
             root_key_versions,
             data_keys,
             encrypts: !self.decrypt_only,
@@ -144,7 +149,7 @@ impl Opener {
         known: Option<&KeyRing>,
     ) -> Result<(RootKeyVersionId, LocalKey)> {
         let newest = rows.newest_root_key_version()?;
-        let key = match Known::of(known, rows).root_key(newest) {
+        let key = match Known::of(known, rows, true).root_key(newest) {
             Some(Opened::Key(key)) => key,
             _ => self.open_root_key(rows, newest).await?,
         };
@@ -161,9 +166,7 @@ impl Opener {
             .root_key_versions
             .iter()
             .map(|row| async move {
-                let key = self
-                    .root_key_version(&rows.scope, &rows.root_key, &row.id, row.version, &row.key)
-                    .await?;
+                let key = self.root_key_version_of(rows, row).await?;
                 Ok((row.id.clone(), key))
             })
             .collect();
@@ -177,21 +180,42 @@ impl Opener {
         Ok(keys)
     }
 
-    /// Unwraps one root key version with the root wrapper.
+    /// Unwraps one root key version with the scope's root.
     pub(crate) async fn root_key_version(
         &self,
+        root: Option<&RootName>,
         scope: &ScopeId,
         key: &RootKeyId,
         id: &RootKeyVersionId,
         version: i64,
         wrapped: &[u8],
     ) -> Result<KeyBytes> {
-        let root = self.root()?;
-        let context = |error: Error| {
+        let root = self.roots.of(root).await.map_err(|error| {
             error
                 .with_context("scope", scope)
                 .with_context("key_version", id)
+        })?;
+        self.unwrap_with(&root, scope, key, id, version, wrapped)
+            .await
+    }
+
+    /// Unwraps one root key version with this root.
+    pub(crate) async fn unwrap_with(
+        &self,
+        root: &Root,
+        scope: &ScopeId,
+        key: &RootKeyId,
+        id: &RootKeyVersionId,
+        version: i64,
+        wrapped: &[u8],
+    ) -> Result<KeyBytes> {
+        let context = |error: Error| {
+            let error = error
+                .with_context("scope", scope)
+                .with_context("key_version", id);
+            root.names(error)
         };
+        let root = &root.wrapper;
         let blob = Blob::decode(wrapped).map_err(|source| context(tampered(source)))?;
         if root.owns(&blob) == Ownership::No {
             return Err(context(
@@ -264,12 +288,6 @@ impl Opener {
         RestingKey::new(Arc::clone(&self.aead), key)
     }
 
-    pub(crate) fn root(&self) -> Result<&Arc<dyn Wrapper>> {
-        self.root
-            .as_ref()
-            .ok_or_else(|| Error::new(ErrorKind::NoRootWrapper))
-    }
-
     /// Those root key versions that are needed, from what is known or by the root wrapper.
     async fn open_root_keys(
         &self,
@@ -310,10 +328,18 @@ impl Opener {
         rows: &ScopeRows,
         row: &RootKeyVersionRow,
     ) -> Result<Arc<RestingKey>> {
-        let bytes = self
-            .root_key_version(&rows.scope, &rows.root_key, &row.id, row.version, &row.key)
-            .await?;
+        let bytes = self.root_key_version_of(rows, row).await?;
         Ok(self.rest(&bytes))
+    }
+
+    async fn root_key_version_of(
+        &self,
+        rows: &ScopeRows,
+        row: &RootKeyVersionRow,
+    ) -> Result<KeyBytes> {
+        let (root, scope) = (rows.root.as_ref(), &rows.scope);
+        self.root_key_version(root, scope, &rows.root_key, &row.id, row.version, &row.key)
+            .await
     }
 
     fn open_data_key(

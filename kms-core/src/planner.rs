@@ -8,7 +8,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use crate::binding;
 use crate::change::{
     ChangeSet, Deletion, DeletionTarget, Inserts, NewDataKey, NewDataKeyVersion, NewRootKeyVersion,
-    Operation, Proof, RewrappedDataKeyVersion, Updates,
+    Operation, Proof, RewrappedDataKeyVersion, RootChange, Updates,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::guard::guarded;
@@ -16,10 +16,13 @@ use crate::id::{DataKeyId, DataKeyVersionId, KeyVersionId, RootKeyId, RootKeyVer
 use crate::local_key::LocalKey;
 use crate::opener::Opener;
 use crate::prepared::{PendingDataKeyWrapper, Prepared};
+use crate::root_name::RootName;
+use crate::roots::Root;
 use crate::rows::{DataKeyRow, ScopeRows};
 use crate::scope::{Purpose, ScopeId};
 use crate::secret::KeyBytes;
 
+mod assign;
 mod rewrap;
 
 pub use rewrap::RewrapKeys;
@@ -39,14 +42,24 @@ struct Draft {
     root_key: RootKeyId,
     insert: Inserts,
     update: Updates,
+    root: RootChange,
     pending: Vec<PendingDataKeyWrapper>,
 }
 
 impl Planner {
-    pub(crate) async fn create(&self, scope: &ScopeId, purposes: &[Purpose]) -> Result<Prepared> {
+    pub(crate) async fn create(
+        &self,
+        scope: &ScopeId,
+        root: Option<&RootName>,
+        purposes: &[Purpose],
+    ) -> Result<Prepared> {
         let mut draft = Draft::new(scope.clone(), RootKeyId::generate());
         draft.insert.root_key = true;
-        let (root_version, wrapping) = self.new_root_key_version(&mut draft, 1).await?;
+        if let Some(name) = root {
+            draft.root = RootChange::Assign(name.clone());
+        }
+        let root = self.opener.roots.of(root).await?;
+        let (root_version, wrapping) = self.new_root_key_version(&mut draft, &root, 1).await?;
         for purpose in purposes {
             self.new_data_key(&mut draft, purpose, &root_version, &wrapping)?;
         }
@@ -56,12 +69,16 @@ impl Planner {
     pub(crate) async fn rotate(&self, rows: &ScopeRows, rewrap: bool) -> Result<Prepared> {
         let mut draft = Draft::new(rows.scope.clone(), rows.root_key.clone());
         let newest = rows.newest_root_key_version()?.version;
-        let (root_version, wrapping) = self.new_root_key_version(&mut draft, newest + 1).await?;
+        let root = self.opener.roots.of(rows.root.as_ref()).await?;
+        let (root_version, wrapping) = self
+            .new_root_key_version(&mut draft, &root, newest + 1)
+            .await?;
         if rewrap {
             let root_keys = self.opener.all_root_keys(rows, self.parallel).await?;
             let data_keys = self.all_data_keys(rows, &root_keys).await?;
             self.refuse_copies(rows, &root_keys, &data_keys)?;
-            self.rewrap_root_keys(&mut draft, rows, &root_keys).await?;
+            self.rewrap_root_keys(&mut draft, &root, rows, &root_keys)
+                .await?;
             self.rewrap_data_keys(&mut draft, rows, &data_keys, &root_version, &wrapping)
                 .await?;
         }
@@ -96,12 +113,13 @@ impl Planner {
     async fn new_root_key_version(
         &self,
         draft: &mut Draft,
+        root: &Root,
         version: i64,
     ) -> Result<(RootKeyVersionId, LocalKey)> {
         let id = RootKeyVersionId::generate();
         let bytes = KeyBytes::generate()?;
         let key = self
-            .wrap_root_key(&draft.scope, &draft.root_key, &id, version, &bytes)
+            .wrap_root_key(root, &draft.scope, &draft.root_key, &id, version, &bytes)
             .await?;
         draft.insert.root_key_versions.push(NewRootKeyVersion {
             id: id.clone(),
@@ -114,6 +132,7 @@ impl Planner {
 
     async fn wrap_root_key(
         &self,
+        root: &Root,
         scope: &ScopeId,
         key: &RootKeyId,
         id: &RootKeyVersionId,
@@ -126,11 +145,10 @@ impl Planner {
         } else {
             Vec::new()
         };
-        let root = self.opener.root()?;
-        let call = async { root.encrypt(bytes.expose(), &aad).await };
+        let call = async { root.wrapper.encrypt(bytes.expose(), &aad).await };
         let blob = guarded("the root wrapper panicked", call)
             .await
-            .map_err(|error| error.with_context("scope", scope))?;
+            .map_err(|error| root.names(error.with_context("scope", scope)))?;
         let blob = if binds { blob.marked_bound() } else { blob };
         Ok(blob.encode())
     }
@@ -285,6 +303,7 @@ fn deletion(
         expected: Some(rows.clone()),
         insert: Inserts::default(),
         update: Updates::default(),
+        root: RootChange::Keep,
         delete: Some(Deletion { target, proof }),
     }
 }
@@ -307,6 +326,7 @@ impl Draft {
             root_key,
             insert: Inserts::default(),
             update: Updates::default(),
+            root: RootChange::Keep,
             pending: Vec::new(),
         }
     }
@@ -320,6 +340,7 @@ impl Draft {
                 expected,
                 insert: self.insert,
                 update: self.update,
+                root: self.root,
                 delete: None,
             },
             self.pending,

@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use crate::id::{DataKeyId, DataKeyVersionId, RootKeyId, RootKeyVersionId};
+use crate::root_name::RootName;
 use crate::scope::{Purpose, ScopeId};
 
 /// The collection version and the rows of some scopes, read in one consistent snapshot.
@@ -32,6 +33,8 @@ pub struct ScopeRows {
     pub scope: ScopeId,
     /// The scope's root key.
     pub root_key: RootKeyId,
+    /// The named root that wraps the root key's versions; `None` is the engine's own.
+    pub root: Option<RootName>,
     /// When the root key was created.
     pub create_time: SystemTime,
     /// Its versions, ascending.
@@ -82,14 +85,15 @@ pub struct DataKeyVersionRow {
 }
 
 impl ScopeRows {
-    /// Whether both hold the same rows: every id, number, purpose, wrapping version, and the wrapped
-    /// keys byte for byte. Times are left out: they decide nothing, and databases round them.
+    /// Whether both hold the same rows: every id, number, purpose, wrapping version, the root's name, and the
+    /// wrapped keys byte for byte. Times are left out: they decide nothing, and databases round them.
     ///
     /// This is the comparison that a change set's expectation asks for.
     #[must_use]
     pub fn same_keys(&self, other: &Self) -> bool {
         self.scope == other.scope
             && self.root_key == other.root_key
+            && self.root == other.root
             && self.root_key_versions.len() == other.root_key_versions.len()
             && self
                 .root_key_versions

@@ -206,7 +206,7 @@ impl AsRef<str> for Purpose {
     }
 }
 
-fn fault(name: &str) -> Option<&'static str> {
+pub(crate) fn fault(name: &str) -> Option<&'static str> {
     if name.trim().is_empty() {
         Some("empty or blank")
     } else if name.len() > MAX_NAME_BYTES {
@@ -221,7 +221,7 @@ fn fault(name: &str) -> Option<&'static str> {
 }
 
 /// Enough of a refused name to recognise it, so that a huge one does not end up in a log.
-fn shortened(name: &str) -> String {
+pub(crate) fn shortened(name: &str) -> String {
     const SHOWN: usize = 40;
     match name.char_indices().nth(SHOWN) {
         Some((end, _)) => format!("{}…", &name[..end]),

@@ -162,6 +162,8 @@ pub use kms_core::{
     CampaignFailure, CampaignId, CampaignOptions, CampaignOutcome, CampaignProgress,
     CampaignReport, CampaignSummary,
 };
+/// Roots of trust that tenants bring.
+pub use kms_core::{NamedRootLimits, ResolverError, RootCensus, RootName, RootResolver};
 /// A local root key.
 pub use kms_wrapper_aead::{AeadWrapper, AeadWrapperBuilder};
 /// A root wrapper chosen by URL.

@@ -16,7 +16,7 @@ use kms_core::{
 use crate::failure::{Failure, Refusal};
 use crate::writes::{
     NewDataKeyRecord, NewDataKeyVersionRecord, NewRootKeyRecord, NewRootKeyVersionRecord,
-    RewrappedDataKeyRecord, RewrappedRootKeyRecord,
+    RewrappedDataKeyRecord, RewrappedRootKeyRecord, RootRecord,
 };
 
 /// The versions that a database says it has, each `None` where its table is missing or empty.
@@ -37,6 +37,9 @@ pub(crate) trait KeyTables: Connection<TransactionManager = AnsiTransactionManag
         root_key: &RootKeyId,
         target: &DeletionTarget,
     ) -> QueryResult<usize>;
+
+    /// Sets or removes the names of roots. Row by row: few change at one time.
+    fn set_roots(&mut self, rows: &[RootRecord<'_>]) -> QueryResult<()>;
 }
 
 /// The statements of campaigns, which read the same for both databases too: `campaign_tables.rs`.

@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime};
 use diesel::Queryable;
 use kms_core::{
     CollectionVersion, DataKeyId, DataKeyRow, DataKeyVersionId, DataKeyVersionRow, Lack,
-    MissingKeys, Purpose, RootKeyId, RootKeyVersionId, RootKeyVersionRow, ScopeId, ScopeRows,
+    MissingKeys, Purpose, RootKeyId, RootKeyVersionId, RootKeyVersionRow, RootName, ScopeId,
+    ScopeRows,
 };
 
 use crate::stored_time::StoredTime;
@@ -24,6 +25,7 @@ pub(crate) struct KeyRecords {
 pub(crate) struct RootKeyRecord {
     pub(crate) id: String,
     pub(crate) scope: String,
+    pub(crate) root: Option<String>,
     pub(crate) create_time: Option<StoredTime>,
 }
 
@@ -81,6 +83,7 @@ impl KeyRecords {
             scopes.push(ScopeRows {
                 scope: ScopeId::from_stored(&record.scope),
                 root_key: RootKeyId::from_stored(&record.id),
+                root: record.root.as_deref().map(RootName::from_stored),
                 create_time: time(record.create_time),
                 root_key_versions: Vec::new(),
                 data_keys: data_keys.remove(&record.id).unwrap_or_default(),

@@ -56,6 +56,7 @@ impl SnapshotRow {
                 ROOT_KEY => records.root_keys.push(RootKeyRecord {
                     id: row.id,
                     scope: row.label.unwrap_or_default(),
+                    root: row.wrapper,
                     create_time: row.time,
                 }),
                 ROOT_KEY_VERSION => records.root_key_versions.push(RootKeyVersionRecord {

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use diesel::result::Error as QueryError;
-use kms_core::{ChangeSet, Receipt};
+use kms_core::{ChangeSet, Receipt, RootChange};
 
 use crate::dialect::Dialect;
 
@@ -48,6 +48,13 @@ pub(crate) struct RewrappedDataKeyRecord<'a> {
     pub(crate) key: &'a [u8],
 }
 
+/// A root key with the name of its root; without one, it is the engine's own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RootRecord<'a> {
+    pub(crate) root_key: &'a str,
+    pub(crate) name: Option<&'a str>,
+}
+
 /// All rows of some change sets.
 #[derive(Debug, Default)]
 struct Writes<'a> {
@@ -56,6 +63,7 @@ struct Writes<'a> {
     data_key_versions: Vec<NewDataKeyVersionRecord<'a>>,
     rewrapped_root: Vec<RewrappedRootKeyRecord<'a>>,
     rewrapped_data: Vec<RewrappedDataKeyRecord<'a>>,
+    roots: Vec<RootRecord<'a>>,
 }
 
 /// Why change sets were not written, and what was is to be rolled back.
@@ -130,6 +138,15 @@ fn insert_root_keys<C: Dialect>(
 
 impl<'a> Writes<'a> {
     fn gather(&mut self, change: &'a ChangeSet) {
+        let root = match &change.root {
+            RootChange::Keep => None,
+            RootChange::Assign(name) => Some(Some(name.as_str())),
+            RootChange::Unassign => Some(None),
+        };
+        self.roots.extend(root.map(|name| RootRecord {
+            root_key: change.root_key.as_str(),
+            name,
+        }));
         let insert = &change.insert;
         for new in &insert.root_key_versions {
             self.root_key_versions.push(NewRootKeyVersionRecord {
@@ -193,6 +210,7 @@ impl<'a> Writes<'a> {
             let rows = connection.rewrap_data_key_versions(&self.rewrapped_data)?;
             expect(rows == self.rewrapped_data.len())?;
         }
+        connection.set_roots(&self.roots)?;
         Ok(numbers)
     }
 }

@@ -16,7 +16,7 @@
 use kms_core::{
     ChangeSet, DataKeyId, DataKeyVersionId, Deletion, DeletionTarget, Inserts, KeyVersionId,
     NewDataKey, NewDataKeyVersion, NewRootKeyVersion, Operation, Proof, Purpose,
-    RewrappedDataKeyVersion, RootKeyId, RootKeyVersionId, ScopeId, ScopeRows, Updates,
+    RewrappedDataKeyVersion, RootChange, RootKeyId, RootKeyVersionId, ScopeId, ScopeRows, Updates,
 };
 
 /// The first keys of a scope.
@@ -40,6 +40,7 @@ pub fn create(scope: &ScopeId, purposes: &[Purpose]) -> ChangeSet {
             data_key_versions,
         },
         update: Updates::default(),
+        root: RootChange::Keep,
         delete: None,
     }
 }
@@ -100,6 +101,22 @@ pub fn rewrap(rows: &ScopeRows) -> ChangeSet {
     ChangeSet {
         update: rewrapped(rows, newest),
         ..empty(Operation::Rewrap, rows)
+    }
+}
+
+/// Every root key version encrypted anew, by the root that the scope has from then on.
+#[must_use]
+pub fn assign_root(rows: &ScopeRows, root: RootChange) -> ChangeSet {
+    let rewrapped = rows.root_key_versions.iter();
+    ChangeSet {
+        update: Updates {
+            root_key_versions: rewrapped
+                .map(|row| (row.id.clone(), wrapped_key()))
+                .collect(),
+            data_key_versions: Vec::new(),
+        },
+        root,
+        ..empty(Operation::AssignRoot, rows)
     }
 }
 
@@ -166,6 +183,7 @@ fn empty(operation: Operation, rows: &ScopeRows) -> ChangeSet {
         expected: Some(rows.clone()),
         insert: Inserts::default(),
         update: Updates::default(),
+        root: RootChange::Keep,
         delete: None,
     }
 }

@@ -61,6 +61,7 @@ pub mod loading;
 pub mod paging;
 pub mod resolving;
 pub mod revoking;
+pub mod rooting;
 pub mod schema;
 pub mod tampering;
 pub mod telling;

@@ -81,6 +81,7 @@
 //! | `kms_schema_version`, `kms_extension_version` | `select` | |
 //! | `kms_root_key`, `kms_root_key_version`, `kms_data_key`, `kms_data_key_version` | `select` | `insert`, `update`, `delete` |
 //! | `kms_collection_version` | `select` | `update` |
+//! | `kms_scope_root` | `select` | `insert`, `update`, `delete` |
 //! | `kms_collection_history`, `kms_scope_change` | `select` | nothing: triggers write them by the owner's rights |
 //! | `kms_campaign`, `kms_campaign_failure` | | `select`, `insert`, `update`, `delete` |
 //! | `kms_root_check` | `select` | `insert`, `update` |
@@ -125,4 +126,4 @@ pub const SCHEMA_VERSION: &str = "v0.0.2";
 /// The version of what we add to them, as `kms_extension_version` holds it: a
 /// `v` and a number. A process accepts its own and any later one, so that it
 /// outlives migrations that add something.
-pub const EXTENSION_VERSION: &str = "v3";
+pub const EXTENSION_VERSION: &str = "v4";

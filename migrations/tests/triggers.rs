@@ -136,6 +136,7 @@ fn ids_parents_purpose_and_create_time_are_immutable(database: &TestDatabase) {
     conn.execute(&format!(
         "insert into kms_root_check (key_id, check_blob) values ('root', {blob})"
     ));
+    conn.execute("insert into kms_scope_root (root_key_id, name) values ('krk_a', 'r')");
     for (table, column, value) in [
         ("kms_root_key", "private_id", "'krk_x'"),
         ("kms_root_key", "scope_id", "'x'"),
@@ -151,6 +152,7 @@ fn ids_parents_purpose_and_create_time_are_immutable(database: &TestDatabase) {
         ("kms_campaign", "parameters", "'x'"),
         ("kms_campaign_failure", "scope_id", "'x'"),
         ("kms_root_check", "key_id", "'x'"),
+        ("kms_scope_root", "root_key_id", "'krk_b'"),
     ] {
         assert_immutable(&mut conn, table, column, value);
     }
@@ -265,7 +267,7 @@ fn the_one_row_tables_take_no_second_row(database: &TestDatabase) {
         assert_eq!(conn.count(table), 1);
     }
     assert_eq!(conn.value("version", "kms_schema_version"), "v0.0.2");
-    assert_eq!(conn.value("version", "kms_extension_version"), "v3");
+    assert_eq!(conn.value("version", "kms_extension_version"), "v4");
     assert_eq!(conn.collection_version(), 1);
     conn.refusal("update kms_collection_version set version = 0");
 }

@@ -57,6 +57,7 @@ impl Bench {
                 sent,
                 generation: self.cache.collection.observe(collection(version), sent),
                 recheck: sent.at + RECHECK,
+                proof_end: Moment::MAX,
                 overtaken: false,
             },
             collection(version),
@@ -147,6 +148,7 @@ fn ring(scope: &ScopeId) -> KeyRing {
     KeyRing::new(Ring {
         scope: scope.clone(),
         root_key: RootKeyId::generate(),
+        root: None,
         root_key_versions: Box::default(),
         data_keys: Box::default(),
         encrypts: true,

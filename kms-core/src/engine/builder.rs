@@ -14,6 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::opener::Opener;
 use crate::planner::Planner;
 use crate::repository::Repository;
+use crate::roots::{NamedRootLimits, RootResolver, Roots};
 use crate::scope::Purpose;
 use crate::usage::Usage;
 use crate::wrapper::Wrapper;
@@ -26,6 +27,8 @@ pub(super) const PARALLEL_ROOT_CALLS: usize = 8;
 /// | setting | default |
 /// |---|---|
 /// | [`root_wrapper`](Self::root_wrapper) | none: only operations that open or make no key work |
+/// | [`root_resolver`](Self::root_resolver) | none: every scope is under the root wrapper |
+/// | [`named_root_limits`](Self::named_root_limits) | 1,000 roots, asked anew every five minutes |
 /// | [`purposes`](Self::purposes) | none |
 /// | [`freshness`](Self::freshness) | within one second |
 /// | [`binding`](Self::binding) | `Required` |
@@ -41,6 +44,8 @@ pub struct KmsBuilder {
     repository: Arc<dyn Repository>,
     aead: Arc<dyn Aead>,
     root: Option<Arc<dyn Wrapper>>,
+    resolver: Option<Arc<dyn RootResolver>>,
+    named_roots: NamedRootLimits,
     purposes: Vec<Purpose>,
     binding: Binding,
     decrypt_only: bool,
@@ -59,6 +64,8 @@ impl KmsBuilder {
             repository,
             aead,
             root: None,
+            resolver: None,
+            named_roots: NamedRootLimits::default(),
             purposes: Vec::new(),
             binding: Binding::default(),
             decrypt_only: false,
@@ -74,6 +81,21 @@ impl KmsBuilder {
     #[must_use]
     pub fn root_wrapper(mut self, root: Arc<dyn Wrapper>) -> Self {
         self.root = Some(root);
+        self
+    }
+
+    /// Where the roots come from that scopes were given by name: see [`Kms::assign_root`]. Not with
+    /// [`Binding::GoCompatible`], since Go kms knows one root only and would wrap new keys of such a scope with that.
+    #[must_use]
+    pub fn root_resolver(mut self, resolver: Arc<dyn RootResolver>) -> Self {
+        self.resolver = Some(resolver);
+        self
+    }
+
+    /// How named roots are kept, how often they are asked anew, and what each of them may take.
+    #[must_use]
+    pub fn named_root_limits(mut self, limits: NamedRootLimits) -> Self {
+        self.named_roots = limits;
         self
     }
 
@@ -191,7 +213,8 @@ impl KmsBuilder {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::DuplicatePurpose`]; [`ErrorKind::InvalidConfiguration`] for a cache of no scopes;
+    /// [`ErrorKind::DuplicatePurpose`]; [`ErrorKind::InvalidConfiguration`] for a cache of no scopes, limits of nothing,
+    /// or a [resolver](Self::root_resolver) beside [`Binding::GoCompatible`];
     /// [`ErrorKind::SchemaVersion`], naming expected and found; [`ErrorKind::WrongRootKey`]; those of the repository.
     pub async fn build(self) -> Result<Kms> {
         refuse_duplicates(&self.purposes)?;
@@ -203,10 +226,24 @@ impl KmsBuilder {
             return Err(Error::new(ErrorKind::InvalidConfiguration)
                 .with_detail("load_timeout must be more than zero"));
         }
+        self.named_roots.check()?;
+        let go_compatible = self.binding == Binding::GoCompatible;
+        if go_compatible && self.resolver.is_some() {
+            return Err(Error::new(ErrorKind::InvalidConfiguration).with_detail(
+                "Binding::GoCompatible excludes named roots, since Go kms knows one root only",
+            ));
+        }
         self.repository.validate_schema().await?;
         let root_key_id = self.root.as_ref().and_then(|root| root.key_id());
+        let roots = Roots::new(
+            self.root,
+            self.resolver,
+            self.named_roots,
+            self.executor.clone(),
+            go_compatible,
+        );
         let opener = Arc::new(Opener {
-            root: self.root,
+            roots: Arc::new(roots),
             aead: self.aead,
             binding: self.binding,
             decrypt_only: self.decrypt_only,

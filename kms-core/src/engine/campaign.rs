@@ -111,7 +111,7 @@ impl Kms {
     ) -> Result<CampaignOutcome> {
         self.writable(operation)?;
         options.check()?;
-        let root = self.0.opener.root()?;
+        let root = self.0.opener.roots.own()?;
         self.0.ensure_right_root().await?;
         if matches!(work, Work::Rewrap(RewrapKeys::OlderVersions)) {
             self.0.learn_newest_version().await?;
@@ -188,6 +188,7 @@ impl Campaign<'_> {
         let Some(rows) = rows.filter(|rows| self.wants(rows)) else {
             return Ok(None);
         };
+        self.breaker.admit(rows.root.as_ref())?;
         if let Some(copies) = self.copies.get() {
             copies.refuse(&rows)?;
         }

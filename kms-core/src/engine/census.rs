@@ -8,6 +8,7 @@ use super::Kms;
 use crate::blob::Blob;
 use crate::error::Result;
 use crate::repository::ScopeFilter;
+use crate::root_name::RootName;
 use crate::rows::ScopeRows;
 use crate::wrapper::{Ownership, VersionAge};
 
@@ -17,7 +18,7 @@ const PAGE: usize = 500;
 impl Kms {
     /// Counts, over all scopes, which root keys wrap the root key versions and how many wrapped keys are
     /// bound. It shows when an old root key, or an old version of the present one, can be shut down. No key is
-    /// decrypted. A root wrapper whose key may have versions encrypts one probe, to learn which is the newest; if it
+    /// decrypted; the names of roots are resolved. A root wrapper whose key may have versions encrypts one probe, to learn which is the newest; if it
     /// can't, or the engine only decrypts, versions are counted as [untold](Census::version_untold).
     ///
     /// # Errors
@@ -45,20 +46,31 @@ impl Kms {
     }
 
     async fn count(&self, census: &mut Census, rows: &ScopeRows, newest: &OnceCell<bool>) {
+        // Of one that can't be had now, no version is surely current.
+        let root = self.0.opener.roots.of(rows.root.as_ref()).await.ok();
+        let mut of_root = census.by_root.remove(&rows.root).unwrap_or_default();
+        of_root.scopes += 1;
+        of_root.unresolved += u64::from(root.is_none());
         census.scopes += 1;
         for version in &rows.root_key_versions {
             census.root_key_versions += 1;
+            of_root.root_key_versions += 1;
             match Blob::decode(&version.key) {
                 Err(_) => census.unreadable += 1,
                 Ok(blob) => {
-                    let root = self.0.opener.root.as_ref();
+                    let root = root.as_ref().map(|root| &root.wrapper);
                     let current = root.map(|root| root.is_current(&blob));
-                    census.not_current += u64::from(current != Some(Ownership::Yes));
+                    if current != Some(Ownership::Yes) {
+                        census.not_current += 1;
+                        of_root.not_current += 1;
+                    }
                     census.unknown += u64::from(current == Some(Ownership::Unknown));
                     if let Some(root) = root.filter(|_| current != Some(Ownership::No))
                         && root.version_of(&blob) != VersionAge::Only
                     {
-                        let is_known = *newest.get_or_init(|| self.learns_newest()).await;
+                        // Only of the engine's own root the newest version is asked for.
+                        let is_known = rows.root.is_none()
+                            && *newest.get_or_init(|| self.learns_newest()).await;
                         match root.version_of(&blob) {
                             VersionAge::Newest | VersionAge::Only if is_known => {}
                             VersionAge::Older if is_known => census.older_version += 1,
@@ -73,6 +85,7 @@ impl Kms {
                 }
             }
         }
+        census.by_root.insert(rows.root.clone(), of_root);
         for version in rows.data_keys.iter().flat_map(|key| &key.versions) {
             census.data_key_versions += 1;
             match Blob::decode(&version.key) {
@@ -106,7 +119,9 @@ pub struct Census {
     pub data_key_versions: u64,
     /// Root key versions by the id of the root key that wraps them, as their blobs name it.
     pub by_root_key: BTreeMap<String, u64>,
-    /// Root key versions that are not, or not surely, wrapped by the encrypting root wrapper.
+    /// The same by the root of the scopes: `None` is the engine's own, the others are named ones.
+    pub by_root: BTreeMap<Option<RootName>, RootCensus>,
+    /// Root key versions that are not, or not surely, wrapped by the root that encrypts for their scope.
     pub not_current: u64,
     /// Those of [`not_current`](Self::not_current) of which only decrypting them would tell: another key of the pool
     /// has blobs that look the same. A campaign rewraps them, and they are counted here after it too.
@@ -122,4 +137,18 @@ pub struct Census {
     pub unbound: u64,
     /// Wrapped keys that are no blobs.
     pub unreadable: u64,
+}
+
+/// What [`Kms::census`] counted of the scopes under one root.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RootCensus {
+    /// The scopes.
+    pub scopes: u64,
+    /// Their root key versions.
+    pub root_key_versions: u64,
+    /// Root key versions that are not, or not surely, wrapped by this root as it encrypts now.
+    pub not_current: u64,
+    /// The scopes for which the root could not be had: the resolver failed or does not know it, or there is none.
+    pub unresolved: u64,
 }

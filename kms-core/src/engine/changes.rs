@@ -15,6 +15,7 @@ use crate::planner::RewrapKeys;
 use crate::prepared::Prepared;
 use crate::random;
 use crate::repository::Resolution;
+use crate::root_name::RootName;
 use crate::scope::{Purpose, ScopeId};
 
 /// How often a change is prepared, when others keep changing the same scope.
@@ -40,25 +41,27 @@ pub enum Rewrap {
 /// A change that can be prepared as often as it takes.
 #[derive(Clone, Copy)]
 pub(super) enum Request<'a> {
-    Create(&'a ScopeId, &'a [Purpose]),
+    Create(&'a ScopeId, Option<&'a RootName>, &'a [Purpose]),
     Rotate(&'a ScopeId, Rewrap),
     Rewrap(&'a ScopeId, RewrapKeys),
     Reconcile(&'a ScopeId, &'a [Purpose]),
     Revoke(&'a KeyVersionId, Proof),
     Delete(&'a ScopeId, Proof),
+    AssignRoot(&'a ScopeId, Option<&'a RootName>),
 }
 
 impl Request<'_> {
     async fn prepare(self, kms: &Kms) -> Result<Option<Prepared>> {
         match self {
-            Self::Create(scope, purposes) => {
-                kms.prepare_create_keys(scope, purposes).await.map(Some)
+            Self::Create(scope, root, purposes) => {
+                kms.prepare_create(scope, root, purposes).await.map(Some)
             }
             Self::Rotate(scope, rewrap) => kms.prepare_rotate_keys(scope, rewrap).await.map(Some),
             Self::Rewrap(scope, which) => kms.prepare_rewrap_keys(scope, which).await,
             Self::Reconcile(scope, purposes) => kms.prepare_reconcile_keys(scope, purposes).await,
             Self::Revoke(id, proof) => kms.prepare_revoke(id, proof).await.map(Some),
             Self::Delete(scope, proof) => kms.prepare_delete(scope, proof).await.map(Some),
+            Self::AssignRoot(scope, root) => kms.prepare_root(scope, root).await,
         }
     }
 }
@@ -72,7 +75,7 @@ impl Kms {
     /// [`ErrorKind::UndeclaredPurpose`], [`ErrorKind::DuplicatePurpose`], [`ErrorKind::AlreadyExists`],
     /// [`ErrorKind::NoRootWrapper`]; those of the root wrapper and of the repository.
     pub async fn create_keys(&self, scope: &ScopeId, purposes: &[Purpose]) -> Result<()> {
-        self.change(Request::Create(scope, purposes))
+        self.change(Request::Create(scope, None, purposes))
             .await
             .map(drop)
     }

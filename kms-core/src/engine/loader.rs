@@ -11,7 +11,7 @@ use super::executor::{Ended, Executor};
 use super::outage::Outage;
 use super::{Freshness, PARALLEL_ROOT_CALLS};
 use crate::cache::{
-    Answer, Cache, Entry, Joined, Known, Promise, Sent, Since, Ticket, Verdict, answer,
+    Answer, Cache, Entry, Joined, Known, Moment, Promise, Sent, Since, Ticket, Verdict, answer,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::key_ring::KeyRing;
@@ -370,12 +370,24 @@ impl Loader {
             ticket.found(None);
             return;
         };
-        let known = self.cache.entry(&rows.scope).map(|entry| entry.ring);
+        let now = self.cache.now();
+        let known = self.cache.entry(&rows.scope);
+        let keep = known.as_ref().filter(|known| known.is_good_for(&rows, now));
+        let proof_end = match (keep, &rows.root) {
+            (Some(known), _) => known.known.proof_end,
+            (None, Some(_)) => {
+                let recheck = self.opener.roots.limits().recheck;
+                sent.at.saturating_add(recheck)
+            }
+            (None, None) => Moment::MAX,
+        };
         let opening = Opening {
             parallel,
-            now: self.cache.now(),
+            now,
+            keep: keep.is_some(),
             deadline: Some(deadline),
         };
+        let known = known.map(|known| known.ring);
         let opened = self.opener.open(&rows, known.as_ref(), opening);
         match AssertUnwindSafe(opened).catch_unwind().await {
             Ok(ring) => ticket.found(Some(Entry::new(
@@ -384,6 +396,7 @@ impl Loader {
                     sent,
                     generation,
                     recheck: sent.at.saturating_add(self.settings.recheck),
+                    proof_end,
                     overtaken: false,
                 },
                 collection,

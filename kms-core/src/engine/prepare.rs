@@ -7,6 +7,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::KeyVersionId;
 use crate::planner::{self, RewrapKeys};
 use crate::prepared::Prepared;
+use crate::root_name::RootName;
 use crate::rows::ScopeRows;
 use crate::scope::{Purpose, ScopeId};
 
@@ -22,13 +23,24 @@ impl Kms {
         scope: &ScopeId,
         purposes: &[Purpose],
     ) -> Result<Prepared> {
+        self.prepare_create(scope, None, purposes).await
+    }
+
+    pub(super) async fn prepare_create(
+        &self,
+        scope: &ScopeId,
+        root: Option<&RootName>,
+        purposes: &[Purpose],
+    ) -> Result<Prepared> {
         const OPERATION: &str = "create_keys";
         self.writable(OPERATION)?;
         self.accept_purposes(purposes)
             .map_err(|error| error.with_operation(OPERATION).with_context("scope", scope))?;
         let prepare = async {
-            self.0.ensure_right_root().await?;
-            self.0.planner.create(scope, purposes).await
+            if root.is_none() {
+                self.0.ensure_right_root().await?;
+            }
+            self.0.planner.create(scope, root, purposes).await
         };
         prepare
             .await
@@ -106,7 +118,7 @@ impl Kms {
             if missing.is_empty() {
                 return Ok(None);
             }
-            let known = self.0.cache.entry(scope).map(|entry| entry.ring);
+            let known = self.0.cache.good_for(&rows);
             let newest = self.0.opener.newest_root_key(&rows, known.as_ref()).await?;
             self.0.planner.reconcile(&rows, &missing, &newest).map(Some)
         };
@@ -184,7 +196,7 @@ impl Kms {
 
     /// A mode that opens unbound keys may open one that was copied from another scope. Bound by
     /// rewrapping it would be legitimate for good.
-    async fn refuse_copies_elsewhere(&self, rows: &ScopeRows) -> Result<()> {
+    pub(super) async fn refuse_copies_elsewhere(&self, rows: &ScopeRows) -> Result<()> {
         if self.0.opener.binding != Binding::Migrating {
             return Ok(());
         }

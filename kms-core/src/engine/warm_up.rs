@@ -53,7 +53,7 @@ impl Kms {
 
     async fn run_warm_up(&self, scopes: Scopes<'_>, options: &WarmUpOptions) -> Result<WarmUp> {
         options.check()?;
-        self.0.opener.root()?;
+        self.0.opener.roots.own()?;
         let end = Arc::<OnceLock<End>>::default();
         let batches = Batches {
             kms: self.clone(),

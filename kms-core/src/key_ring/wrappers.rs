@@ -326,6 +326,7 @@ impl RootKeyWrapper {
             Opened::NotNeeded(wrapped) => self
                 .opener
                 .root_key_version(
+                    ring.root.as_ref(),
                     &ring.scope,
                     &ring.root_key,
                     &version.id,

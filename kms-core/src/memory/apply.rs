@@ -7,7 +7,7 @@ use super::refused;
 use super::state::State;
 use crate::change::{
     ChangeSet, Deletion, DeletionTarget, NewDataKey, NewDataKeyVersion, NewRootKeyVersion,
-    Operation, Proof,
+    Operation, Proof, RootChange,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{DataKeyVersionId, KeyVersionId, RootKeyVersionId};
@@ -51,6 +51,11 @@ impl State {
             insert_data_key_version(&mut rows, new, now)?;
         }
         update(&mut rows, change)?;
+        match &change.root {
+            RootChange::Keep => {}
+            RootChange::Assign(name) => rows.root = Some(name.clone()),
+            RootChange::Unassign => rows.root = None,
+        }
         rows.sort();
         match &change.delete {
             None => Ok(Some(rows)),
@@ -68,6 +73,7 @@ impl State {
                 Ok(ScopeRows {
                     scope: change.scope.clone(),
                     root_key: change.root_key.clone(),
+                    root: None,
                     create_time: SystemTime::now(),
                     root_key_versions: Vec::new(),
                     data_keys: Vec::new(),

@@ -10,6 +10,8 @@ use crate::id::KeyVersionId;
 pub(super) struct Known<'a> {
     root_keys: HashMap<&'a RootKeyVersionId, &'a RootKeyVersion>,
     data_keys: HashMap<&'a DataKeyVersionId, (&'a DataKey, &'a DataKeyVersion)>,
+    /// Whether keys may be kept, or failures only.
+    keep: bool,
 }
 
 /// What is kept of a data key version.
@@ -23,7 +25,7 @@ pub(super) enum Kept {
 }
 
 impl<'a> Known<'a> {
-    pub(super) fn of(ring: Option<&'a KeyRing>, rows: &ScopeRows) -> Self {
+    pub(super) fn of(ring: Option<&'a KeyRing>, rows: &ScopeRows, keep: bool) -> Self {
         let ring = ring
             .map(KeyRing::ring)
             .filter(|ring| ring.scope == rows.scope && ring.root_key == rows.root_key);
@@ -37,6 +39,7 @@ impl<'a> Known<'a> {
         Self {
             root_keys: root_keys.iter().map(|known| (&known.id, known)).collect(),
             data_keys: versions.map(|known| (&known.1.id, known)).collect(),
+            keep,
         }
     }
 
@@ -45,7 +48,7 @@ impl<'a> Known<'a> {
         let known = self.root_keys.get(&row.id)?;
         let same = known.version == row.version && known.wrapped == Fingerprint::of(&row.key);
         match &known.key {
-            Opened::Key(key) if same => Some(Opened::Key(Arc::clone(key))),
+            Opened::Key(key) if same && self.keep => Some(Opened::Key(Arc::clone(key))),
             Opened::Failed(failure) if same => Some(Opened::Failed(Arc::clone(failure))),
             _ => None,
         }
@@ -65,7 +68,7 @@ impl<'a> Known<'a> {
             .iter()
             .map(
                 |version| match self.same(key, version).map(|known| &known.key) {
-                    Some(Ok(held)) => Kept::Key(held.clone()),
+                    Some(Ok(held)) if self.keep => Kept::Key(held.clone()),
                     Some(Err(failure)) => {
                         let root = root_rows.get(&version.root_key_version);
                         if !failure.is_due(now)
@@ -76,7 +79,7 @@ impl<'a> Known<'a> {
                             Kept::Nothing
                         }
                     }
-                    None => Kept::Nothing,
+                    Some(Ok(_)) | None => Kept::Nothing,
                 },
             )
             .collect()

@@ -19,23 +19,24 @@ impl Planner {
         which: RewrapKeys,
     ) -> Result<Option<Prepared>> {
         let mut draft = Draft::new(rows.scope.clone(), rows.root_key.clone());
+        let root = self.opener.roots.of(rows.root.as_ref()).await?;
         match which {
             RewrapKeys::All => {
                 let newest = rows.newest_root_key_version()?.id.clone();
                 let root_keys = self.opener.all_root_keys(rows, self.parallel).await?;
                 let data_keys = self.all_data_keys(rows, &root_keys).await?;
                 self.refuse_copies(rows, &root_keys, &data_keys)?;
-                self.rewrap_root_keys(&mut draft, rows, &root_keys).await?;
+                self.rewrap_root_keys(&mut draft, &root, rows, &root_keys)
+                    .await?;
                 let wrapping = self.opener.prepare(&root_keys[&newest], newest.text());
                 self.rewrap_data_keys(&mut draft, rows, &data_keys, &newest, &wrapping)
                     .await?;
             }
             RewrapKeys::ForeignRoot | RewrapKeys::OlderVersions => {
                 let mut foreign = rows.clone();
-                let root = self.opener.root()?;
                 foreign.root_key_versions.retain(|version| {
                     // One that can't be read is not skipped: opening it says what is wrong.
-                    Blob::decode(&version.key).map_or(true, |blob| which.wants(&**root, &blob))
+                    Blob::decode(&version.key).map_or(true, |blob| which.wants(&*root.wrapper, &blob))
                 });
                 if foreign.root_key_versions.is_empty() {
                     return Ok(None);
@@ -47,7 +48,7 @@ impl Planner {
                 };
                 let root_keys = self.opener.all_root_keys(opened, self.parallel).await?;
                 self.refuse_copies(rows, &root_keys, &DataKeys::new())?;
-                self.rewrap_root_keys(&mut draft, &foreign, &root_keys)
+                self.rewrap_root_keys(&mut draft, &root, &foreign, &root_keys)
                     .await?;
             }
         }
@@ -81,6 +82,7 @@ impl Planner {
     pub(super) async fn rewrap_root_keys(
         &self,
         draft: &mut Draft,
+        root: &Root,
         rows: &ScopeRows,
         keys: &HashMap<RootKeyVersionId, KeyBytes>,
     ) -> Result<()> {
@@ -90,6 +92,7 @@ impl Planner {
             .map(|row| async move {
                 let key = self
                     .wrap_root_key(
+                        root,
                         &rows.scope,
                         &rows.root_key,
                         &row.id,

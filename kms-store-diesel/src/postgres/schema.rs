@@ -112,11 +112,19 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    kms_scope_root (root_key_id) {
+        root_key_id -> Text,
+        name -> Text,
+    }
+}
+
 diesel::joinable!(kms_campaign_failure -> kms_campaign (campaign_id));
 diesel::joinable!(kms_data_key -> kms_root_key (root_key_id));
 diesel::joinable!(kms_data_key_version -> kms_data_key (data_key_id));
 diesel::joinable!(kms_data_key_version -> kms_root_key_version (root_key_version_id));
 diesel::joinable!(kms_root_key_version -> kms_root_key (root_key_id));
+diesel::joinable!(kms_scope_root -> kms_root_key (root_key_id));
 
 diesel::allow_tables_to_appear_in_same_query!(
     kms_campaign,
@@ -131,4 +139,5 @@ diesel::allow_tables_to_appear_in_same_query!(
     kms_root_key_version,
     kms_schema_version,
     kms_scope_change,
+    kms_scope_root,
 );

@@ -34,8 +34,10 @@ select 0::int2, ''::text, null::text, null::text, null::text, version::int8, nul
        (update_time at time zone 'UTC')::timestamptz
   from kms_collection_version
 union all
-select 1::int2, private_id::text, null, null, scope_id::text, null, null, create_time::timestamptz
-  from selected
+select 1::int2, s.private_id::text, null,
+       (select r.name from kms_scope_root r where r.root_key_id = s.private_id), s.scope_id::text, null,
+       null, s.create_time::timestamptz
+  from selected s
 union all
 select 2::int2, v.private_id::text, v.root_key_id::text, null, null, v.version::int8, v.key,
        v.create_time::timestamptz

@@ -32,8 +32,9 @@ const ROWS_OF_SELECTED: &str = "
 select 0, '', null, null, null, version, null, update_time
   from kms_collection_version
 union all
-select 1, private_id, null, null, scope_id, null, null, create_time
-  from selected
+select 1, s.private_id, null, (select r.name from kms_scope_root r where r.root_key_id = s.private_id),
+       s.scope_id, null, null, s.create_time
+  from selected s
 union all
 select 2, v.private_id, v.root_key_id, null, null, v.version, v.key, v.create_time
   from selected s cross join kms_root_key_version v on v.root_key_id = s.private_id

@@ -157,6 +157,20 @@ macro_rules! repository_suite {
                 campaigns_are_listed_with_how_far_they_are
                 scopes_are_counted_as_they_are_paged_through
             }
+            rooting {
+                a_scope_has_no_named_root_until_it_gets_one
+                an_assignment_changes_the_root_and_the_wrapped_keys_together
+                a_root_is_replaced_and_given_up
+                every_other_change_leaves_the_root
+                a_scope_is_created_under_a_named_root
+                a_change_prepared_under_another_root_is_a_conflict
+                of_an_assignment_and_a_rotation_one_is_a_conflict
+                a_batch_may_assign_roots_and_a_refused_one_leaves_nothing
+                an_assignment_is_a_change_that_caches_notice
+                a_scope_that_is_deleted_and_created_anew_has_no_named_root
+                names_of_roots_round_trip
+                the_fate_of_an_assignment_is_told
+            }
             tampering {
                 rows_edited_by_hand_are_loaded_as_they_are
                 rows_edited_by_hand_leave_the_collection_version_alone
@@ -214,7 +228,7 @@ macro_rules! repository_suite {
 #[cfg(test)]
 mod tests {
     /// Each group's source, to be held against the list.
-    const GROUPS: [(&str, &str); 17] = [
+    const GROUPS: [(&str, &str); 18] = [
         ("schema", include_str!("schema.rs")),
         ("loading", include_str!("loading.rs")),
         ("creating", include_str!("creating.rs")),
@@ -230,6 +244,7 @@ mod tests {
         ("resolving", include_str!("resolving.rs")),
         ("campaigns", include_str!("campaigns.rs")),
         ("holding", include_str!("holding.rs")),
+        ("rooting", include_str!("rooting.rs")),
         ("tampering", include_str!("tampering.rs")),
         ("concurrency", include_str!("concurrency.rs")),
     ];

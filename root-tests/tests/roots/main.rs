@@ -11,6 +11,7 @@ mod matrix;
 mod operations;
 mod process;
 mod root;
+mod tenants;
 
 /// A test on Postgres for each kind of root, with the names of the services that it needs in its path.
 #[macro_export]

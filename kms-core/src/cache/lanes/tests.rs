@@ -23,6 +23,7 @@ fn ring(scope: &ScopeId, number: i64) -> KeyRing {
     KeyRing::new(Ring {
         scope: scope.clone(),
         root_key: RootKeyId::generate(),
+        root: None,
         root_key_versions: Box::new([RootKeyVersion {
             id: RootKeyVersionId::generate(),
             version: number,
@@ -54,6 +55,7 @@ fn load(cache: &Arc<Cache>, scope: &ScopeId, number: i64) -> Weak<Ring> {
             sent,
             generation: cache.collection().observe(collection, sent),
             recheck: sent.at + HOUR,
+            proof_end: Moment::MAX,
             overtaken: false,
         },
         collection,

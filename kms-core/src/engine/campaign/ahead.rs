@@ -127,7 +127,9 @@ impl<'a> Ahead<'a> {
             && let Some((page, (place, rows))) = self.waiting.pop_front()
         {
             let plan = async move {
+                let root = rows.as_ref().and_then(|rows| rows.root.clone());
                 let plan = campaign.plan_scope(rows).await;
+                campaign.breaker.note(root.as_ref(), &plan);
                 (page, place, plan)
             };
             self.planning.push(plan.boxed());
@@ -150,7 +152,6 @@ impl<'a> Ahead<'a> {
     }
 
     fn take_plan(&mut self, (page, place, plan): Planned) {
-        self.campaign.breaker.note(&plan);
         // No page is taken while plans of it are open.
         if let Some(page) = self.pages.get_mut(page - self.taken) {
             page.set_plan(place, plan);

@@ -129,6 +129,7 @@ impl Campaign<'_> {
             if state.failures.is_empty() {
                 break;
             }
+            self.breaker.forgive_named();
             let source = Source::again(self.options, &state.failures);
             match self.go(source, turn, state, progress).await {
                 Ok(Stepped::Yes) => {}

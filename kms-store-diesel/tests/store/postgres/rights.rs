@@ -16,13 +16,14 @@ use crate::keys::{apply, rows, scope, with_keys};
 
 const READING: &str = "\
 grant select on kms_schema_version, kms_extension_version, kms_root_key, kms_root_key_version, kms_data_key,
-  kms_data_key_version, kms_collection_version, kms_collection_history, kms_scope_change,
+  kms_data_key_version, kms_collection_version, kms_collection_history, kms_scope_change, kms_scope_root,
   kms_root_check to ";
 
 const CHANGING: &str = "\
 grant insert, update, delete on kms_root_key, kms_root_key_version, kms_data_key, kms_data_key_version to {role};
 grant update on kms_collection_version to {role};
 grant insert, update on kms_root_check to {role};
+grant insert, update, delete on kms_scope_root to {role};
 grant select, insert, update, delete on kms_campaign, kms_campaign_failure to {role};";
 
 #[test]
