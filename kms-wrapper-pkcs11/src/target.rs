@@ -69,6 +69,14 @@ impl Target {
         }
     }
 
+    /// Which key is configured: the module, the token and the key, as far as they are named.
+    pub(crate) fn described(&self) -> String {
+        let Self {
+            module, token, key, ..
+        } = self;
+        format!("{} {token:?} {key:?}", module.display())
+    }
+
     pub(crate) fn seen(&self) -> Option<Identity> {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.clone()

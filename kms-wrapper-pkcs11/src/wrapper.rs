@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use kms_core::{Blob, Envelope, Error, ErrorKind, Ownership, Result, SecretBytes, Wrapper};
+use kms_core::{Blob, Claim, Envelope, Error, ErrorKind, Ownership, Result, SecretBytes, Wrapper};
 
 use crate::builder::Pkcs11WrapperBuilder;
 use crate::identity::Identity;
@@ -186,6 +186,12 @@ impl Wrapper for Pkcs11Wrapper {
 
     fn is_current(&self, blob: &Blob) -> Ownership {
         self.owns(blob)
+    }
+
+    /// What is configured is a name that the token resolves. Blobs carry the identity of the key that it found, with its
+    /// check value.
+    fn claims(&self) -> Vec<Claim> {
+        vec![Claim::by_alias(self.target.described())]
     }
 
     async fn encrypt(&self, plaintext: &[u8], aad: &[u8]) -> Result<Blob> {

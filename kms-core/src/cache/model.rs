@@ -66,6 +66,7 @@ impl Bench {
             sent,
             generation: self.cache.collection().observe(collection, sent),
             recheck: FOREVER,
+            proof_end: Moment::MAX,
             overtaken: false,
         };
         (numbers[0], Entry::new(ring, known, collection))

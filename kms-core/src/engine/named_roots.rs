@@ -120,6 +120,9 @@ impl Kms {
         let operation = root.map_or("unassign_root", |_| "assign_root");
         self.writable(operation)?;
         let prepare = async {
+            if root.is_none() {
+                self.0.ensure_right_root().await?;
+            }
             let rows = self.rows(scope).await?;
             self.refuse_copies_elsewhere(&rows).await?;
             self.0.planner.assign_root(&rows, root).await

@@ -44,7 +44,7 @@ impl Kms {
     /// [`ErrorKind::NoRootWrapper`]; [`ErrorKind::WrongRootKey`]; those of the root wrapper and of the repository.
     pub async fn preflight(&self) -> Result<()> {
         let check = async {
-            let root = self.0.opener.root()?;
+            let root = self.0.opener.roots.own()?;
             if !self.0.opener.decrypt_only {
                 guarded("the root wrapper panicked", root.preflight()).await?;
             }
@@ -87,7 +87,7 @@ impl Engine {
 
     /// The same for an engine that is being built: a check that can't be made now is left to the first change.
     pub(super) async fn check_root_at_start(&self) -> Result<()> {
-        if self.opener.root.is_none() {
+        if self.opener.roots.own().is_err() {
             return Ok(());
         }
         match self.ensure_right_root().await {
@@ -123,7 +123,7 @@ impl Engine {
         let mut untold = None;
         for _ in 0..ATTEMPTS {
             untold = None;
-            let root = &**self.opener.root()?;
+            let root = &**self.opener.roots.own()?;
             let checks = self.own_checks(root).await?;
             let mut present = false;
             let mut failed = Vec::new();
@@ -191,7 +191,7 @@ impl Engine {
     async fn open_check(&self, blob: &Blob) -> Finding {
         let opened = async {
             let aad = if blob.is_marked_bound() { TEXT } else { &[] };
-            let text = self.opener.root()?.decrypt(blob, aad).await?;
+            let text = self.opener.roots.own()?.decrypt(blob, aad).await?;
             if text.expose() == TEXT {
                 Ok(())
             } else {
@@ -222,7 +222,8 @@ impl Engine {
             .await?;
         let scopes = self.repository.load(&scopes).await?.scopes;
         let mut keys: BTreeMap<String, (bool, Vec<Sampled<'_>>)> = BTreeMap::new();
-        for rows in &scopes {
+        // A tenant's own root tells nothing about this one.
+        for rows in scopes.iter().filter(|rows| rows.root.is_none()) {
             for version in &rows.root_key_versions {
                 let Ok(blob) = Blob::decode(&version.key) else {
                     continue;
@@ -255,6 +256,7 @@ impl Engine {
 
     async fn open_sampled(&self, rows: &ScopeRows, row: &RootKeyVersionRow) -> Finding {
         let opened = self.opener.root_key_version(
+            None,
             &rows.scope,
             &rows.root_key,
             &row.id,
@@ -290,7 +292,7 @@ impl Engine {
     }
 
     async fn encrypt_by_root(&self, plaintext: &[u8]) -> Result<Blob> {
-        let root = self.opener.root()?;
+        let root = self.opener.roots.own()?;
         let binds = self.opener.binding.binds();
         let aad = if binds { TEXT } else { &[] };
         let call = async { root.encrypt(plaintext, aad).await };

@@ -36,7 +36,8 @@ impl Planner {
                 let mut foreign = rows.clone();
                 foreign.root_key_versions.retain(|version| {
                     // One that can't be read is not skipped: opening it says what is wrong.
-                    Blob::decode(&version.key).map_or(true, |blob| which.wants(&*root.wrapper, &blob))
+                    Blob::decode(&version.key)
+                        .map_or(true, |blob| which.wants(&*root.wrapper, &blob))
                 });
                 if foreign.root_key_versions.is_empty() {
                     return Ok(None);

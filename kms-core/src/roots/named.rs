@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::guard::guarded;
 use crate::root_name::RootName;
 use crate::secret::SecretBytes;
-use crate::wrapper::{Ownership, Wrapper};
+use crate::wrapper::{Claim, Ownership, VersionAge, Wrapper};
 
 /// A root by its name. Its wrapper is there once it was resolved, by the first who needs it for all who wait.
 pub(super) struct NamedRoot {
@@ -101,6 +101,16 @@ impl Wrapper for NamedRoot {
     fn is_current(&self, blob: &Blob) -> Ownership {
         let wrapper = self.wrapper.get();
         wrapper.map_or(Ownership::Unknown, |wrapper| wrapper.is_current(blob))
+    }
+
+    fn claims(&self) -> Vec<Claim> {
+        let wrapper = self.wrapper.get();
+        wrapper.map_or_else(Vec::new, |wrapper| wrapper.claims())
+    }
+
+    fn version_of(&self, blob: &Blob) -> VersionAge {
+        let wrapper = self.wrapper.get();
+        wrapper.map_or(VersionAge::Untold, |wrapper| wrapper.version_of(blob))
     }
 
     async fn encrypt(&self, plaintext: &[u8], aad: &[u8]) -> Result<Blob> {

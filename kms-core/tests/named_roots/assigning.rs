@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use kms_core::{
-    Binding, Blob, CampaignOptions, ErrorKind, Ownership, Result, Rewrap, RewrapKeys, Scopes,
-    SecretBytes, Wrapper,
+    Binding, Blob, CampaignOptions, Claim, ErrorKind, Ownership, Result, Rewrap, RewrapKeys,
+    Scopes, SecretBytes, Wrapper,
 };
 
 use crate::customers::{Customer, Engine, is_unchanged, name, one_of_two};
@@ -204,6 +204,14 @@ impl Wrapper for EncryptsOnly {
 
     fn owns(&self, blob: &Blob) -> Ownership {
         self.0.owns(blob)
+    }
+
+    fn is_current(&self, blob: &Blob) -> Ownership {
+        self.0.is_current(blob)
+    }
+
+    fn claims(&self) -> Vec<Claim> {
+        self.0.claims()
     }
 
     async fn encrypt(&self, plaintext: &[u8], aad: &[u8]) -> Result<Blob> {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use super::super::{Cache, Entry, Joined, Known, Since};
+use super::super::{Cache, Entry, Joined, Known, Moment, Since};
 use crate::clock::SystemClock;
 use crate::fingerprint::Fingerprint;
 use crate::id::{RootKeyId, RootKeyVersionId};
