@@ -16,6 +16,7 @@ mod root;
 macro_rules! on_each_root {
     ($($name:ident)*) => {
         $crate::on_each_root! { @kind aead Aead $($name)* }
+        $crate::on_each_root! { @kind softhsm SoftHsm $($name)* }
         $crate::on_each_service! { $($name)* }
     };
     (@kind $module:ident $kind:ident $($name:ident)*) => {
@@ -34,7 +35,7 @@ macro_rules! on_each_root {
     };
 }
 
-/// The same for those whose key is in a service.
+/// The same for those whose key is in a service that is asked through a network.
 #[macro_export]
 macro_rules! on_each_service {
     ($($name:ident)*) => {
