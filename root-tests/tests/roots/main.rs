@@ -18,6 +18,7 @@ mod tenants;
 macro_rules! on_each_root {
     ($($name:ident)*) => {
         $crate::on_each_root! { @kind aead Aead $($name)* }
+        $crate::on_each_root! { @kind softhsm SoftHsm $($name)* }
         $crate::on_each_service! { $($name)* }
     };
     (@kind $module:ident $kind:ident $($name:ident)*) => {
@@ -36,7 +37,7 @@ macro_rules! on_each_root {
     };
 }
 
-/// The same for those whose key is in a service.
+/// The same for those whose key is in a service that is asked through a network.
 #[macro_export]
 macro_rules! on_each_service {
     ($($name:ident)*) => {

@@ -24,7 +24,8 @@ moves! {
     aead Aead { to_aws_on_postgres Aws to_gcp_on_postgres Gcp to_vault_on_postgres Vault }
     aws Aws { to_aead_on_postgres Aead to_gcp_on_postgres Gcp to_vault_on_postgres Vault }
     gcp Gcp { to_aead_on_postgres Aead to_aws_on_postgres Aws to_vault_on_postgres Vault }
-    vault Vault { to_aead_on_postgres Aead to_aws_on_postgres Aws to_gcp_on_postgres Gcp }
+    vault Vault { to_aead_on_postgres Aead to_aws_on_postgres Aws to_gcp_on_postgres Gcp to_softhsm_on_postgres SoftHsm }
+    softhsm SoftHsm { to_aead_on_postgres Aead to_vault_on_postgres Vault }
 }
 
 /// What was encrypted, by whatever process, and must never stop opening.

@@ -11,7 +11,7 @@ use kms_kit::vault::{Auth, TransitWrapper};
 use kms_kit::{AeadWrapper, Wrapper};
 use kms_testkit::FaultyProxy;
 use kms_testkit::fake_cloud_kms::FakeCloudKmsClient;
-use kms_testkit::service::{Vault, variable};
+use kms_testkit::service::{SoftHsm, Vault, variable};
 
 /// A root key and how an engine gets at it.
 pub(crate) struct Root {
@@ -29,6 +29,7 @@ pub(crate) enum Kind {
     Aead,
     Aws,
     Gcp,
+    SoftHsm,
     Vault,
 }
 
@@ -44,6 +45,10 @@ enum Service {
     Gcp {
         client: FakeCloudKmsClient,
         key: String,
+    },
+    SoftHsm {
+        token: SoftHsm,
+        label: String,
     },
     Vault {
         vault: Vault,
@@ -68,15 +73,14 @@ impl Root {
             Kind::Aead => Self::aead(),
             Kind::Aws => Self::aws(variable("aws", "KMS_TEST_AWS_ENDPOINT")?).await,
             Kind::Gcp => Self::gcp(&variable("gcp", "KMS_TEST_GCP_ENDPOINT")?).await,
+            Kind::SoftHsm => Self::softhsm(SoftHsm::shared()?).await,
             Kind::Vault => Self::vault(Vault::shared()?).await,
         })
     }
 
     fn aead() -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let key = HEXLOWER.encode(KeyBytes::generate().unwrap().expose());
-        let key_id = format!("root-{}-{number}", std::process::id());
+        let key_id = local_name();
         Self {
             url: format!("aead:env:KMS_TEST_LOCAL_KEY?key_id={key_id}"),
             environment: vec![("KMS_TEST_LOCAL_KEY", key.clone())],
@@ -127,11 +131,28 @@ impl Root {
         }
     }
 
+    async fn softhsm(token: SoftHsm) -> Self {
+        let label = local_name();
+        token.create_key(&label, 1);
+        let (name, module) = (token.token(), token.module());
+        let mut root = Self {
+            url: format!("pkcs11:token={name};object={label}?module-path={module}"),
+            environment: vec![("PKCS11_WRAPPER_PIN", token.pin().to_owned())],
+            key_id: String::new(),
+            service: Service::SoftHsm { token, label },
+        };
+        let wrapper = root.wrapper("");
+        wrapper.preflight().await.unwrap();
+        root.key_id = wrapper.key_id().unwrap();
+        root
+    }
+
     pub(crate) fn kind(&self) -> Kind {
         match self.service {
             Service::Aead { .. } => Kind::Aead,
             Service::Aws { .. } => Kind::Aws,
             Service::Gcp { .. } => Kind::Gcp,
+            Service::SoftHsm { .. } => Kind::SoftHsm,
             Service::Vault { .. } => Kind::Vault,
         }
     }
@@ -139,7 +160,7 @@ impl Root {
     /// Where its service listens.
     pub(crate) fn endpoint(&self) -> String {
         match &self.service {
-            Service::Aead { .. } => panic!("a local key has no service"),
+            Service::Aead { .. } | Service::SoftHsm { .. } => panic!("it is in the process"),
             Service::Aws { endpoint, .. } => endpoint.clone(),
             Service::Gcp { client, .. } => client.url().to_owned(),
             Service::Vault { vault, .. } => vault.url(),
@@ -174,6 +195,15 @@ impl Root {
                     .limits(impatient());
                 Arc::new(builder.build().unwrap())
             }
+            Service::SoftHsm { token, label } => {
+                let builder = kms_kit::pkcs11::builder()
+                    .module(token.module())
+                    .token_label(token.token())
+                    .key_label(label)
+                    .pin(token.pin())
+                    .limits(impatient());
+                Arc::new(builder.build().unwrap())
+            }
             Service::Vault { vault, mount } => {
                 let builder = TransitWrapper::builder()
                     .address(endpoint)
@@ -195,7 +225,9 @@ impl Root {
                 order.send().await.unwrap();
             }
             Service::Gcp { client, .. } => client.disable(&self.key_id).await,
-            Service::Aead { .. } | Service::Vault { .. } => panic!("its keys are not disabled"),
+            Service::Aead { .. } | Service::SoftHsm { .. } | Service::Vault { .. } => {
+                panic!("its keys are not disabled")
+            }
         }
     }
 
@@ -207,7 +239,9 @@ impl Root {
                 order.send().await.unwrap();
             }
             Service::Gcp { client, .. } => client.enable(&self.key_id).await,
-            Service::Aead { .. } | Service::Vault { .. } => panic!("its keys are not disabled"),
+            Service::Aead { .. } | Service::SoftHsm { .. } | Service::Vault { .. } => {
+                panic!("its keys are not disabled")
+            }
         }
     }
 
@@ -219,7 +253,9 @@ impl Root {
                 order.send().await.unwrap();
             }
             Service::Gcp { client, .. } => client.restore(&self.key_id).await,
-            Service::Aead { .. } | Service::Vault { .. } => panic!("its keys are gone at once"),
+            Service::Aead { .. } | Service::SoftHsm { .. } | Service::Vault { .. } => {
+                panic!("its keys are gone at once")
+            }
         }
         // It comes back disabled.
         self.enable().await;
@@ -261,9 +297,17 @@ impl Root {
                 order.pending_window_in_days(7).send().await.unwrap();
             }
             Service::Gcp { client, .. } => client.destroy(&self.key_id).await,
+            Service::SoftHsm { token, label } => token.destroy_key(label),
             Service::Vault { vault, mount } => vault.delete_key(mount, "root").await,
         }
     }
+}
+
+/// A name that no other key has.
+fn local_name() -> String {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    format!("root-{}-{number}", std::process::id())
 }
 
 fn aws_client(endpoint: &str) -> aws_sdk_kms::Client {
