@@ -258,7 +258,7 @@ impl AwsKmsWrapperBuilder {
                 self.check_nothing_beside_client()?;
                 Connection::Given(client)
             }
-            None => Connection::Own(self.settings(&name)?),
+            None => Connection::Own(Box::new(self.settings(&name)?)),
         };
         Ok(AwsKmsWrapper::new(
             Service::new(name, connection, plain_http, limits),

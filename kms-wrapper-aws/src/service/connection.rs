@@ -18,7 +18,7 @@ use crate::service::network::Network;
 /// A client that the caller made, or what to make one of.
 pub(crate) enum Connection {
     Given(Client),
-    Own(Settings),
+    Own(Box<Settings>),
 }
 
 /// What a client is made of.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::{env, fmt, fs};
 
-use aws_sdk_kms::config::SharedHttpClient;
+use aws_sdk_kms::config::{RuntimeComponents, SharedHttpClient};
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
@@ -55,7 +55,7 @@ impl Network {
                     .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
                     .tls_context(tls.clone());
                 connector.set_connector_settings(settings.cloned());
-                connector.set_sleep_impl(components.and_then(|components| components.sleep_impl()));
+                connector.set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
                 connector.build()
             }),
         )

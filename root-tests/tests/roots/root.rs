@@ -269,7 +269,9 @@ impl Root {
                 let path = format!("{mount}/keys/root/rotate");
                 vault.write(&path, serde_json::json!({})).await;
             }
-            Service::Aead { .. } | Service::Aws { .. } => panic!("it tells no versions"),
+            Service::Aead { .. } | Service::Aws { .. } | Service::SoftHsm { .. } => {
+                panic!("it tells no versions")
+            }
         }
     }
 
@@ -283,7 +285,9 @@ impl Root {
                     .write(&format!("{mount}/keys/root/config"), least)
                     .await;
             }
-            Service::Aead { .. } | Service::Aws { .. } => panic!("it tells no versions"),
+            Service::Aead { .. } | Service::Aws { .. } | Service::SoftHsm { .. } => {
+                panic!("it tells no versions")
+            }
         }
     }
 
