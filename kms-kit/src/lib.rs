@@ -70,7 +70,7 @@
 //!
 //! `cargo run -p kms-kit --example quickstart` tells the whole story on a real database.
 //!
-//! The engine is ready after one query. Where a process is to serve many tenants at full speed from its start,
+//! The engine is ready after two queries and one call of the root wrapper. Where a process is to serve many tenants at full speed from its start,
 //! [`Kms::warm_up`] loads them first, with one query for many of them and as many calls to the root wrapper at once as
 //! you allow.
 //!

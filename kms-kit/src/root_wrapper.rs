@@ -81,7 +81,7 @@ impl RootWrapper {
     /// fn from_vault_of_ours(url: &str) -> Result<Arc<dyn Wrapper>> {
     ///     let name = url.trim_start_matches("ours:");
     ///     # let key = "5a".repeat(32);
-    ///     Ok(Arc::new(AeadWrapper::builder(name).key_text(key).build()?))
+    ///     Ok(Arc::new(AeadWrapper::builder(name).key_text(&key).build()?))
     /// }
     ///
     /// let root = RootWrapper::from_url_with("ours:root-7", &[("ours", &from_vault_of_ours)])?;

@@ -8,13 +8,11 @@ use std::time::Duration;
 
 use kms_kit::prelude::*;
 use kms_kit::{Scopes, WarmUpOptions};
-use kms_testkit::{
-    CountingRepository, CountingWrapper, ManualClock, RepositoryCalls, WrapperCalls,
-};
+use kms_testkit::{CountingRepository, CountingWrapper, ManualClock, RepositoryCalls};
 use support::{OIDC, World};
 
 on_both_databases! {
-    a_process_is_ready_after_one_query_and_no_root_call
+    a_process_is_ready_after_two_queries_and_one_root_call
     a_warm_up_takes_one_query_for_each_batch_and_one_root_call_for_each_version_in_use
     a_cached_scope_is_confirmed_by_one_small_query_per_window
     invariant_07_another_scopes_rotation_costs_no_root_call_and_no_look_at_the_rows
@@ -32,7 +30,7 @@ struct Counted {
 impl Counted {
     async fn on(world: &World) -> Self {
         let counted = Self::just_built(world).await;
-        let _ = counted.queries.take();
+        let _ = (counted.queries.take(), counted.root.take());
         counted
     }
 
@@ -60,17 +58,19 @@ fn nothing() -> RepositoryCalls {
     RepositoryCalls::default()
 }
 
-async fn a_process_is_ready_after_one_query_and_no_root_call(world: &World) {
+async fn a_process_is_ready_after_two_queries_and_one_root_call(world: &World) {
     let scope = world.scope("o_1").await;
     let counted = Counted::just_built(world).await;
     assert_eq!(
         counted.queries.take(),
         RepositoryCalls {
             validate_schema: 1,
+            root_checks: 1,
             ..nothing()
         }
     );
-    assert_eq!(counted.root.calls(), WrapperCalls::default());
+    let root = counted.root.take();
+    assert_eq!((root.encrypt, root.decrypt), (0, 1), "the check blob");
     counted.kms.wrapper(&scope, &OIDC).await.unwrap();
 }
 

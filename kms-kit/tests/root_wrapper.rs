@@ -312,7 +312,7 @@ async fn an_application_has_schemes_of_its_own() {
     let error = RootWrapper::from_url_with("other:7", own).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidConfiguration);
     assert!(
-        error.to_string().contains("vault+http, mine, mine+old"),
+        error.to_string().contains("vault+unix, mine, mine+old"),
         "{error}"
     );
     let error = RootWrapper::from_url_with(&url, &[("aead", &made)]).unwrap_err();

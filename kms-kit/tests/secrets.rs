@@ -112,7 +112,7 @@ async fn invariant_01_no_key_and_no_plaintext_shows_in_debug_errors_logs_sql_or_
     let aead = Arc::new(Remembering::default());
     let root_key = KeyBytes::generate().unwrap();
     aead.prepare(&root_key);
-    let root = kms_kit::AeadWrapper::builder("root")
+    let root = kms_kit::AeadWrapper::builder("remembered root")
         .key(root_key)
         .aead(Arc::clone(&aead) as _)
         .build()

@@ -59,6 +59,7 @@ impl Bench {
                 key: Opened::Key(key),
             }]),
             data_keys: Box::default(),
+            root: None,
             encrypts: true,
             is_damaged: false,
         });

@@ -11,7 +11,7 @@ use crate::error::{ErrorKind, Result};
 use crate::id::{KeyVersionId, RootKeyId, RootKeyVersionId};
 use crate::repository::{
     CampaignState, CampaignStep, CampaignSummary, Changes, Hold, Lease, MissingKeys, NewCampaign,
-    Outcome, Referencer, Repository, Resolution, ScopeFilter,
+    Outcome, Referencer, Repository, Resolution, RootCheck, ScopeFilter,
 };
 use crate::rows::{CollectionVersion, RootKeyVersionRow, ScopeRows, Snapshot};
 use crate::scope::{Purpose, ScopeId};
@@ -57,6 +57,7 @@ impl Repository for Database {
                 create_time: collection.update_time,
             }],
             data_keys: Vec::new(),
+            root: None,
         };
         self.answer().map(|()| Snapshot {
             collection,
@@ -101,6 +102,14 @@ impl Repository for Database {
     }
 
     async fn count_scopes(&self, _: &ScopeFilter) -> Result<u64> {
+        unreachable!("{NOBODY}")
+    }
+
+    async fn root_checks(&self) -> Result<Vec<RootCheck>> {
+        unreachable!("{NOBODY}")
+    }
+
+    async fn store_root_check(&self, _: &RootCheck, _: Option<&[u8]>) -> Result<bool> {
         unreachable!("{NOBODY}")
     }
 

@@ -16,7 +16,8 @@ const ROOT_KEY: [u8; 32] = [42; 32];
 
 /// An engine under the root key that all processes know.
 pub fn engine(database: &Database) -> KmsBuilder {
-    let root = AeadWrapper::builder("root").key(KeyBytes::from_slice(&ROOT_KEY).unwrap());
+    let root =
+        AeadWrapper::builder("root of all processes").key(KeyBytes::from_slice(&ROOT_KEY).unwrap());
     kms_kit::builder(database.repository())
         .root_wrapper(Arc::new(root.build().unwrap()))
         .purposes([DATABASE, OIDC])

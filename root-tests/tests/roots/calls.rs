@@ -63,7 +63,11 @@ async fn a_cold_load_costs_a_decrypt_for_each_root_key_version_that_wraps_someth
     let cold = engine(database, &wrapper).await;
     let load = cost(&proxy, cold.wrapper(&scope, &OIDC)).await;
     assert_eq!(load, 1, "a cold load after rewrapping");
-    assert_eq!(cost(&proxy, engine(database, &wrapper)).await, 0, "a start");
+    assert_eq!(
+        cost(&proxy, engine(database, &wrapper)).await,
+        1,
+        "a start opens the check blob"
+    );
 }
 
 async fn a_rotation_costs_an_encrypt_and_with_rewrapping_one_more_for_each_root_key_version(

@@ -9,6 +9,7 @@ use crate::aead::{Aead, AeadKey};
 use crate::binding::Binding;
 use crate::clock::Clock;
 use crate::model::{Database, TICK, World, explore, join};
+use crate::roots::{NamedRootLimits, Roots};
 use crate::secret::KeyBytes;
 use crate::usage::Usage;
 
@@ -30,8 +31,11 @@ impl Bench {
             world: Arc::clone(&world),
             fails,
         };
+        let executor = Executor::default();
+        let limits = NamedRootLimits::default();
+        let roots = Arc::new(Roots::new(None, None, limits, executor.clone(), false));
         let opener = Opener {
-            root: None,
+            roots,
             aead: Arc::new(Unused),
             binding: Binding::Required,
             decrypt_only: false,
@@ -46,7 +50,6 @@ impl Bench {
         };
         let clock = Arc::clone(&world) as Arc<dyn Clock>;
         let cache = Arc::new(Cache::new(100, clock));
-        let executor = Executor::default();
         let loader = Loader::new(
             Arc::new(database),
             Arc::new(opener),
