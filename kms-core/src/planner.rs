@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::binding;
+use crate::blob::Blob;
 use crate::change::{
     ChangeSet, Deletion, DeletionTarget, Inserts, NewDataKey, NewDataKeyVersion, NewRootKeyVersion,
     Operation, Proof, RewrappedDataKeyVersion, RootChange, Updates,
@@ -21,6 +22,7 @@ use crate::roots::Root;
 use crate::rows::{DataKeyRow, ScopeRows};
 use crate::scope::{Purpose, ScopeId};
 use crate::secret::KeyBytes;
+use crate::wrapper::Ownership;
 
 mod assign;
 mod rewrap;
@@ -68,8 +70,20 @@ impl Planner {
 
     pub(crate) async fn rotate(&self, rows: &ScopeRows, rewrap: bool) -> Result<Prepared> {
         let mut draft = Draft::new(rows.scope.clone(), rows.root_key.clone());
-        let newest = rows.newest_root_key_version()?.version;
+        let newest = rows.newest_root_key_version()?;
         let root = self.opener.roots.of(rows.root.as_ref()).await?;
+        // Keys that this root can't open are another root's: whoever took a row of `kms_scope_root` away, or gave a name
+        // to another root, must not have the scope's next keys under this one.
+        if let Ok(blob) = Blob::decode(&newest.key)
+            && root.wrapper.owns(&blob) == Ownership::No
+        {
+            return Err(root.names(
+                Error::new(ErrorKind::ForeignRootKey)
+                    .with_context("root_key_id", blob.key_id())
+                    .with_context("key_version", &newest.id),
+            ));
+        }
+        let newest = newest.version;
         let (root_version, wrapping) = self
             .new_root_key_version(&mut draft, &root, newest + 1)
             .await?;

@@ -136,6 +136,6 @@ async fn the_service_does_not_start_under_another_root_key() {
         .unwrap();
     assert!(!output.status.success());
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("root key"), "{said}");
+    assert!(said.contains("another key is in its place"), "{said}");
     assert!(!said.contains(&"5e".repeat(32)), "{said}");
 }

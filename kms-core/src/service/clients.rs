@@ -16,7 +16,7 @@ const MAX_RUNTIMES: usize = 8;
 /// A client's idle connections are driven by the runtime that opened them. On another one they would never answer
 /// while the first stands still, as with two `block_on`.
 pub struct PerRuntime<C> {
-    /// In the order of their last use.
+    /// In the order of their last use. No client is dropped under this lock.
     made: Mutex<Vec<(Id, Slot<C>)>>,
 }
 
@@ -60,9 +60,9 @@ impl<C: Clone> PerRuntime<C> {
         };
         let slot = Arc::clone(&entry.1);
         made.push(entry);
-        if made.len() > MAX_RUNTIMES {
-            made.remove(0);
-        }
+        let oldest = (made.len() > MAX_RUNTIMES).then(|| made.remove(0));
+        drop(made);
+        drop(oldest);
         slot
     }
 }

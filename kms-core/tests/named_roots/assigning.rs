@@ -72,6 +72,30 @@ async fn whatever_is_done_to_a_tenant_uses_its_own_root_alone() {
     assert_eq!(world.repository_rows(&id).await.root, Some(customer.name));
 }
 
+/// Whoever can write to the database could take the assignment away.
+#[tokio::test]
+async fn a_tenant_whose_assignment_was_deleted_gets_no_new_keys_under_the_fleet_s_root() {
+    let (world, _customer, engine) = one_of_two().await;
+    let id = scope("o_1");
+    world.repository.tamper(|scopes| {
+        for rows in scopes.iter_mut().filter(|rows| rows.scope == id) {
+            rows.root = None;
+        }
+    });
+    let rows = world.repository_rows(&id).await;
+    for rewrap in [Rewrap::No, Rewrap::Yes] {
+        let error = engine.kms.rotate_keys(&id, rewrap).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ForeignRootKey, "{rewrap:?}");
+    }
+    let options = CampaignOptions::new("fleet");
+    let outcome = engine.kms.rotate_all(&options, Rewrap::No, |_| {}).await;
+    let outcome = outcome.unwrap();
+    let report = outcome.report().unwrap();
+    assert_eq!((report.done, report.failures.len()), (1, 1));
+    assert_eq!(report.failures[0].kind, "ForeignRootKey");
+    assert!(is_unchanged(&world, &rows).await);
+}
+
 #[tokio::test]
 async fn keys_created_under_a_named_root_are_wrapped_by_no_other() {
     let world = World::new().await;

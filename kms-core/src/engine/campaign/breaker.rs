@@ -2,6 +2,7 @@
 //! scopes under it if it is a named one.
 
 use std::collections::HashMap;
+use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::Plan;
@@ -17,6 +18,7 @@ const PER_SCOPE_AT_ONCE: usize = 2;
 #[derive(Debug)]
 pub(super) struct Breaker {
     limit: usize,
+    /// Errors carry sources of the application's own. None is dropped under this lock.
     state: Mutex<State>,
 }
 
@@ -46,27 +48,29 @@ impl Breaker {
     /// What planning a scope under this root gave.
     pub(super) fn note(&self, root: Option<&RootName>, plan: &Plan) {
         let mut state = self.state();
-        match plan {
+        let before = match plan {
             Ok(Some(_)) => {
                 state.worked = true;
                 match root {
-                    None => state.own = Failures::default(),
-                    Some(name) => drop(state.named.remove(name)),
+                    None => mem::take(&mut state.own).last,
+                    Some(name) => state.named.remove(name).and_then(|failures| failures.last),
                 }
             }
             // Nothing was asked of the root.
-            Ok(None) => {}
+            Ok(None) => None,
             Err(error) if is_of_the_service(error.kind()) => {
                 let failures = match root {
                     None => &mut state.own,
                     Some(name) => state.named.entry(name.clone()).or_default(),
                 };
                 failures.count += 1;
-                failures.last = Some(error.clone());
+                failures.last.replace(error.clone())
             }
             // The scope's own: the root may have answered or not.
-            Err(_) => {}
-        }
+            Err(_) => None,
+        };
+        drop(state);
+        drop(before);
     }
 
     /// Why no more scopes are to be planned, if so.
@@ -103,7 +107,7 @@ impl Breaker {
 
     /// Scopes that failed are to be tried again: so are the named roots that are asked no more.
     pub(super) fn forgive_named(&self) {
-        let forgiven = std::mem::take(&mut self.state().named);
+        let forgiven = mem::take(&mut self.state().named);
         drop(forgiven);
     }
 
