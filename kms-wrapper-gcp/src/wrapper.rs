@@ -101,15 +101,15 @@ impl CloudKmsWrapper {
     /// The number of the version of the configured key that the blob says it was made by; `None` for a blob of
     /// another key, and for one that names none.
     #[must_use]
-    pub fn blob_version(&self, blob: &Blob) -> Option<u64> {
+    pub fn version_named_by(&self, blob: &Blob) -> Option<u64> {
         self.service.key().version(blob.key_id())
     }
 
     /// The number of the version that encrypted last, as the service told; `None` before the first encryption.
-    /// [`preflight`](Wrapper::preflight) encrypts, too. A blob of another [version](Self::blob_version) needs a version
+    /// [`preflight`](Wrapper::preflight) encrypts, too. A blob of another [version](Self::version_named_by) needs a version
     /// that is not the key's primary one (any more): before that is destroyed, rewrap.
     #[must_use]
-    pub fn newest_version(&self) -> Option<u64> {
+    pub fn newest_version_seen(&self) -> Option<u64> {
         self.service.key().version(&self.key_id()?)
     }
 

@@ -4,7 +4,8 @@ use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use kms_core::{Aead, CallLimits, Envelope, Error, ErrorKind, Result};
+use kms_core::service::misconfigured;
+use kms_core::{Aead, CallLimits, Envelope, Result};
 
 use crate::builder::environment::Environment;
 use crate::pin::{Pin, PinSource};
@@ -227,8 +228,4 @@ impl Pkcs11WrapperBuilder {
         let envelope = self.aead.map(Envelope::new);
         Ok(Pkcs11Wrapper::new(target, sessions, self.mode, envelope))
     }
-}
-
-fn misconfigured(detail: &'static str) -> Error {
-    Error::new(ErrorKind::InvalidConfiguration).with_detail(detail)
 }

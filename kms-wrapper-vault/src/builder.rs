@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use kms_core::{CallLimits, Error, ErrorKind, Result};
+use kms_core::service::misconfigured;
+use kms_core::{CallLimits, Result};
 use reqwest::header::HeaderValue;
 
 use crate::auth::Auth;
@@ -329,8 +330,4 @@ fn checked(value: Option<String>, setting: &'static str) -> Result<Option<String
         );
     }
     Ok(Some(text))
-}
-
-fn misconfigured(detail: &'static str) -> Error {
-    Error::new(ErrorKind::InvalidConfiguration).with_detail(detail)
 }

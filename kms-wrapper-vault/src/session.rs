@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use kms_core::service::damaged;
 use kms_core::{CallLimits, Error, ErrorKind, Result};
 use rustify::endpoint::Endpoint;
 use tokio::task::JoinHandle;
@@ -18,7 +19,7 @@ pub(crate) use crate::session::refusal::Operation;
 use crate::session::refusal::Refused;
 use crate::session::token::{Lease, Token};
 use crate::session::turn::Turn;
-use crate::transport::{Answer, Transport, damaged};
+use crate::transport::{Answer, Transport};
 
 mod refusal;
 mod renewal;

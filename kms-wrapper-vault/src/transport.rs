@@ -1,6 +1,7 @@
 //! HTTP to the service: one request, one answer.
 
 use bytes::Bytes;
+use kms_core::service::damaged;
 use kms_core::{Error, ErrorKind, Result};
 use reqwest::StatusCode;
 use reqwest::header::{HOST, HeaderMap, HeaderName, HeaderValue};
@@ -177,10 +178,6 @@ fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<EndpointResult<T
             error.column()
         ))
     })
-}
-
-pub(crate) fn damaged(detail: impl Into<std::borrow::Cow<'static, str>>) -> Error {
-    Error::new(ErrorKind::DamagedResponse).with_detail(detail)
 }
 
 fn unsendable(_: impl std::error::Error) -> Error {

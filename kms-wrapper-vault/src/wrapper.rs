@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use data_encoding::BASE64;
+use kms_core::service::damaged;
 use kms_core::{
     Blob, Claim, Error, ErrorKind, Ownership, Result, SecretBytes, VersionAge, Wrapper,
 };
@@ -16,7 +17,6 @@ use crate::key_path::KeyPath;
 use crate::preflight;
 use crate::request;
 use crate::session::{Operation, Session};
-use crate::transport::damaged;
 
 /// A root wrapper whose key is in the transit engine of Vault or OpenBao.
 ///

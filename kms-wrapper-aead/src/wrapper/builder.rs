@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{env, fmt};
 
-use kms_core::{Aead, Error, ErrorKind, KeyBytes, LocalKey, Result};
+use kms_core::service::misconfigured;
+use kms_core::{Aead, KeyBytes, LocalKey, Result};
 use zeroize::Zeroizing;
 
 use crate::key_name::{Identity, KeyName};
@@ -213,8 +214,4 @@ fn check_key_id(id: &str) -> Result<()> {
     } else {
         Ok(())
     }
-}
-
-fn misconfigured(detail: &'static str) -> Error {
-    Error::new(ErrorKind::InvalidConfiguration).with_detail(detail)
 }

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use kms_core::{Error, ErrorKind, Result};
+use kms_core::Result;
+use kms_core::service::misconfigured;
 
 const CREDENTIALS: &str = "GOOGLE_CREDENTIALS";
 
@@ -68,12 +69,10 @@ impl Environment {
     }
 }
 
-fn misconfigured(detail: &'static str) -> Error {
-    Error::new(ErrorKind::InvalidConfiguration).with_detail(detail)
-}
-
 #[cfg(test)]
 mod tests {
+    use kms_core::ErrorKind;
+
     use super::*;
 
     fn read(variables: &[(&str, &str)]) -> Environment {

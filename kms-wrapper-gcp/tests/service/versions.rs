@@ -11,19 +11,19 @@ use crate::support::{MODES, Own, builder};
 async fn the_version_that_made_a_blob_and_the_one_that_encrypts_now_are_told() {
     for mode in MODES {
         let own = Own::start(mode).await;
-        assert_eq!(own.wrapper.newest_version(), None);
+        assert_eq!(own.wrapper.newest_version_seen(), None);
         let old = own.wrapper.encrypt(b"x", b"").await.unwrap();
-        assert_eq!(own.wrapper.newest_version(), Some(1));
+        assert_eq!(own.wrapper.newest_version_seen(), Some(1));
         own.client().rotate(&own.key).await;
         own.wrapper.preflight().await.unwrap();
-        assert_eq!(own.wrapper.newest_version(), Some(2));
+        assert_eq!(own.wrapper.newest_version_seen(), Some(2));
         let new = own.wrapper.encrypt(b"x", b"").await.unwrap();
-        let versions = [&old, &new].map(|blob| own.wrapper.blob_version(blob));
+        let versions = [&old, &new].map(|blob| own.wrapper.version_named_by(blob));
         assert_eq!(versions, [Some(1), Some(2)]);
         let foreign = format!("{}2/cryptoKeyVersions/1", own.key);
         for id in ["", &own.key, &foreign, &own.version(1).replace("/1", "/x")] {
             let blob = Blob::new(vec![1; 40], id);
-            assert_eq!(own.wrapper.blob_version(&blob), None, "{id}");
+            assert_eq!(own.wrapper.version_named_by(&blob), None, "{id}");
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
+use kms_core::service::damaged;
 use kms_core::{ErrorKind, Result};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
@@ -12,7 +13,6 @@ use crate::failure::ServiceMessage;
 use crate::request;
 use crate::session::token::{Lease, Limited, Token};
 use crate::session::{Session, pause_after_failure};
-use crate::transport::damaged;
 
 impl Session {
     /// The token, renewed first if that is overdue: the keeper lives in one runtime, and that may be gone, or
