@@ -53,7 +53,8 @@ impl Identity {
     /// Whether a blob of `other` is this key's. A key may be on several tokens, and have another label there; what
     /// tells it from others is the check value, if both have one.
     pub(crate) fn made(&self, other: &Self) -> Ownership {
-        if self == other {
+        // Without a check value, another key made under the same names looks the same.
+        if self == other && self.check_value.is_some() {
             return Ownership::Yes;
         }
         let may_be = match (&self.check_value, &other.check_value) {
@@ -143,5 +144,7 @@ mod tests {
         ] {
             assert_eq!(own.made(&other), ownership, "{other}");
         }
+        let untold = key("0123", "root", None);
+        assert_eq!(untold.made(&untold.clone()), Ownership::Unknown);
     }
 }
