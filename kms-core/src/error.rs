@@ -101,6 +101,13 @@ impl Error {
             .map(|(_, value)| value.as_str())
     }
 
+    /// The name of the tenant's own root that failed, or could not be had. It tells what concerns one tenant's customer
+    /// from what concerns the whole fleet: the [kind](Self::kind) is the same where the engine's own root fails.
+    #[must_use]
+    pub fn named_root(&self) -> Option<&str> {
+        self.context("root")
+    }
+
     /// Whether the same call may succeed later, or at once for a conflict.
     #[must_use]
     pub fn is_retryable(&self) -> bool {

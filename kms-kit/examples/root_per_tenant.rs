@@ -126,7 +126,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     println!("{error}");
     assert_eq!(error.kind(), ErrorKind::UnknownRootName);
-    assert_eq!(error.context("root"), Some("customer-2"));
+    assert_eq!(error.named_root(), Some("customer-2"));
     kms.wrapper(&ours, &NOTES).await?;
     Ok(())
 }

@@ -32,7 +32,7 @@ async fn a_customer_who_disables_the_key_is_obeyed_within_the_recheck_time_and_n
         for _ in 0..3 {
             let error = engine.encrypt(&id).await.unwrap_err();
             assert_eq!(error.kind(), kind);
-            assert_eq!(error.context("root"), Some("customer-1"));
+            assert_eq!(error.named_root(), Some("customer-1"));
             assert_eq!(error.context("scope"), Some("o_1"));
             assert!(!engine.opens(&id, &blob).await);
             engine.encrypt(&other).await.unwrap();
