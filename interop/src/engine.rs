@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use data_encoding::HEXLOWER;
 use kms_kit::prelude::*;
-use kms_kit::{AeadWrapper, Binding, Repository};
+use kms_kit::{AeadWrapper, Binding, KmsBuilder, Repository};
 
 pub(crate) const DATABASE: Purpose = Purpose::from_static("database");
 pub(crate) const OIDC: Purpose = Purpose::from_static("oidc");
@@ -59,10 +59,17 @@ pub(crate) async fn engine(
     root: Arc<dyn Wrapper>,
     binding: Binding,
 ) -> Result<Kms> {
-    let builder = kms_kit::builder(repository)
+    Ok(builder(repository, root, binding).build().await?)
+}
+
+pub(crate) fn builder(
+    repository: Arc<dyn Repository>,
+    root: Arc<dyn Wrapper>,
+    binding: Binding,
+) -> KmsBuilder {
+    kms_kit::builder(repository)
         .root_wrapper(root)
         .purposes(PURPOSES.clone())
         .binding(binding)
-        .freshness(Freshness::Always);
-    Ok(builder.build().await?)
+        .freshness(Freshness::Always)
 }
