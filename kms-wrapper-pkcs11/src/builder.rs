@@ -176,7 +176,7 @@ impl Pkcs11WrapperBuilder {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidConfiguration`]: no module; a key without a name; an empty setting; a PIN and a file with
+    /// [`InvalidConfiguration`](kms_core::ErrorKind::InvalidConfiguration): no module; a key without a name; an empty setting; a PIN and a file with
     /// one; no sessions; no `aead` for envelopes; limits of zero; an id in the environment that is not
     /// hex.
     pub fn build(self) -> Result<Pkcs11Wrapper> {

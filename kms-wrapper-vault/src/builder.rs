@@ -210,7 +210,7 @@ impl TransitWrapperBuilder {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidConfiguration`], naming the setting.
+    /// [`InvalidConfiguration`](kms_core::ErrorKind::InvalidConfiguration), naming the setting.
     pub fn build(self) -> Result<TransitWrapper> {
         self.try_build()
             .map_err(|error| error.with_operation("build transit wrapper"))

@@ -123,9 +123,9 @@ impl AeadWrapperBuilder {
     ///
     /// # Errors
     ///
-    /// - [`ErrorKind::InvalidConfiguration`]: a key id that is empty, blank or has white space around it; no
+    /// - [`InvalidConfiguration`](kms_core::ErrorKind::InvalidConfiguration): a key id that is empty, blank or has white space around it; no
     ///   source or more than one; a variable that is not set; a file that can't be opened or read.
-    /// - [`ErrorKind::InvalidKey`]: a key of another length or encoding, or in a file that others may read; another key
+    /// - [`InvalidKey`](kms_core::ErrorKind::InvalidKey): a key of another length or encoding, or in a file that others may read; another key
     ///   than the one whose check value is in the key id.
     ///
     /// The message names the variable or the file, and never shows what it holds.
