@@ -89,7 +89,7 @@ impl Kms {
     pub async fn wrapper(&self, scope: &ScopeId, purpose: &Purpose) -> Result<DataKeyWrapper> {
         if let Some(ring) = self.0.loader.at_hand(scope)
             && let Some(position) = ring.position(purpose)
-            && !ring.ring().is_damaged
+            && !ring.is_damaged()
         {
             return ring.into_wrapper(position);
         }

@@ -28,7 +28,13 @@ const FEW: usize = 8;
 /// inside a database transaction and so must not wait for a second connection. Keys are wiped when the
 /// last clone is gone.
 #[derive(Clone)]
-pub struct KeyRing(Counted<Ring>);
+pub struct KeyRing(Counted<Keys>);
+
+pub(crate) struct Keys {
+    ring: Ring,
+    /// Whether a data key lacks a version that opened: here, so that the hot path need not look at the versions.
+    is_damaged: bool,
+}
 
 pub(crate) struct Ring {
     pub(crate) scope: ScopeId,
@@ -40,8 +46,6 @@ pub(crate) struct Ring {
     pub(crate) data_keys: Box<[DataKey]>,
     /// Whether its wrappers encrypt, or only decrypt.
     pub(crate) encrypts: bool,
-    /// Whether a data key lacks a version that opened: here, so that the hot path need not look at the versions.
-    pub(crate) is_damaged: bool,
 }
 
 pub(crate) struct RootKeyVersion {
@@ -95,14 +99,19 @@ pub(crate) enum Opened {
 }
 
 impl KeyRing {
-    pub(crate) fn new(mut ring: Ring) -> Self {
+    pub(crate) fn new(ring: Ring) -> Self {
         let is_damaged = |key: &DataKey| key.versions.is_empty() || key.is_damaged();
-        ring.is_damaged = ring.data_keys.iter().any(is_damaged);
-        Self(Counted::new(ring))
+        let is_damaged = ring.data_keys.iter().any(is_damaged);
+        Self(Counted::new(Keys { ring, is_damaged }))
     }
 
     pub(crate) fn ring(&self) -> &Ring {
-        &self.0
+        &self.0.ring
+    }
+
+    /// Whether a data key lacks a version that opened.
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.0.is_damaged
     }
 
     /// The same keys, for one who uses them so often that others would be disturbed by the counting.
@@ -123,7 +132,7 @@ impl KeyRing {
 
     /// Tells whether the keys are still in memory.
     #[cfg(test)]
-    pub(crate) fn watch(&self) -> std::sync::Weak<Ring> {
+    pub(crate) fn watch(&self) -> std::sync::Weak<Keys> {
         self.0.watch()
     }
 

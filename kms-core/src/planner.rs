@@ -22,7 +22,6 @@ use crate::roots::Root;
 use crate::rows::{DataKeyRow, ScopeRows};
 use crate::scope::{Purpose, ScopeId};
 use crate::secret::KeyBytes;
-use crate::wrapper::Ownership;
 
 mod assign;
 mod rewrap;
@@ -74,14 +73,9 @@ impl Planner {
         let root = self.opener.roots.of(rows.root.as_ref()).await?;
         // Keys that this root can't open are another root's: whoever took a row of `kms_scope_root` away, or gave a name
         // to another root, must not have the scope's next keys under this one.
-        if let Ok(blob) = Blob::decode(&newest.key)
-            && root.wrapper.owns(&blob) == Ownership::No
-        {
-            return Err(root.names(
-                Error::new(ErrorKind::ForeignRootKey)
-                    .with_context("root_key_id", blob.key_id())
-                    .with_context("key_version", &newest.id),
-            ));
+        if let Ok(blob) = Blob::decode(&newest.key) {
+            root.may_have_made(&blob)
+                .map_err(|error| root.names(error.with_context("key_version", &newest.id)))?;
         }
         let newest = newest.version;
         let (root_version, wrapping) = self

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use quick_cache::sync::Cache;
 
+use crate::blob::Blob;
 use crate::engine::Executor;
 use crate::error::{Error, ErrorKind, Result};
 use crate::root_name::RootName;
-use crate::wrapper::Wrapper;
+use crate::wrapper::{Ownership, Wrapper};
 
 mod limits;
 mod named;
@@ -174,6 +175,15 @@ impl Roots {
 }
 
 impl Root {
+    /// Refuses a blob that this root can't have made, as far as the blob tells.
+    pub(crate) fn may_have_made(&self, blob: &Blob) -> Result<()> {
+        if self.wrapper.owns(blob) == Ownership::No {
+            let error = Error::new(ErrorKind::ForeignRootKey);
+            return Err(error.with_context("root_key_id", blob.key_id()));
+        }
+        Ok(())
+    }
+
     /// The error with the root's name, if it has one.
     pub(crate) fn names(&self, error: Error) -> Error {
         match &self.name {

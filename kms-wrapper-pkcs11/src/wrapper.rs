@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use kms_core::service::misconfigured;
 use kms_core::{Blob, Claim, Envelope, Error, ErrorKind, Ownership, Result, SecretBytes, Wrapper};
 
 use crate::builder::Pkcs11WrapperBuilder;
@@ -157,8 +158,7 @@ impl Pkcs11Wrapper {
 
 fn needed(envelope: Option<&Envelope>) -> Result<&Envelope> {
     envelope.ok_or_else(|| {
-        Error::new(ErrorKind::InvalidConfiguration)
-            .with_detail("the blob was made in envelope mode; give the wrapper's builder an aead")
+        misconfigured("the blob was made in envelope mode; give the wrapper's builder an aead")
     })
 }
 

@@ -237,8 +237,10 @@ impl TransitWrapperBuilder {
             .with_context("setting", "auth"));
         }
         let prefix = checked(self.key_id_prefix, "key_id_prefix")?;
-        let engine = self.namespace.clone();
         let namespace = named_namespace(self.namespace, "namespace")?;
+        // As it is sent, so that two spellings of one namespace are one.
+        let sent = namespace.as_ref().and_then(|sent| sent.to_str().ok());
+        let engine = sent.map(str::to_owned);
         let login_namespace = match self.login_namespace {
             None => namespace.clone(),
             named => named_namespace(named, "login_namespace")?,

@@ -61,7 +61,6 @@ impl Bench {
             data_keys: Box::default(),
             root: None,
             encrypts: true,
-            is_damaged: false,
         });
         let known = Known {
             sent,

@@ -152,7 +152,6 @@ fn ring(scope: &ScopeId) -> KeyRing {
         root_key_versions: Box::default(),
         data_keys: Box::default(),
         encrypts: true,
-        is_damaged: false,
     })
 }
 

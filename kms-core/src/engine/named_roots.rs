@@ -120,9 +120,7 @@ impl Kms {
         let operation = root.map_or("unassign_root", |_| "assign_root");
         self.writable(operation)?;
         let prepare = async {
-            if root.is_none() {
-                self.0.ensure_right_root().await?;
-            }
+            self.0.ensure_right_root_of(root).await?;
             let rows = self.rows(scope).await?;
             self.refuse_copies_elsewhere(&rows).await?;
             self.0.planner.assign_root(&rows, root).await

@@ -37,9 +37,7 @@ impl Kms {
         self.accept_purposes(purposes)
             .map_err(|error| error.with_operation(OPERATION).with_context("scope", scope))?;
         let prepare = async {
-            if root.is_none() {
-                self.0.ensure_right_root().await?;
-            }
+            self.0.ensure_right_root_of(root).await?;
             self.0.planner.create(scope, root, purposes).await
         };
         prepare
@@ -56,9 +54,7 @@ impl Kms {
         const OPERATION: &str = "rotate_keys";
         let prepare = async {
             let rows = self.rows(scope).await?;
-            if rows.root.is_none() {
-                self.0.ensure_right_root().await?;
-            }
+            self.0.ensure_right_root_of(rows.root.as_ref()).await?;
             if rewrap == Rewrap::Yes {
                 self.refuse_copies_elsewhere(&rows).await?;
             }
@@ -84,11 +80,9 @@ impl Kms {
         const OPERATION: &str = "rewrap_keys";
         let prepare = async {
             let rows = self.rows(scope).await?;
-            if rows.root.is_none() {
-                self.0.ensure_right_root().await?;
-                if which == RewrapKeys::OlderVersions {
-                    self.0.learn_newest_version().await?;
-                }
+            self.0.ensure_right_root_of(rows.root.as_ref()).await?;
+            if rows.root.is_none() && which == RewrapKeys::OlderVersions {
+                self.0.learn_newest_version().await?;
             }
             self.refuse_copies_elsewhere(&rows).await?;
             self.0.planner.rewrap(&rows, which).await

@@ -12,6 +12,7 @@ use crate::blob::Blob;
 use crate::error::{Error, ErrorKind, Result};
 use crate::guard::guarded;
 use crate::repository::{RootCheck, ScopeFilter};
+use crate::root_name::RootName;
 use crate::rows::{RootKeyVersionRow, ScopeRows};
 use crate::secret::KeyBytes;
 use crate::wrapper::{Ownership, Wrapper};
@@ -69,8 +70,16 @@ enum Finding {
 }
 
 impl Engine {
-    /// Sees to it that the root wrapper's key is the right one, before it wraps something. It costs calls once, and
-    /// nothing from then on.
+    /// Sees to it that the key of the root that is about to wrap something is the right one: of the engine's own root,
+    /// since a named one leaves no check blob. It costs calls once, and nothing from then on.
+    pub(super) async fn ensure_right_root_of(&self, root: Option<&RootName>) -> Result<()> {
+        match root {
+            None => self.ensure_right_root().await,
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// The same for the engine's own root.
     pub(super) async fn ensure_right_root(&self) -> Result<()> {
         let check = || async {
             if let Some(error) = self.check_root().await? {
@@ -255,15 +264,7 @@ impl Engine {
     }
 
     async fn open_sampled(&self, rows: &ScopeRows, row: &RootKeyVersionRow) -> Finding {
-        let opened = self.opener.root_key_version(
-            None,
-            &rows.scope,
-            &rows.root_key,
-            &row.id,
-            row.version,
-            &row.key,
-        );
-        match opened.await {
+        match self.opener.root_key_version_of(rows, row).await {
             Ok(_) => Finding::Opens,
             Err(error) if error.kind() == ErrorKind::TamperedKey => Finding::DoesNotOpen(error),
             Err(error) => Finding::Untold(error),

@@ -35,7 +35,7 @@ pub struct DataKeyWrapper {
 impl DataKeyWrapper {
     #[inline]
     pub(super) fn new(ring: KeyRing, position: usize) -> Result<Self> {
-        if ring.ring().is_damaged {
+        if ring.is_damaged() {
             let mut versions = ring.ring().data_keys[position].versions.iter();
             if versions.all(|version| version.key.is_err()) {
                 return Err(Self::nothing_opens(&ring, position));

@@ -1,11 +1,9 @@
 //! The two ways to encrypt, and what their blobs look like.
 
-use kms_core::{Blob, ENVELOPE_MECHANISM, Error, ErrorKind, NONCE_LEN, Result, TAG_LEN};
+use kms_core::service::{DIRECT_MECHANISM, invalid_blob};
+use kms_core::{Blob, ENVELOPE_MECHANISM, NONCE_LEN, Result, TAG_LEN};
 
 use crate::cipher::WRAPPED_LEN;
-
-/// `mechanism` of a blob that the token encrypted itself.
-const DIRECT_MECHANISM: u64 = 0;
 
 /// How a wrapper encrypts. It decrypts what either way made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,21 +31,17 @@ impl Shape {
         let nonce = blob
             .iv()
             .try_into()
-            .map_err(|_| invalid("no nonce of 12 bytes"))?;
+            .map_err(|_| invalid_blob("no nonce of 12 bytes"))?;
         if blob.ciphertext().len() < TAG_LEN {
-            return Err(invalid("it is too short"));
+            return Err(invalid_blob("it is too short"));
         }
         match (blob.mechanism(), blob.wrapped_key().len()) {
             (DIRECT_MECHANISM, 0) => Ok(Self::Direct(nonce)),
             (ENVELOPE_MECHANISM, WRAPPED_LEN) => Ok(Self::Envelope),
             (DIRECT_MECHANISM | ENVELOPE_MECHANISM, _) => {
-                Err(invalid("its wrapped key has an impossible length"))
+                Err(invalid_blob("its wrapped key has an impossible length"))
             }
-            _ => Err(invalid("its mechanism is not one of PKCS#11")),
+            _ => Err(invalid_blob("its mechanism is not one of PKCS#11")),
         }
     }
-}
-
-fn invalid(detail: &'static str) -> Error {
-    Error::new(ErrorKind::InvalidBlob).with_detail(detail)
 }

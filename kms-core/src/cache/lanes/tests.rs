@@ -8,7 +8,7 @@ use super::super::{Cache, Entry, Joined, Known, Moment, Since};
 use crate::clock::SystemClock;
 use crate::fingerprint::Fingerprint;
 use crate::id::{RootKeyId, RootKeyVersionId};
-use crate::key_ring::{KeyRing, Opened, Ring, RootKeyVersion};
+use crate::key_ring::{KeyRing, Keys, Opened, Ring, RootKeyVersion};
 use crate::rows::CollectionVersion;
 use crate::scope::ScopeId;
 
@@ -32,12 +32,11 @@ fn ring(scope: &ScopeId, number: i64) -> KeyRing {
         }]),
         data_keys: Box::default(),
         encrypts: true,
-        is_damaged: false,
     })
 }
 
 /// As a load does that ends now. Gives what tells whether the keys are still in memory.
-fn load(cache: &Arc<Cache>, scope: &ScopeId, number: i64) -> Weak<Ring> {
+fn load(cache: &Arc<Cache>, scope: &ScopeId, number: i64) -> Weak<Keys> {
     let since = Since::Order(cache.stamp().order);
     let Joined::Begin(ticket, _) = cache.join(scope, since) else {
         panic!("another load is under way");
