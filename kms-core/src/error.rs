@@ -341,6 +341,16 @@ error_kinds! {
     DatabaseUnreachable true "the database can't be reached",
     /// No connection was free, or a lock was not granted, within the time allowed.
     DatabaseBusy true "the database or its connection pool is busy",
+    /// The server accepts no writes: a standby, or a primary that was demoted or set to read only.
+    DatabaseReadOnly true "the database accepts no writes now: it is a standby, or was set to read only",
+    /// The server has no space left on its disk. Nothing was written.
+    DatabaseFull true "the database has no space left on its disk",
+    /// The server refused the login: wrong role, password or database name, or no right to connect.
+    DatabaseLogin false "the database refused the login; check the role, the password and the name of the database",
+    /// The database file is damaged, or is no database.
+    DatabaseDamaged false "the database file is damaged, or is no database",
+    /// A foreign key of the application on the keys' scope ids found no row for this scope.
+    MissingScopeRow false "the application's table has no row for this scope; insert it in the same transaction, or before",
     /// Any other failure of the database.
     Database false "the database refused",
 
