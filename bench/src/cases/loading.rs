@@ -10,7 +10,7 @@ use kms_kit::{Freshness, Kms, Repository, ScopeId, Wrapper};
 use kms_testkit::{CountingRepository, CountingWrapper, ManualClock};
 
 use crate::database::Database;
-use crate::measure::{Measurement, Run};
+use crate::measure::{Measurement, Run, in_a_task};
 use crate::statements;
 use crate::world::{PURPOSES, SCOPES, builder, create, local_root};
 
@@ -74,10 +74,14 @@ impl Counted {
     }
 
     async fn use_each(&self, scopes: &[ScopeId]) -> Result<()> {
-        for scope in scopes {
-            self.kms.wrapper(scope, &PURPOSES[0]).await?;
-        }
-        Ok(())
+        let (kms, scopes) = (self.kms.clone(), scopes.to_vec());
+        in_a_task(async move {
+            for scope in &scopes {
+                kms.wrapper(scope, &PURPOSES[0]).await?;
+            }
+            Ok(())
+        })
+        .await
     }
 }
 
