@@ -7,7 +7,7 @@ use anyhow::Result;
 use kms_kit::Rewrap;
 use kms_kit::core::MemoryRepository;
 use kms_kit::{Freshness, Kms, Repository, ScopeId, Wrapper};
-use kms_testkit::{CountingRepository, CountingWrapper, ManualClock};
+use kms_testkit::{CountingWrapper, InstrumentedRepository, ManualClock};
 
 use crate::database::Database;
 use crate::measure::{Measurement, Run, in_a_task};
@@ -47,14 +47,14 @@ pub async fn in_memory(run: &mut Run) -> Result<()> {
 /// An engine whose calls are counted.
 struct Counted {
     kms: Kms,
-    queries: Arc<CountingRepository>,
+    queries: Arc<InstrumentedRepository>,
     root: Arc<CountingWrapper>,
     clock: Arc<ManualClock>,
 }
 
 impl Counted {
     async fn new(repository: Arc<dyn Repository>, root: &Arc<dyn Wrapper>) -> Result<Self> {
-        let queries = Arc::new(CountingRepository::new(repository));
+        let queries = Arc::new(InstrumentedRepository::new(repository));
         let root = Arc::new(CountingWrapper::new(Arc::clone(root)));
         let clock = Arc::new(ManualClock::new());
         let kms = builder(

@@ -10,7 +10,10 @@ use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::result::Error as QueryError;
 use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text};
-use kms_core::{Error, ErrorKind};
+use kms_core::{
+    Deletion, Error, ErrorKind, NewDataKey, NewDataKeyVersion, NewRootKeyVersion, Referencer,
+    RewrappedDataKeyVersion, RootKeyId, RootKeyVersionId, ScopeId, ScopeRows,
+};
 
 use super::deleting;
 use super::schema::kms_collection_version;
@@ -18,12 +21,8 @@ use super::set_wise::{
     InsertDataKeyVersions, InsertDataKeys, InsertRootKeyVersions, InsertRootKeys, OverRows,
     RewrapDataKeyVersions, RewrapRootKeyVersions,
 };
-use crate::dialect::{DeletionFailure, DeletionPlan, Writing};
+use crate::dialect::{DeletionFailure, Writing};
 use crate::failure::Failure;
-use crate::writes::{
-    NewDataKeyRecord, NewDataKeyVersionRecord, NewRootKeyRecord, NewRootKeyVersionRecord,
-    RewrappedDataKeyRecord, RewrappedRootKeyRecord,
-};
 
 /// Takes the locks of a change. What the locking functions of the schema answer is text: diesel tells neither a
 /// deadlock nor a lock that was not granted from other errors.
@@ -137,28 +136,31 @@ impl Writing for PgConnection {
         }
     }
 
-    fn insert_root_keys(&mut self, rows: &[NewRootKeyRecord<'_>]) -> QueryResult<HashSet<String>> {
-        let ids = rows.iter().map(|row| row.id).collect();
-        let scopes = rows.iter().map(|row| row.scope).collect();
+    fn insert_root_keys(
+        &mut self,
+        rows: &[(&RootKeyId, &ScopeId)],
+    ) -> QueryResult<HashSet<String>> {
+        let ids = rows.iter().map(|(id, _)| id.as_str()).collect();
+        let scopes = rows.iter().map(|(_, scope)| scope.as_str()).collect();
         let inserted: Vec<String> = OverRows::<InsertRootKeys>::texts([ids, scopes]).load(self)?;
         Ok(inserted.into_iter().collect())
     }
 
     fn insert_root_key_versions(
         &mut self,
-        rows: &[NewRootKeyVersionRecord<'_>],
+        rows: &[(&RootKeyId, &NewRootKeyVersion)],
     ) -> QueryResult<Vec<(String, i64)>> {
-        let ids = rows.iter().map(|row| row.id).collect();
-        let root_keys = rows.iter().map(|row| row.root_key).collect();
+        let ids = rows.iter().map(|(_, new)| new.id.as_str()).collect();
+        let root_keys = rows.iter().map(|(root_key, _)| root_key.as_str()).collect();
         OverRows::<InsertRootKeyVersions>::texts([ids, root_keys])
-            .and_keys(rows.iter().map(|row| row.key).collect())
+            .and_keys(rows.iter().map(|(_, new)| &*new.key).collect())
             .load(self)
     }
 
-    fn insert_data_keys(&mut self, rows: &[NewDataKeyRecord<'_>]) -> QueryResult<()> {
-        let ids = rows.iter().map(|row| row.id).collect();
-        let root_keys = rows.iter().map(|row| row.root_key).collect();
-        let purposes = rows.iter().map(|row| row.purpose).collect();
+    fn insert_data_keys(&mut self, rows: &[(&RootKeyId, &NewDataKey)]) -> QueryResult<()> {
+        let ids = rows.iter().map(|(_, new)| new.id.as_str()).collect();
+        let root_keys = rows.iter().map(|(root_key, _)| root_key.as_str()).collect();
+        let purposes = rows.iter().map(|(_, new)| new.purpose.as_str()).collect();
         OverRows::<InsertDataKeys>::texts([ids, root_keys, purposes])
             .execute(self)
             .map(drop)
@@ -166,37 +168,48 @@ impl Writing for PgConnection {
 
     fn insert_data_key_versions(
         &mut self,
-        rows: &[NewDataKeyVersionRecord<'_>],
+        rows: &[&NewDataKeyVersion],
     ) -> QueryResult<Vec<(String, i64)>> {
-        let ids = rows.iter().map(|row| row.id).collect();
-        let data_keys = rows.iter().map(|row| row.data_key).collect();
-        let wrappers = rows.iter().map(|row| row.root_key_version).collect();
+        let ids = rows.iter().map(|new| new.id.as_str()).collect();
+        let data_keys = rows.iter().map(|new| new.data_key.as_str()).collect();
+        let wrappers = rows
+            .iter()
+            .map(|new| new.root_key_version.as_str())
+            .collect();
         OverRows::<InsertDataKeyVersions>::texts([ids, data_keys, wrappers])
-            .and_keys(rows.iter().map(|row| row.key).collect())
+            .and_keys(rows.iter().map(|new| &*new.key).collect())
             .load(self)
     }
 
     fn rewrap_root_key_versions(
         &mut self,
-        rows: &[RewrappedRootKeyRecord<'_>],
+        rows: &[&(RootKeyVersionId, Vec<u8>)],
     ) -> QueryResult<usize> {
-        OverRows::<RewrapRootKeyVersions>::texts([rows.iter().map(|row| row.id).collect()])
-            .and_keys(rows.iter().map(|row| row.key).collect())
+        OverRows::<RewrapRootKeyVersions>::texts([rows.iter().map(|(id, _)| id.as_str()).collect()])
+            .and_keys(rows.iter().map(|(_, key)| &**key).collect())
             .execute(self)
     }
 
     fn rewrap_data_key_versions(
         &mut self,
-        rows: &[RewrappedDataKeyRecord<'_>],
+        rows: &[&RewrappedDataKeyVersion],
     ) -> QueryResult<usize> {
-        let ids = rows.iter().map(|row| row.id).collect();
-        let wrappers = rows.iter().map(|row| row.root_key_version).collect();
+        let ids = rows.iter().map(|new| new.id.as_str()).collect();
+        let wrappers = rows
+            .iter()
+            .map(|new| new.root_key_version.as_str())
+            .collect();
         OverRows::<RewrapDataKeyVersions>::texts([ids, wrappers])
-            .and_keys(rows.iter().map(|row| row.key).collect())
+            .and_keys(rows.iter().map(|new| &*new.key).collect())
             .execute(self)
     }
 
-    fn delete(&mut self, deletion: &DeletionPlan<'_>) -> Result<(), DeletionFailure> {
-        deleting::delete(self, deletion)
+    fn delete(
+        &mut self,
+        deletion: &Deletion,
+        rows: &ScopeRows,
+        _referencers: &[Referencer],
+    ) -> Result<(), DeletionFailure> {
+        deleting::delete(self, deletion, rows)
     }
 }
