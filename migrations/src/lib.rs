@@ -11,6 +11,8 @@
 //! | see how far a database is | `status` |
 //! | hold a database against what it should have | `verify` |
 //! | take over a database that Go kms made | `adopt` |
+//! | put back rows and triggers that were lost | `repair` |
+//! | give versions back the numbers that a restore took | `renumber` |
 //!
 //! # Two parts
 //!
@@ -117,7 +119,7 @@ pub mod sqlite;
 pub use catalogue::{Catalogue, Difference};
 pub use combined::{Combined, NoMigrations};
 pub use error::{Error, ErrorKind, Result};
-pub use report::{Adoption, MigrationName, Oddity, Report, Status};
+pub use report::{Adoption, MigrationName, Oddity, Repair, Report, Status};
 
 /// The version of the tables shared with Go kms, as `kms_schema_version` holds
 /// it.
@@ -126,4 +128,4 @@ pub const SCHEMA_VERSION: &str = "v0.0.2";
 /// The version of what we add to them, as `kms_extension_version` holds it: a
 /// `v` and a number. A process accepts its own and any later one, so that it
 /// outlives migrations that add something.
-pub const EXTENSION_VERSION: &str = "v4";
+pub const EXTENSION_VERSION: &str = "v5";

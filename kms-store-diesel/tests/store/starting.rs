@@ -50,12 +50,12 @@ pub(crate) async fn accepts_a_later_extension_and_no_earlier_one<D: Database>(
         ));
         repository.validate_schema().await
     };
-    for accepted in [EXTENSION_VERSION, "v4", "v10", "v4294967295"] {
+    for accepted in [EXTENSION_VERSION, "v5", "v10", "v4294967295"] {
         let version = extension(accepted).await.unwrap();
         assert_eq!(version, kms_core::SCHEMA_VERSION);
     }
     for refused in [
-        "v2", "v1", "v0", "v", "", "2", "v-3", "v+3", "v2.1", "v2 ", "V3", "none",
+        "v4", "v2", "v1", "v0", "v", "", "2", "v-3", "v+3", "v2.1", "v2 ", "V3", "none",
     ] {
         let error = extension(refused).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::SchemaVersion, "{refused}");
