@@ -20,7 +20,8 @@
 //! version [`SCHEMA_VERSION`], under its names. The migrations named `own` add
 //! what is ours ([`EXTENSION_VERSION`]): a root key version in use can't be
 //! deleted, deleted scopes are noticed by caches, indexes, lock functions,
-//! campaigns, and a record of which scopes changed with each collection version.
+//! campaigns, a record of which scopes changed with each collection version,
+//! and functions that keep what a restore writes and call nothing of others'.
 //! A Go service keeps working on a database with both.
 //!
 //! # The application's part
@@ -75,8 +76,10 @@
 //!
 //! # Rights
 //!
-//! On Postgres the role that migrates owns the tables. The application's role
-//! needs:
+//! On Postgres the role that migrates owns the tables. Nobody else should have
+//! `create` on their schema: [`Report::creators`] names who has. The statements
+//! for a reader, a writer, an operator and a migrator are in `docs/rights.md`.
+//! In short, the application's role needs:
 //!
 //! | on | a process that reads keys | one that changes them, as well |
 //! |---|---|---|

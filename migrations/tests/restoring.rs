@@ -184,6 +184,10 @@ fn what_pg_dump_wrote_is_restored_on_postgres_with_numbers_and_times() {
         "--exclude-table=kms_collection_*",
         "--exclude-table=kms_scope_change",
     ];
+    let page = include_str!("../../docs/operations.md").replace('\'', "");
+    for argument in documented {
+        assert!(page.contains(argument), "{argument}");
+    }
     // As one may do it without reading anything: the tables with one row refuse a second, and psql goes on.
     let plain: [&str; 0] = [];
     for (arguments, strict) in [
