@@ -112,6 +112,29 @@ pub(crate) fn rules(trimmed: impl Fn(&str) -> String) -> Vec<Rule> {
     rules
 }
 
+/// Versions that came in one statement with others of their key, for several keys: no change of keys does so, but a copy
+/// does whose rows get the time of the copy. Where times are fine enough to tell: not on SQLite.
+pub(crate) fn copied() -> [Rule; 2] {
+    [
+        ("kms_root_key_version", "root_key_id"),
+        ("kms_data_key_version", "data_key_id"),
+    ]
+    .map(|(table, key)| Rule {
+        table,
+        rule: "were copied in one statement with others of their key, which may have numbered them anew: \
+               Kms::prove_numbers tells",
+        condition: format!(
+            "create_time in (\
+               select create_time from (\
+                 select {key}, create_time from {table} group by {key}, create_time having count(*) > 1) c \
+                group by create_time having count(*) > 1) \
+             and exists (\
+               select 1 from {table} o where o.{key} = t.{key} and o.create_time = t.create_time \
+                  and o.private_id <> t.private_id)"
+        ),
+    })
+}
+
 /// Scope ids that `ScopeId::new` refuses, read page by page: `page` returns those after an id, in the database's order.
 /// Blank ones have a rule of their own.
 pub(crate) fn refused_scope_ids(

@@ -169,3 +169,34 @@ fn scope_ids_that_the_engine_refuses_are_listed(database: &TestDatabase) {
     ids.sort();
     assert_eq!(ids, [" before", "after\u{a0}", &long]);
 }
+
+/// As rows were before a restore kept numbers and times.
+#[test]
+fn versions_that_a_copy_may_have_numbered_anew_are_listed() {
+    let Some(database) = TestDatabase::postgres() else {
+        return;
+    };
+    let mut conn = database.migrated();
+    let versions = |times: [&str; 4]| {
+        format!(
+            "set kms_kit.restoring = on;
+             delete from kms_root_key;
+             insert into kms_root_key (private_id, scope_id) values ('krk_a', 'a'), ('krk_b', 'b');
+             insert into kms_root_key_version (private_id, root_key_id, version, key, create_time) values
+               ('krkv_a1', 'krk_a', 1, 'x', '{}'), ('krkv_a2', 'krk_a', 2, 'x', '{}'),
+               ('krkv_b1', 'krk_b', 1, 'x', '{}'), ('krkv_b2', 'krk_b', 2, 'x', '{}');
+             reset kms_kit.restoring;",
+            times[0], times[1], times[2], times[3]
+        )
+    };
+    let (old, new) = ("2026-01-01 10:00:00", "2026-02-01 10:00:00");
+    // Two scopes rotated in one transaction.
+    conn.execute(&versions([old, new, old, new]));
+    assert_eq!(conn.verify().unwrap().oddities, []);
+    conn.execute(&versions([new, new, new, new]));
+    let report = conn.verify().unwrap();
+    assert!(report.is_ok());
+    assert_eq!(report.oddities.len(), 1, "{report}");
+    assert_eq!(report.oddities[0].rows, 4);
+    assert!(report.to_string().contains("prove_numbers"), "{report}");
+}

@@ -57,7 +57,10 @@ pub fn verify(conn: &mut PgConnection) -> Result<Report> {
     }
     if tables.len() == SHARED_TABLES.len() {
         let trimmed = |column: &str| format!(r"btrim({column}, E' \t\n\x0b\f\r')");
-        for rule in oddities::rules(trimmed) {
+        for rule in oddities::rules(trimmed)
+            .into_iter()
+            .chain(oddities::copied())
+        {
             let rows = number(conn, &rule.count())?;
             if rows > 0 {
                 let ids = texts(conn, &rule.ids())?;
