@@ -60,7 +60,7 @@ async fn numbers_that_a_copy_took_are_proven_and_put_back(world: &World) {
 
     number_anew(world);
     let kms = world.builder().build().await.unwrap();
-    let blob = kms_kit::Blob::decode(&blob).unwrap();
+    let blob = Blob::decode(&blob).unwrap();
     let error = kms.decrypt(&scope, &OIDC, &blob, b"row:1").await;
     assert_eq!(error.unwrap_err().kind(), ErrorKind::TamperedKey);
 
