@@ -29,7 +29,7 @@ use kms_migrations::EXTENSION_VERSION;
 use tokio::sync::oneshot;
 
 use crate::dialect::{Dialect, SchemaVersions};
-use crate::failure::Failure;
+use crate::failure::{Failure, REPAIR};
 use crate::transaction::Terms;
 use departure::Departure;
 use lease::{Lease, Stage};
@@ -236,15 +236,26 @@ impl<C: R2D2Connection + Send + 'static> Connections<C> {
 pub(crate) fn check(versions: &SchemaVersions) -> Result<String> {
     let found = versions.shared.as_deref();
     if found != Some(SCHEMA_VERSION) {
-        return Err(schema_mismatch(SCHEMA_VERSION, found));
+        let mismatch = schema_mismatch(SCHEMA_VERSION, found);
+        return Err(match found {
+            None => mismatch.with_detail(REPAIR),
+            Some(_) => mismatch,
+        });
     }
     let extension = versions.extension.as_deref();
     if extension.and_then(number) < number(EXTENSION_VERSION) {
-        return Err(schema_mismatch(EXTENSION_VERSION, extension)
-            .with_detail("of kms_extension_version, beside the version shared with Go kms"));
+        return Err(
+            schema_mismatch(EXTENSION_VERSION, extension).with_detail(match extension {
+                None => REPAIR_EXTENSION,
+                Some(_) => "of kms_extension_version, beside the version shared with Go kms",
+            }),
+        );
     }
     Ok(SCHEMA_VERSION.to_owned())
 }
+
+const REPAIR_EXTENSION: &str = "\
+kms_extension_version is missing, or has no row: then `repair` of kms-migrations puts it back";
 
 /// The number of a version like `v2`; nothing for any other text.
 fn number(version: &str) -> Option<u32> {

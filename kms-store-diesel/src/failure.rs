@@ -1,7 +1,7 @@
 //! What goes wrong between the database and the core's error type.
 
 use diesel::result::{DatabaseErrorKind, Error as QueryError};
-use kms_core::{Applied, Error, ErrorKind};
+use kms_core::{Applied, Error, ErrorKind, SCHEMA_VERSION};
 
 /// Why a transaction, or a single query, came to nothing.
 #[derive(Debug)]
@@ -89,12 +89,36 @@ pub(crate) fn query_error(error: QueryError) -> Error {
         return conflict("the server could not put it in order with another transaction")
             .with_source(error);
     }
+    if lacks_row(&error) {
+        return Error::new(ErrorKind::SchemaVersion)
+            .with_detail(REPAIR)
+            .with_context("expected", SCHEMA_VERSION)
+            .with_context("found", "none")
+            .with_source(error);
+    }
     let refused = Error::new(ErrorKind::Database);
     match table_of(&error) {
         Some(table) => refused.with_context("table", table),
         None => refused,
     }
     .with_source(error)
+}
+
+/// What to do where a table with one row has none.
+pub(crate) const REPAIR: &str =
+    "where a table with one row has none, `repair` of kms-migrations puts it back";
+
+/// Whether a table with one row has none: the collection version was not found, or the schema refused keys that nobody
+/// could read. SQLite has no name for what refused, but the message of the trigger is ours.
+fn lacks_row(error: &QueryError) -> bool {
+    const NAME: &str = "kms_one_row_tables";
+    match error {
+        QueryError::NotFound => true,
+        QueryError::DatabaseError(_, information) => {
+            information.constraint_name() == Some(NAME) || information.message().starts_with(NAME)
+        }
+        _ => false,
+    }
 }
 
 fn commit_error(error: QueryError) -> Error {

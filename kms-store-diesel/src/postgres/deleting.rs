@@ -4,11 +4,11 @@ use diesel::connection::SimpleConnection as _;
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error as QueryError};
-use diesel::sql_types::{Array, Text};
-use kms_core::{Deletion, DeletionTarget, Error, Refusal, ScopeRows};
+use diesel::sql_types::{Array, Bool, Text};
+use kms_core::{Deletion, DeletionTarget, Error, ErrorKind, Refusal, ScopeRows};
 
 use crate::dialect::{DeletionFailure, KeyTables as _};
-use crate::failure::in_use;
+use crate::failure::{ends_transaction, in_use};
 
 const LOCK_VERSIONS: &str = "\
 select kms_lock_key_version(v.id) as answer, v.id from unnest($1) as v (id)";
@@ -16,7 +16,8 @@ select kms_lock_key_version(v.id) as answer, v.id from unnest($1) as v (id)";
 /// Every foreign key to the key tables whose check may come as late as the commit: our own and the
 /// application's.
 const DEFERRABLE: &str = "\
-select distinct format('%I.%I', n.nspname, c.conname) as name
+select distinct format('%I.%I', n.nspname, c.conname) as name, n.nspname::text as schema,
+       has_schema_privilege(n.oid, 'usage') as usable
   from pg_constraint c join pg_namespace n on n.oid = c.connamespace
  where c.contype = 'f' and c.condeferrable
    and c.confrelid in ('kms_root_key'::regclass, 'kms_root_key_version'::regclass,
@@ -34,15 +35,22 @@ struct VersionLock {
 
 #[derive(QueryableByName)]
 #[diesel(check_for_backend(Pg))]
-struct ConstraintName {
+struct Deferrable {
     #[diesel(sql_type = Text)]
     name: String,
+    #[diesel(sql_type = Text)]
+    schema: String,
+    /// Whether this role may name it.
+    #[diesel(sql_type = Bool)]
+    usable: bool,
 }
 
 /// The end of the savepoint in which a deletion was tried.
 enum Tried {
     Possible,
     Failed(QueryError),
+    /// Something else that the transaction deferred does not hold, so that nothing can be told by all of it.
+    Pending(QueryError),
 }
 
 impl From<QueryError> for Tried {
@@ -99,24 +107,59 @@ fn lock_versions(
 
 /// Deletes and checks all foreign keys at once, in a savepoint that is rolled back whatever comes of it:
 /// `immediate` would outlive a savepoint that is released, and fire on later rows of the caller's.
+///
+/// A constraint is named with its schema, which the role may not be allowed to use. Then all that is deferred is
+/// checked before the deletion and after it: what fails only after it comes from the deletion.
 fn try_out(
     connection: &mut PgConnection,
     deletion: &Deletion,
     rows: &ScopeRows,
 ) -> Result<(), DeletionFailure> {
-    let names: Vec<ConstraintName> = diesel::sql_query(DEFERRABLE).load(connection)?;
-    let names: Vec<_> = names.into_iter().map(|row| row.name).collect();
+    let constraints: Vec<Deferrable> = diesel::sql_query(DEFERRABLE).load(connection)?;
+    let hidden = constraints.iter().find(|constraint| !constraint.usable);
+    let names: Vec<_> = match hidden {
+        Some(_) => vec!["all"],
+        None => constraints.iter().map(|row| row.name.as_str()).collect(),
+    };
+    let names = names.join(", ");
     let end: Result<(), Tried> = connection.transaction(|connection| {
+        if hidden.is_some() {
+            connection
+                .batch_execute("set constraints all immediate")
+                .map_err(pending)?;
+            connection.batch_execute("set constraints all deferred")?;
+        }
         connection.delete_target(&rows.root_key, &deletion.target)?;
         if !names.is_empty() {
-            connection.batch_execute(&format!("set constraints {} immediate", names.join(", ")))?;
+            connection.batch_execute(&format!("set constraints {names} immediate"))?;
         }
         Err(Tried::Possible)
     });
     match end {
         Ok(()) | Err(Tried::Possible) => Ok(()),
         Err(Tried::Failed(error)) => Err(refused(error)),
+        Err(Tried::Pending(error)) => Err(not_proven(error, hidden)),
     }
+}
+
+fn pending(error: QueryError) -> Tried {
+    if ends_transaction(&error) {
+        Tried::Failed(error)
+    } else {
+        Tried::Pending(error)
+    }
+}
+
+fn not_proven(error: QueryError, hidden: Option<&Deferrable>) -> DeletionFailure {
+    let schema = hidden.map_or("", |constraint| &constraint.schema);
+    Error::new(ErrorKind::UseNotProven)
+        .with_detail(
+            "something else that the transaction deferred does not hold yet, and this role may not use the schema of a \
+             foreign key to the keys, to check that alone: grant usage on the schema, or delete in another transaction",
+        )
+        .with_context("schema", schema)
+        .with_source(error)
+        .into()
 }
 
 fn refused(error: QueryError) -> DeletionFailure {

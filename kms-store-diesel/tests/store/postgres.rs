@@ -12,6 +12,7 @@ mod line;
 mod locking;
 mod pooling;
 mod rights;
+mod roles;
 mod schemas;
 
 use self::database::PostgresDatabase;
