@@ -3,6 +3,7 @@
 //! `KMS_TEST_POSTGRES_URL` names a server where databases may be created. Without it these tests are
 //! skipped, loudly, or fail if `KMS_TEST_REQUIRE` names `postgres`.
 
+mod addresses;
 mod breaking;
 mod callers;
 mod changes;
@@ -10,6 +11,7 @@ mod database;
 mod hanging;
 mod line;
 mod locking;
+mod login;
 mod pooling;
 mod rights;
 mod schemas;
