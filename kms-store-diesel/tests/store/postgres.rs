@@ -8,6 +8,7 @@ mod breaking;
 mod callers;
 mod changes;
 mod database;
+mod failover;
 mod hanging;
 mod line;
 mod locking;
