@@ -30,8 +30,9 @@ const SOON: Duration = Duration::from_secs(5);
 
 /// Two servers, and what leads to the one that is the primary.
 struct Pair {
-    servers: Servers,
+    /// Cut before the servers end.
     line: Line,
+    servers: Servers,
 }
 
 impl Pair {
@@ -48,7 +49,7 @@ impl Pair {
         kms_migrations::postgres::run(&mut servers.primary.connection()).unwrap();
         servers.catch_up();
         let line = Line::to(&servers.primary.url());
-        Some(Self { servers, line })
+        Some(Self { line, servers })
     }
 
     fn url(&self) -> String {
