@@ -180,6 +180,59 @@ fn changes_over_the_applications_pool_go_on_soon_after_a_failover_and_none_is_lo
     });
 }
 
+/// Reads from several places until this holds.
+async fn read_until(repository: &Arc<PostgresRepository>, what: &str, holds: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !holds() {
+        assert!(started.elapsed() < SOON * 4, "{what}");
+        let reads: Vec<_> = (0..8)
+            .map(|_| {
+                let repository = Arc::clone(repository);
+                tokio::spawn(async move { repository.load(&[scope("o_1")]).await })
+            })
+            .collect();
+        for read in reads {
+            read.await.unwrap().unwrap();
+        }
+    }
+}
+
+#[test]
+fn one_refused_write_has_all_connections_of_the_pool_replaced() {
+    on_a_pair(async |pair| {
+        let builder = PostgresRepository::builder(pair.url()).pool_size(3);
+        let repository = Arc::new(builder.build().unwrap());
+        let old = &pair.servers.primary;
+        read_until(&repository, "it has three", || old.sessions() == 3).await;
+        tokio::task::block_in_place(|| pair.fail_over());
+        let change = change_sets::create(&scope("o_1"), &[DATABASE]);
+        let _ = apply(&*repository, change).await.unwrap();
+        read_until(&repository, "none is left", || old.sessions() == 0).await;
+        assert_eq!(repository.server_changes(), 1);
+    });
+}
+
+#[test]
+fn a_connection_that_the_application_held_meanwhile_is_replaced_when_it_is_back() {
+    on_a_pair(async |pair| {
+        let pool = Pool::builder()
+            .max_size(2)
+            .test_on_check_out(false)
+            .build(ConnectionManager::<PgConnection>::new(pair.url()))
+            .unwrap();
+        let repository = Arc::new(PostgresRepository::from_pool(pool.clone()));
+        let held = pool.get().unwrap();
+        tokio::task::block_in_place(|| pair.fail_over());
+        let change = change_sets::create(&scope("o_1"), &[DATABASE]);
+        let _ = apply(&*repository, change).await.unwrap();
+        let old = &pair.servers.primary;
+        assert_eq!(old.sessions(), 1, "the one that is held");
+        drop(held);
+        read_until(&repository, "none is left", || old.sessions() == 0).await;
+        assert_eq!(repository.server_changes(), 1);
+    });
+}
+
 /// Uses cached keys for an hour without asking.
 async fn engine(repository: PostgresRepository, root: &Arc<dyn Wrapper>) -> Kms {
     KmsBuilder::new(Arc::new(repository), fastest())
