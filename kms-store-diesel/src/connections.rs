@@ -283,7 +283,9 @@ mod tests {
 
     fn in_memory(idle: Duration) -> Connections<SqliteConnection> {
         let opening = Opening {
-            open: Box::new(|_| Ok(SqliteConnection::establish(":memory:").unwrap())),
+            open: Box::new(|_| {
+                Ok(SqliteConnection::establish(":memory:").expect("it needs no file"))
+            }),
             demand: None,
             warnings: pace::Pace::default(),
         };

@@ -95,9 +95,8 @@ impl<C: Dialect> Source<C> {
         let by = Instant::now() + limits.connection();
         let found = match (self, wrong) {
             (Self::Own(opening), Taken::Own(wrong)) => {
-                let mut new = match opening.open(by, generation) {
-                    Ok(new) => new,
-                    Err(_) => return Err(Some(Taken::Own(wrong))),
+                let Ok(mut new) = opening.open(by, generation) else {
+                    return Err(Some(Taken::Own(wrong)));
                 };
                 if new.connection.accepts_writes() != Ok(true) {
                     return Err(Some(Taken::Own(wrong)));

@@ -142,7 +142,7 @@ async fn goes_on_after_a_failover(pair: &Pair, repository: PostgresRepository) {
         let its = creator.await.unwrap();
         let first = its.iter().map(|(_, at)| *at).find(|at| *at > back);
         let first = first.expect("it goes on") - back;
-        println!("the first change after {first:?}");
+        eprintln!("the first change after {first:?}");
         assert!(first < SOON, "{first:?}");
         told.extend(its);
     }
@@ -156,7 +156,7 @@ async fn goes_on_after_a_failover(pair: &Pair, repository: PostgresRepository) {
         .iter()
         .filter(|(scope, _)| !stored.contains(scope))
         .collect();
-    println!("{} created, {} lost", told.len(), lost.len());
+    eprintln!("{} created, {} lost", told.len(), lost.len());
     assert!(lost.is_empty(), "{lost:?}");
 }
 
