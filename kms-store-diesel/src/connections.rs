@@ -7,6 +7,7 @@
 //! ```
 
 mod departure;
+mod generation;
 mod lease;
 mod limits;
 mod pace;
@@ -32,6 +33,7 @@ use crate::dialect::{Dialect, SchemaVersions};
 use crate::failure::{Failure, REPAIR};
 use crate::transaction::Terms;
 use departure::Departure;
+use generation::Generation;
 use lease::{Lease, Stage};
 use silence::{Admission, Silence};
 use source::{Opening, Source, exhausted};
@@ -40,7 +42,7 @@ use waiting::Waiting;
 use worker::Workers;
 
 pub(crate) use limits::Limits;
-pub(crate) use source::{Prepare, Redact};
+pub(crate) use source::{Holds, Open};
 
 /// A free connection is closed, and its thread ends, when no call needed it for this long.
 const IDLE: Duration = Duration::from_secs(10 * 60);
@@ -64,6 +66,7 @@ struct Shared<C: R2D2Connection + Send + 'static> {
     /// Settings of each of our transactions.
     transaction: Option<Box<str>>,
     silence: Silence,
+    generation: Generation,
 }
 
 impl<C: R2D2Connection + Send + 'static> Clone for Connections<C> {
@@ -79,22 +82,21 @@ impl<C: R2D2Connection + Send + 'static> Clone for Connections<C> {
 
 /// Settings of a pool of our own.
 pub(crate) struct PoolSettings<C> {
-    pub(crate) url: String,
+    pub(crate) open: Open<C>,
+    /// What must hold of the server of each connection, or it is given up.
+    pub(crate) demand: Option<Holds<C>>,
     pub(crate) size: u32,
     pub(crate) limits: Limits,
-    pub(crate) prepare: Prepare<C>,
     /// Statements for the settings of each transaction: where sessions don't keep theirs.
     pub(crate) transaction: Option<Box<str>>,
-    pub(crate) redact: Redact,
 }
 
 impl<C: Dialect> Connections<C> {
     /// A pool of our own. Connects to nothing yet.
     pub(crate) fn new(settings: PoolSettings<C>) -> Self {
         let opening = Opening {
-            url: settings.url,
-            prepare: settings.prepare,
-            redact: settings.redact,
+            open: settings.open,
+            demand: settings.demand,
             warnings: pace::Pace::default(),
         };
         Self::over(
@@ -130,6 +132,7 @@ impl<C: Dialect> Connections<C> {
             limits,
             transaction,
             silence: Silence::new(size),
+            generation: Generation::default(),
         });
         let workers = Workers {
             shared: Arc::clone(&shared),
@@ -226,6 +229,11 @@ impl<C: R2D2Connection + Send + 'static> Connections<C> {
         self
     }
 
+    /// How often the connections were found to be to the wrong server.
+    pub(crate) fn server_changes(&self) -> u64 {
+        self.shared.generation.current()
+    }
+
     fn size(&self) -> u32 {
         u32::try_from(self.pool.status().max_size).unwrap_or(LARGEST)
     }
@@ -286,9 +294,10 @@ mod tests {
 
     fn in_memory(idle: Duration) -> Connections<SqliteConnection> {
         let opening = Opening {
-            url: ":memory:".to_owned(),
-            prepare: Box::new(|_| Ok(())),
-            redact: Box::new(str::to_owned),
+            open: Box::new(|_| {
+                Ok(SqliteConnection::establish(":memory:").expect("it needs no file"))
+            }),
+            demand: None,
             warnings: pace::Pace::default(),
         };
         Connections::over(Source::Own(opening), 1, Limits::default(), None, idle)

@@ -102,6 +102,9 @@ impl<
 
 /// Queries that differ between the databases.
 pub(crate) trait Reading {
+    /// Whether the server lets this session write.
+    fn accepts_writes(&mut self) -> QueryResult<bool>;
+
     /// Never fails for a missing table.
     fn schema_versions(&mut self) -> QueryResult<SchemaVersions>;
 

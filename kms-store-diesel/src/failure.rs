@@ -45,6 +45,11 @@ impl Failure {
         matches!(self, Self::Query(error) | Self::Commit(error) if is_lost(error))
     }
 
+    /// Whether the server accepts no writes. Then nothing was committed.
+    pub(crate) fn is_read_only(&self) -> bool {
+        matches!(self, Self::Query(error) if is_read_only(error))
+    }
+
     /// Whether the server found that this transaction can't stand beside another one; nothing was written.
     pub(crate) fn is_serialization(&self) -> bool {
         match self {
@@ -95,6 +100,9 @@ pub(crate) fn query_error(error: QueryError) -> Error {
             .with_context("expected", SCHEMA_VERSION)
             .with_context("found", "none")
             .with_source(error);
+    }
+    if is_read_only(&error) {
+        return Error::new(ErrorKind::DatabaseReadOnly).with_source(error);
     }
     let refused = Error::new(ErrorKind::Database);
     match table_of(&error) {
@@ -164,9 +172,17 @@ pub(crate) fn is_serialization(error: &QueryError) -> bool {
     }
 }
 
+/// Whether the server accepts no writes (SQLSTATE 25006).
+pub(crate) fn is_read_only(error: &QueryError) -> bool {
+    matches!(
+        error,
+        QueryError::DatabaseError(DatabaseErrorKind::ReadOnlyTransaction, _)
+    )
+}
+
 /// Whether the whole transaction suffers from this error, not only the statement that met it.
 pub(crate) fn ends_transaction(error: &QueryError) -> bool {
-    is_lost(error) || is_serialization(error)
+    is_lost(error) || is_serialization(error) || is_read_only(error)
 }
 
 fn table_of(error: &QueryError) -> Option<String> {

@@ -8,6 +8,8 @@ mod changes;
 mod deleting;
 #[path = "key_tables.rs"]
 mod key_tables;
+mod libpq;
+mod opening;
 mod reading;
 #[path = "root_check_tables.rs"]
 mod root_check_tables;

@@ -13,7 +13,7 @@ use kms_core::{
 use super::schema::{
     kms_extension_version, kms_root_key, kms_root_key_version, kms_schema_version,
 };
-use super::{changes, snapshot};
+use super::{changes, opening, snapshot};
 use crate::dialect::{Reading, SchemaVersions};
 use crate::records::{missing_keys, seconds};
 
@@ -85,6 +85,10 @@ struct ReferencerRow {
 }
 
 impl Reading for PgConnection {
+    fn accepts_writes(&mut self) -> QueryResult<bool> {
+        opening::accepts_writes(self)
+    }
+
     fn schema_versions(&mut self) -> QueryResult<SchemaVersions> {
         // One statement where both tables are there, as they are at every start but a failing one.
         let both = diesel::select((

@@ -3,13 +3,16 @@
 //! `KMS_TEST_POSTGRES_URL` names a server where databases may be created. Without it these tests are
 //! skipped, loudly, or fail if `KMS_TEST_REQUIRE` names `postgres`.
 
+mod addresses;
 mod breaking;
 mod callers;
 mod changes;
 mod database;
+mod failover;
 mod hanging;
 mod line;
 mod locking;
+mod login;
 mod pooling;
 mod rights;
 mod roles;
