@@ -259,7 +259,7 @@ impl<'a> Batch<'a> {
 
 /// Whether a failed statement says something about the transaction rather than about its change set.
 fn must_end<C: Dialect>(error: &QueryError) -> bool {
-    ends_transaction(error) || C::is_busy(error)
+    ends_transaction(error) || C::is_busy(error) || C::condition(error).is_some()
 }
 
 fn named(error: Error, change: &ChangeSet) -> Error {

@@ -9,8 +9,8 @@ use diesel::r2d2::R2D2Connection;
 use diesel::result::Error as QueryError;
 use kms_core::{
     CampaignFailure, CampaignState, CampaignSummary, Changes, CollectionVersion, DataKeyVersionId,
-    DeletionTarget, Hold, KeyVersionId, Lease, MissingKeys, NewCampaign, Purpose, Referencer,
-    RootCheck, RootKeyId, ScopeFilter, ScopeId, Snapshot,
+    DeletionTarget, ErrorKind, Hold, KeyVersionId, Lease, MissingKeys, NewCampaign, Purpose,
+    Referencer, RootCheck, RootKeyId, ScopeFilter, ScopeId, Snapshot,
 };
 
 use crate::failure::{Failure, Refusal};
@@ -145,6 +145,11 @@ pub(crate) trait Writing {
 
     /// Whether the failure of a statement means that a lock was not to be had.
     fn is_busy(error: &QueryError) -> bool;
+
+    /// What the failure of a statement says about the database as a whole, where that is known by its code.
+    fn condition(_error: &QueryError) -> Option<ErrorKind> {
+        None
+    }
 
     fn scramble_collection(&mut self) -> QueryResult<()>;
 

@@ -10,7 +10,7 @@ use tracing::warn;
 
 use super::limits::Limits;
 use super::pace::Pace;
-use crate::failure::query_error;
+use crate::dialect::Dialect;
 
 /// A connection is closed when it is free and older than this, so that no session of the server lives forever.
 const LIFETIME: Duration = Duration::from_secs(30 * 60);
@@ -23,7 +23,7 @@ pub(super) enum Source<C: R2D2Connection + Send + 'static> {
     Application(Pool<ConnectionManager<C>>),
 }
 
-impl<C: R2D2Connection + Send + 'static> Source<C> {
+impl<C: Dialect> Source<C> {
     /// Takes a connection by this moment. One that was opened just now, or lately, may be in `kept`.
     pub(super) fn take(
         &self,
@@ -105,10 +105,10 @@ pub(crate) type Prepare<C> = Box<dyn Fn(&mut C) -> QueryResult<()> + Send + Sync
 /// Takes secrets out of a message of the database's client library.
 pub(crate) type Redact = Box<dyn Fn(&str) -> String + Send + Sync>;
 
-impl<C: R2D2Connection> Opening<C> {
+impl<C: Dialect> Opening<C> {
     /// Opens one. A database that refuses is told at once, with its reason.
     fn open(&self) -> Result<Opened<C>> {
-        let reason = match C::establish(&self.url) {
+        let error = match C::establish(&self.url) {
             Ok(mut connection) => match (self.prepare)(&mut connection) {
                 Ok(()) => {
                     return Ok(Opened {
@@ -116,15 +116,25 @@ impl<C: R2D2Connection> Opening<C> {
                         since: Instant::now(),
                     });
                 }
-                Err(error) => query_error(error).to_string(),
+                Err(error) => {
+                    let kind = match C::condition(&error) {
+                        // What can't be opened without writing can't be read.
+                        None | Some(ErrorKind::DatabaseReadOnly) => ErrorKind::DatabaseUnreachable,
+                        Some(kind) => kind,
+                    };
+                    Error::new(kind)
+                        .with_detail((self.redact)(&error.to_string()))
+                        .with_source(error)
+                }
             },
-            Err(error) => (self.redact)(error.to_string().trim()),
+            Err(error) => Error::new(ErrorKind::DatabaseUnreachable)
+                .with_detail((self.redact)(error.to_string().trim())),
         };
         // Every call tells its caller. The log has it once a second.
         if self.warnings.due(Duration::from_secs(1)) {
-            warn!(reason, "no connection to the database");
+            warn!(%error, "no connection to the database");
         }
-        Err(Error::new(ErrorKind::DatabaseUnreachable).with_detail(reason))
+        Err(error)
     }
 }
 

@@ -3,20 +3,26 @@
 use std::time::Duration;
 
 use diesel::SqliteConnection;
-use diesel::connection::SimpleConnection as _;
 use diesel::r2d2::{ConnectionManager, Pool};
 use kms_core::{Error, ErrorKind, Result};
 
 use super::location::uri;
+use super::opening::prepare;
 use crate::connections::{Connections, Limits, PoolSettings};
 use crate::repository::DieselRepository;
 
 /// Keys in a SQLite file.
 ///
 /// Connections are set to `journal_mode = wal` (readers and the writer don't wait for each other),
-/// `foreign_keys = on` (the schema and every proof of disuse depend on it) and `synchronous = full`: with
-/// `normal` a power failure could take back the last commits, and with them a key under which something
-/// outside of this database is encrypted already, or a destruction that was reported as done.
+/// `foreign_keys = on` (the schema and every proof of disuse depend on it) and `synchronous = extra`, which with the
+/// log is the same as `full`: with `normal` a power failure could take back the last commits, and with them a key under
+/// which something outside of this database is encrypted already, or a destruction that was reported as done.
+///
+/// A file that can't be switched to the log, because another process writes to it all the time or because it can't be
+/// written to, is used in the mode that it has. Nothing else is written by opening it, so that an engine that only
+/// decrypts works on every file that SQLite can read: with `?mode=ro`, say, or with `?immutable=1` in a folder that
+/// can't be written to, where nobody else changes the file. (There SQLite itself reads a file with a log only if the
+/// log's `-shm` file is there, too.)
 ///
 /// ```no_run
 /// use kms_store_diesel::SqliteRepository;
@@ -106,17 +112,11 @@ impl SqliteBuilder {
                 .with_detail("the pool size must be more than zero"));
         }
         let location = self.location;
-        // The timeout first: to switch to the log takes a lock.
-        let settings = format!(
-            "pragma busy_timeout = {}; pragma journal_mode = wal; \
-             pragma synchronous = full; pragma foreign_keys = on;",
-            self.limits.lock.as_millis().clamp(1, i32::MAX as u128)
-        );
         Ok(SqliteRepository::over(Connections::new(PoolSettings {
             url: uri(&location)?,
             size: self.size,
             limits: self.limits,
-            prepare: Box::new(move |connection| connection.batch_execute(&settings)),
+            prepare: Box::new(move |connection| prepare(connection, self.limits.lock)),
             transaction: None,
             redact: Box::new(move |message| format!("{message}: {location}")),
         })))

@@ -4,7 +4,9 @@ mod callers;
 mod changes;
 mod database;
 mod opening;
+mod read_only;
 mod reading;
+mod refusing;
 
 use self::database::SqliteDatabase;
 use crate::application::Application;
