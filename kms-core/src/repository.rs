@@ -44,6 +44,15 @@ pub use campaign::{
 /// [`MemoryRepository`]: crate::MemoryRepository
 #[async_trait]
 pub trait Repository: fmt::Debug + Send + Sync {
+    /// How often this repository found out that it had been connected to a server that is not the right one any more,
+    /// such as a primary that was demoted. When it grows, the engine takes nothing that was read before for confirmed:
+    /// it reads the rows of each scope again before it uses their keys.
+    ///
+    /// It is asked after each call, and must not block. A repository that has one database for ever returns 0.
+    fn server_changes(&self) -> u64 {
+        0
+    }
+
     /// Checks that the stored schema is the one this code was written for, and gives its version.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ mod departure;
 mod lease;
 mod limits;
 mod pace;
+mod place;
 mod session;
 mod silence;
 mod source;
@@ -40,6 +41,7 @@ use waiting::Waiting;
 use worker::Workers;
 
 pub(crate) use limits::Limits;
+pub(crate) use place::{Place, Site};
 pub(crate) use source::{Prepare, Redact};
 
 /// A free connection is closed, and its thread ends, when no call needed it for this long.
@@ -86,6 +88,8 @@ pub(crate) struct PoolSettings<C> {
     /// Statements for the settings of each transaction: where sessions don't keep theirs.
     pub(crate) transaction: Option<Box<str>>,
     pub(crate) redact: Redact,
+    /// Where the database is, if that is a place where another one can be put.
+    pub(crate) place: Option<Place>,
 }
 
 impl<C: Dialect> Connections<C> {
@@ -95,6 +99,7 @@ impl<C: Dialect> Connections<C> {
             url: settings.url,
             prepare: settings.prepare,
             redact: settings.redact,
+            place: settings.place,
             warnings: pace::Pace::default(),
         };
         Self::over(
@@ -158,9 +163,13 @@ impl<C: Dialect> Connections<C> {
         operation: &'static str,
         work: impl Fn(&mut C, Terms<'_>) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T> {
-        self.call(work)
-            .await
-            .map_err(|error| error.with_operation(operation))
+        let replacements = self.server_changes();
+        let result = self.call(work).await;
+        if self.server_changes() != replacements {
+            // Each would find out for itself, but keep the former database open until then.
+            self.pool.retain(|_, _| false);
+        }
+        result.map_err(|error| error.with_operation(operation))
     }
 
     async fn call<T: Send + 'static>(
@@ -226,6 +235,11 @@ impl<C: R2D2Connection + Send + 'static> Connections<C> {
         self
     }
 
+    /// How often the connections were found to be to the wrong database.
+    pub(crate) fn server_changes(&self) -> u64 {
+        self.shared.source.replacements()
+    }
+
     fn size(&self) -> u32 {
         u32::try_from(self.pool.status().max_size).unwrap_or(LARGEST)
     }
@@ -278,6 +292,7 @@ mod tests {
             url: ":memory:".to_owned(),
             prepare: Box::new(|_| Ok(())),
             redact: Box::new(str::to_owned),
+            place: None,
             warnings: pace::Pace::default(),
         };
         Connections::over(Source::Own(opening), 1, Limits::default(), None, idle)

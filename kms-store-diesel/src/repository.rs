@@ -97,6 +97,10 @@ impl<C: R2D2Connection + Send + 'static> fmt::Debug for DieselRepository<C> {
 
 #[async_trait]
 impl<C: Dialect> Repository for DieselRepository<C> {
+    fn server_changes(&self) -> u64 {
+        self.connections.server_changes()
+    }
+
     async fn validate_schema(&self) -> Result<String> {
         let versions = self.read("validate_schema", C::schema_versions).await?;
         check(&versions)

@@ -88,6 +88,10 @@ impl CountingRepository {
 
 #[async_trait]
 impl Repository for CountingRepository {
+    fn server_changes(&self) -> u64 {
+        self.inner.server_changes()
+    }
+
     async fn validate_schema(&self) -> Result<String> {
         self.count(|calls| &mut calls.validate_schema);
         self.inner.validate_schema().await

@@ -91,6 +91,10 @@ impl FaultyRepository {
 
 #[async_trait]
 impl Repository for FaultyRepository {
+    fn server_changes(&self) -> u64 {
+        self.inner.server_changes()
+    }
+
     async fn validate_schema(&self) -> Result<String> {
         let call = self.inner.validate_schema();
         self.script

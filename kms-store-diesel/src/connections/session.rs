@@ -27,8 +27,8 @@ impl<C: R2D2Connection + Send + 'static> Session<C> {
 }
 
 impl<C: Dialect> Session<C> {
-    /// Runs the work. If the server has closed the connection and nothing was committed, it runs once more on a
-    /// connection that answers. It does not begin, and commits nothing, after the call was abandoned.
+    /// Runs the work. If the server has closed the connection, or another database is in the place of the one that it
+    /// was to, and nothing was committed, it runs once more on a connection that answers. It does not begin, and commits nothing, after the call was abandoned.
     pub(super) fn perform<T>(
         &mut self,
         lease: &Lease<C>,
@@ -36,10 +36,12 @@ impl<C: Dialect> Session<C> {
         work: impl Fn(&mut C, Terms<'_>) -> Result<T, Failure>,
     ) -> Result<T> {
         let shared = Arc::clone(&self.shared);
-        let terms = Terms {
+        let may_commit = || lease.commit();
+        let terms = |site| Terms {
             lock: shared.limits.lock,
             settings: shared.transaction.as_deref(),
-            may_commit: &|| lease.commit(),
+            may_commit: &may_commit,
+            site,
         };
         let by = deadlines.connection.into_std();
         let mut connection = shared.source.take(&mut self.kept, by, &shared.limits)?;
@@ -48,7 +50,8 @@ impl<C: Dialect> Session<C> {
             return Err(abandoned());
         }
         let mut started = Instant::now();
-        let mut result = work(&mut connection, terms);
+        let site = shared.source.site(&connection);
+        let mut result = work(&mut connection, terms(site));
         if let Err(failure) = &result
             && failure.lost_before_commit()
             && lease.wanted()
@@ -61,7 +64,8 @@ impl<C: Dialect> Session<C> {
                 return Err(abandoned());
             }
             started = Instant::now();
-            result = work(&mut connection, terms);
+            let site = shared.source.site(&connection);
+            result = work(&mut connection, terms(site));
         }
         if !matches!(&result, Err(failure) if failure.is_lost()) {
             shared.silence.answered();

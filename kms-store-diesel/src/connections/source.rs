@@ -10,6 +10,7 @@ use tracing::warn;
 
 use super::limits::Limits;
 use super::pace::Pace;
+use super::place::{FileId, Place, Site};
 use crate::dialect::Dialect;
 
 /// A connection is closed when it is free and older than this, so that no session of the server lives forever.
@@ -33,8 +34,8 @@ impl<C: Dialect> Source<C> {
     ) -> Result<Taken<C>> {
         match self {
             Self::Own(opening) => match kept.take() {
-                Some(opened) => Ok(Taken::Own(opened)),
-                None => opening.open().map(Taken::Own),
+                Some(opened) if opening.is_in_place(&opened)? => Ok(Taken::Own(opened)),
+                _ => opening.open().map(Taken::Own),
             },
             Self::Application(pool) => taken_from(pool, by, limits),
         }
@@ -55,6 +56,26 @@ impl<C: Dialect> Source<C> {
                 }
                 Err(unreachable(limits))
             }
+        }
+    }
+}
+
+impl<C: R2D2Connection + Send + 'static> Source<C> {
+    /// What this connection was opened to.
+    pub(super) fn site(&self, taken: &Taken<C>) -> Site<'_> {
+        match (self, taken) {
+            (Self::Own(opening), Taken::Own(opened)) => {
+                Site(opening.place.as_ref().zip(opened.file))
+            }
+            _ => Site(None),
+        }
+    }
+
+    /// How often another database was found in the place of the one before.
+    pub(super) fn replacements(&self) -> u64 {
+        match self {
+            Self::Own(opening) => opening.place.as_ref().map_or(0, Place::replacements),
+            Self::Application(_) => 0,
         }
     }
 }
@@ -96,6 +117,8 @@ pub(super) struct Opening<C> {
     pub(super) url: String,
     pub(super) prepare: Prepare<C>,
     pub(super) redact: Redact,
+    /// Where the database is, if that is a place where another one can be put.
+    pub(super) place: Option<Place>,
     pub(super) warnings: Pace,
 }
 
@@ -106,29 +129,31 @@ pub(crate) type Prepare<C> = Box<dyn Fn(&mut C) -> QueryResult<()> + Send + Sync
 pub(crate) type Redact = Box<dyn Fn(&str) -> String + Send + Sync>;
 
 impl<C: Dialect> Opening<C> {
+    /// Whether what the connection was opened to is in its place.
+    fn is_in_place(&self, opened: &Opened<C>) -> Result<bool> {
+        match &self.place {
+            Some(place) => Ok(opened.file == Some(place.file()?)),
+            None => Ok(true),
+        }
+    }
+
     /// Opens one. A database that refuses is told at once, with its reason.
     fn open(&self) -> Result<Opened<C>> {
-        let error = match C::establish(&self.url) {
-            Ok(mut connection) => match (self.prepare)(&mut connection) {
-                Ok(()) => {
-                    return Ok(Opened {
-                        connection,
-                        since: Instant::now(),
-                    });
-                }
-                Err(error) => {
-                    let kind = match C::condition(&error) {
-                        // What can't be opened without writing can't be read.
-                        None | Some(ErrorKind::DatabaseReadOnly) => ErrorKind::DatabaseUnreachable,
-                        Some(kind) => kind,
-                    };
-                    Error::new(kind)
-                        .with_detail((self.redact)(&error.to_string()))
-                        .with_source(error)
-                }
-            },
-            Err(error) => Error::new(ErrorKind::DatabaseUnreachable)
-                .with_detail((self.redact)(error.to_string().trim())),
+        let opened = match &self.place {
+            Some(place) => place
+                .open(|| self.connect())
+                .map(|(connection, file)| (connection, Some(file))),
+            None => self.connect().map(|connection| (connection, None)),
+        };
+        let error = match opened {
+            Ok((connection, file)) => {
+                return Ok(Opened {
+                    connection,
+                    file,
+                    since: Instant::now(),
+                });
+            }
+            Err(error) => error,
         };
         // Every call tells its caller. The log has it once a second.
         if self.warnings.due(Duration::from_secs(1)) {
@@ -136,11 +161,32 @@ impl<C: Dialect> Opening<C> {
         }
         Err(error)
     }
+
+    fn connect(&self) -> Result<C> {
+        let mut connection = C::establish(&self.url).map_err(|error| {
+            Error::new(ErrorKind::DatabaseUnreachable)
+                .with_detail((self.redact)(error.to_string().trim()))
+        })?;
+        match (self.prepare)(&mut connection) {
+            Ok(()) => Ok(connection),
+            Err(error) => {
+                let kind = match C::condition(&error) {
+                    // What can't be opened without writing can't be read.
+                    None | Some(ErrorKind::DatabaseReadOnly) => ErrorKind::DatabaseUnreachable,
+                    Some(kind) => kind,
+                };
+                Err(Error::new(kind)
+                    .with_detail((self.redact)(&error.to_string()))
+                    .with_source(error))
+            }
+        }
+    }
 }
 
 /// A connection of our own.
 pub(super) struct Opened<C> {
     connection: C,
+    file: Option<FileId>,
     since: Instant,
 }
 

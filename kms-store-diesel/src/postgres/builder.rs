@@ -174,6 +174,7 @@ impl PostgresBuilder {
             prepare: Box::new(move |connection| session.prepare(connection)),
             transaction,
             redact: Box::new(move |message| address.redact(message)),
+            place: None,
         })))
     }
 }

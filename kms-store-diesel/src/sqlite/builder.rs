@@ -6,9 +6,9 @@ use diesel::SqliteConnection;
 use diesel::r2d2::{ConnectionManager, Pool};
 use kms_core::{Error, ErrorKind, Result};
 
-use super::location::uri;
+use super::location::Location;
 use super::opening::prepare;
-use crate::connections::{Connections, Limits, PoolSettings};
+use crate::connections::{Connections, Limits, Place, PoolSettings};
 use crate::repository::DieselRepository;
 
 /// Keys in a SQLite file.
@@ -111,14 +111,16 @@ impl SqliteBuilder {
                 .with_operation(OPERATION)
                 .with_detail("the pool size must be more than zero"));
         }
-        let location = self.location;
+        let Location { uri, path } = Location::parse(&self.location)?;
+        let shown = path.display().to_string();
         Ok(SqliteRepository::over(Connections::new(PoolSettings {
-            url: uri(&location)?,
+            url: uri,
             size: self.size,
             limits: self.limits,
             prepare: Box::new(move |connection| prepare(connection, self.limits.lock)),
             transaction: None,
-            redact: Box::new(move |message| format!("{message}: {location}")),
+            redact: Box::new(move |message| format!("{message}: {shown}")),
+            place: Some(Place::new(path)),
         })))
     }
 }

@@ -7,6 +7,7 @@ mod opening;
 mod read_only;
 mod reading;
 mod refusing;
+mod replacing;
 
 use self::database::SqliteDatabase;
 use crate::application::Application;

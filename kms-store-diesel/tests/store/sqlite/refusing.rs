@@ -185,3 +185,17 @@ fn another_writer_is_told_in_sqlite_s_own_words() {
         is_refused(&error, ErrorKind::DatabaseBusy, "database is locked");
     });
 }
+
+#[test]
+fn a_file_whose_log_can_t_be_opened_is_unreachable() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.sqlite3");
+    let path = path.to_str().unwrap();
+    let mut connection = SqliteConnection::establish(path).unwrap();
+    kms_migrations::sqlite::run(&mut connection).unwrap();
+    std::fs::create_dir(format!("{path}-wal")).unwrap();
+    let error = connection.load_keys(&[scope("o_1")]).unwrap_err();
+    is_refused(&error, ErrorKind::DatabaseUnreachable, "unable to open");
+    std::fs::remove_dir(format!("{path}-wal")).unwrap();
+    connection.load_keys(&[scope("o_1")]).unwrap();
+}
