@@ -1,5 +1,4 @@
-//! Taking over a database while changes are under way. Postgres only: on SQLite
-//! one writer waits for the other.
+//! Taking over a database while changes are under way.
 
 #![cfg(all(feature = "postgres", feature = "sqlite"))]
 // Clippy's exception for tests ends at functions that are no tests themselves.
@@ -10,6 +9,7 @@ mod database;
 #[path = "support/go.rs"]
 mod go;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use database::Connection;
@@ -73,6 +73,50 @@ fn with_a_lock_timeout_adoption_gives_up_and_has_changed_nothing() {
     assert_eq!(conn.catalogue().unwrap(), before);
     change.execute("commit");
     conn.adopt().unwrap();
+}
+
+/// It needs a moment in which nobody writes.
+#[test]
+fn a_sqlite_file_that_is_written_to_is_switched_to_the_write_ahead_log() {
+    let (database, mut conn) = made_by_go(false).unwrap();
+    assert_eq!(conn.value("journal_mode", "pragma_journal_mode"), "delete");
+    let (adopted, begun) = (AtomicBool::new(false), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut writer = database.connect();
+            writer.execute("pragma busy_timeout = 10000");
+            while !adopted.load(Ordering::SeqCst) {
+                // Held longer than between two of them.
+                writer.execute(
+                    "begin immediate; update kms_collection_version set version = version + 1",
+                );
+                begun.store(true, Ordering::SeqCst);
+                std::thread::sleep(Duration::from_millis(20));
+                writer.execute("commit");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        while !begun.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+        let adoption = conn.adopt();
+        adopted.store(true, Ordering::SeqCst);
+        assert_eq!(adoption.unwrap().journal_mode.as_deref(), Some("wal"));
+    });
+    let mut another = database.connect();
+    assert_eq!(another.value("journal_mode", "pragma_journal_mode"), "wal");
+}
+
+#[test]
+fn inside_a_transaction_a_sqlite_file_stays_in_its_mode() {
+    let (_database, mut conn) = made_by_go(false).unwrap();
+    let Connection::Sqlite(sqlite) = &mut conn else {
+        panic!("it is a file");
+    };
+    let adoption = sqlite.immediate_transaction(kms_migrations::sqlite::adopt);
+    assert_eq!(adoption.unwrap().journal_mode, None);
+    assert!(conn.verify().unwrap().is_ok());
+    assert_eq!(conn.value("journal_mode", "pragma_journal_mode"), "delete");
 }
 
 fn wait_until_adoption_waits(conn: &mut Connection) {
