@@ -43,3 +43,34 @@ struct Mode {
     #[diesel(sql_type = Text)]
     journal_mode: String,
 }
+
+#[cfg(test)]
+mod tests {
+    use diesel::connection::{InstrumentationEvent, SimpleConnection as _};
+
+    use super::*;
+
+    #[test]
+    fn a_writer_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("kms.sqlite3");
+        let connect = || SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+        let mut writer = connect();
+        writer
+            .batch_execute("create table t (x); begin immediate; insert into t values (1)")
+            .unwrap();
+        let mut conn = connect();
+        let mut attempts = 0;
+        conn.set_instrumentation(move |event: InstrumentationEvent<'_>| {
+            if let InstrumentationEvent::StartQuery { query, .. } = event
+                && query.to_string().contains("journal_mode = wal")
+            {
+                attempts += 1;
+                if attempts == 3 {
+                    writer.batch_execute("commit").unwrap();
+                }
+            }
+        });
+        assert_eq!(switch_to_log(&mut conn).unwrap().as_deref(), Some("wal"));
+    }
+}
