@@ -73,6 +73,7 @@ pub(crate) fn require_transaction<C: Dialect>(connection: &mut C) -> Result<(), 
 }
 
 #[cfg(all(test, feature = "sqlite", unix))]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use std::fs;
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use kms_core::{Error, ErrorKind, Result};
@@ -48,11 +48,11 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    /// The path has to be absolute: the process may go to another folder.
     #[cfg_attr(
         not(feature = "sqlite"),
         expect(dead_code, reason = "only SQLite's databases are files")
     )]
-    /// The path has to be absolute: the process may go to another folder.
     pub(crate) fn new(path: PathBuf) -> Self {
         Self {
             path,
@@ -67,13 +67,14 @@ impl Place {
     }
 
     /// Opens a connection, and gives the file that it is to.
-    pub(super) fn open<T>(&self, open: impl FnOnce() -> Result<T>) -> Result<(T, FileId)> {
-        let file = self.file()?;
-        self.refuse_foreign_log(file)?;
-        let opened = open()?;
-        self.check(file)?;
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = last.replace((file, self.log()));
+    pub(super) fn open<T>(&self, open: impl Fn() -> Result<T>) -> Result<(T, FileId)> {
+        // A file of a container's image becomes another one when it is first opened to be written to.
+        let (opened, file) = match self.attempt(&open)? {
+            Some(opened) => opened,
+            None => self.attempt(&open)?.ok_or_else(|| self.replaced())?,
+        };
+        let now = Some((file, self.log()));
+        let before = std::mem::replace(&mut *self.last(), now);
         if before.is_some_and(|(before, _)| before != file) {
             self.replacements.fetch_add(1, Ordering::AcqRel);
             warn!(path = ?self.path, "another file is in the place of the database; connections to the former one are closed");
@@ -81,8 +82,16 @@ impl Place {
         Ok((opened, file))
     }
 
-    #[cfg(test)]
-    pub(crate) fn site_of<T>(&self, open: impl FnOnce() -> Result<T>) -> Result<(T, Site<'_>)> {
+    /// Nothing, if the file was replaced meanwhile, so that it is not known which one was opened.
+    fn attempt<T>(&self, open: impl Fn() -> Result<T>) -> Result<Option<(T, FileId)>> {
+        let file = self.file()?;
+        self.refuse_foreign_log(file)?;
+        let opened = open()?;
+        Ok((self.file()? == file).then_some((opened, file)))
+    }
+
+    #[cfg(all(test, feature = "sqlite", unix))]
+    pub(crate) fn site_of<T>(&self, open: impl Fn() -> Result<T>) -> Result<(T, Site<'_>)> {
         let (opened, file) = self.open(open)?;
         Ok((opened, Site(Some((self, file)))))
     }
@@ -92,12 +101,14 @@ impl Place {
         if self.file()? == file {
             return Ok(());
         }
-        Err(
-            Error::new(ErrorKind::DatabaseUnreachable).with_detail(format!(
-                "another file was put in the place of {} just now",
-                self.path.display()
-            )),
-        )
+        Err(self.replaced())
+    }
+
+    fn replaced(&self) -> Error {
+        Error::new(ErrorKind::DatabaseUnreachable).with_detail(format!(
+            "another file was put in the place of {} just now",
+            self.path.display()
+        ))
     }
 
     /// The file that is in the place.
@@ -111,7 +122,7 @@ impl Place {
 
     /// SQLite would take the log beside a new file for that file's own, and what is in it for the file's newest pages.
     fn refuse_foreign_log(&self, file: FileId) -> Result<()> {
-        let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = *self.last();
         match last {
             Some((before, Some(log))) if before != file && self.log() == Some(log) => {
                 let path = self.path.display();
@@ -122,6 +133,10 @@ impl Place {
             }
             _ => Ok(()),
         }
+    }
+
+    fn last(&self) -> MutexGuard<'_, Option<(FileId, Option<FileId>)>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The write-ahead log, which SQLite keeps beside the file that a symbolic link leads to.
@@ -140,5 +155,43 @@ impl Site<'_> {
     /// Fails if it is not in its place any more.
     pub(crate) fn check(self) -> Result<()> {
         self.0.map_or(Ok(()), |(place, file)| place.check(file))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_replaced_while_it_is_opened_is_opened_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, other) = (folder.path().join("a"), folder.path().join("b"));
+        fs::write(&path, "former").unwrap();
+        fs::write(&other, "new").unwrap();
+        let place = Place::new(path.clone());
+        let read = || {
+            let read = fs::read_to_string(&path).unwrap();
+            let _ = fs::rename(&other, &path);
+            Ok(read)
+        };
+        let (opened, file) = place.open(read).unwrap();
+        assert_eq!(opened, "new");
+        place.check(file).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_is_replaced_again_and_again_is_not_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        fs::write(&path, "").unwrap();
+        let place = Place::new(path.clone());
+        let replace = || {
+            let other = folder.path().join("b");
+            fs::write(&other, "").unwrap();
+            fs::rename(other, &path).unwrap();
+            Ok(())
+        };
+        let error = place.open(replace).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::DatabaseUnreachable, "{error}");
     }
 }
