@@ -126,7 +126,10 @@ fn outside<C: Dialect>(failure: Failure) -> Error {
         Failure::Query(error) if crate::failure::is_serialization(&error) => {
             Error::new(ErrorKind::RestartTransaction).with_source(error)
         }
-        Failure::Query(error) => query_error(error),
+        Failure::Query(error) => match C::condition(&error) {
+            Some(kind) => Error::new(kind).with_source(error),
+            None => query_error(error),
+        },
         other => other.into_error(),
     }
 }

@@ -11,6 +11,7 @@ mod generation;
 mod lease;
 mod limits;
 mod pace;
+mod place;
 mod session;
 mod silence;
 mod source;
@@ -42,6 +43,7 @@ use waiting::Waiting;
 use worker::Workers;
 
 pub(crate) use limits::Limits;
+pub(crate) use place::{Place, Site};
 pub(crate) use source::{Holds, Open};
 
 /// A free connection is closed, and its thread ends, when no call needed it for this long.
@@ -89,6 +91,8 @@ pub(crate) struct PoolSettings<C> {
     pub(crate) limits: Limits,
     /// Statements for the settings of each transaction: where sessions don't keep theirs.
     pub(crate) transaction: Option<Box<str>>,
+    /// Where the database is, if that is a place where another one can be put.
+    pub(crate) place: Option<Place>,
 }
 
 impl<C: Dialect> Connections<C> {
@@ -97,6 +101,7 @@ impl<C: Dialect> Connections<C> {
         let opening = Opening {
             open: settings.open,
             demand: settings.demand,
+            place: settings.place,
             warnings: pace::Pace::default(),
         };
         Self::over(
@@ -161,9 +166,13 @@ impl<C: Dialect> Connections<C> {
         operation: &'static str,
         work: impl Fn(&mut C, Terms<'_>) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T> {
-        self.call(work)
-            .await
-            .map_err(|error| error.with_operation(operation))
+        let replacements = self.server_changes();
+        let result = self.call(work).await;
+        if self.server_changes() != replacements {
+            // Each would find out for itself, but keep the former database open until then.
+            self.pool.retain(|_, _| false);
+        }
+        result.map_err(|error| error.with_operation(operation))
     }
 
     async fn call<T: Send + 'static>(
@@ -229,9 +238,9 @@ impl<C: R2D2Connection + Send + 'static> Connections<C> {
         self
     }
 
-    /// How often the connections were found to be to the wrong server.
+    /// How often the connections were found to be to the wrong server, or to a database that was replaced.
     pub(crate) fn server_changes(&self) -> u64 {
-        self.shared.generation.current()
+        self.shared.generation.current() + self.shared.source.replacements()
     }
 
     fn size(&self) -> u32 {
@@ -298,6 +307,7 @@ mod tests {
                 Ok(SqliteConnection::establish(":memory:").expect("it needs no file"))
             }),
             demand: None,
+            place: None,
             warnings: pace::Pace::default(),
         };
         Connections::over(Source::Own(opening), 1, Limits::default(), None, idle)

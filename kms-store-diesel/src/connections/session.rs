@@ -27,9 +27,10 @@ impl<C: R2D2Connection + Send + 'static> Session<C> {
 }
 
 impl<C: Dialect> Session<C> {
-    /// Runs the work. If the server has closed the connection and nothing was committed, it runs once more on a
-    /// connection that answers; if it accepts no writes, on one to a server that does, where there is one. It does not
-    /// begin, and commits nothing, after the call was abandoned.
+    /// Runs the work. If the server has closed the connection, or another database is in the place of the one that it
+    /// was to, and nothing was committed, it runs once more on a connection that answers; if it accepts no writes, on
+    /// one to a server that does, where there is one. It does not begin, and commits nothing, after the call was
+    /// abandoned.
     pub(super) fn perform<T>(
         &mut self,
         lease: &Lease<C>,
@@ -38,10 +39,12 @@ impl<C: Dialect> Session<C> {
     ) -> Result<T> {
         let shared = Arc::clone(&self.shared);
         let (limits, generation) = (&shared.limits, &shared.generation);
-        let terms = Terms {
+        let may_commit = || lease.commit();
+        let terms = |site| Terms {
             lock: limits.lock,
             settings: shared.transaction.as_deref(),
-            may_commit: &|| lease.commit(),
+            may_commit: &may_commit,
+            site,
         };
         let by = deadlines.connection.into_std();
         let source = &shared.source;
@@ -51,7 +54,8 @@ impl<C: Dialect> Session<C> {
             return Err(abandoned());
         }
         let mut started = Instant::now();
-        let mut result = work(&mut connection, terms);
+        let site = source.site(&connection);
+        let mut result = work(&mut connection, terms(site));
         let (closed, read_only) = match &result {
             Err(failure) if lease.wanted() => {
                 (failure.lost_before_commit(), failure.is_read_only())
@@ -78,7 +82,8 @@ impl<C: Dialect> Session<C> {
                 return Err(abandoned());
             }
             started = Instant::now();
-            result = work(&mut connection, terms);
+            let site = source.site(&connection);
+            result = work(&mut connection, terms(site));
         }
         if !matches!(&result, Err(failure) if failure.is_lost()) {
             shared.silence.answered();
@@ -94,6 +99,11 @@ impl<C: Dialect> Shared<C> {
     fn explain(&self, connection: &mut C, failure: Failure, elapsed: Duration) -> Error {
         match &failure {
             Failure::Query(error) | Failure::Commit(error) if C::is_busy(error) => busy(failure),
+            Failure::Query(error) | Failure::Commit(error)
+                if let Some(kind) = C::condition(error) =>
+            {
+                of_kind(kind, failure)
+            }
             _ if failure.is_unclassified() => {
                 if elapsed >= self.limits.lock.min(self.limits.statement) {
                     return busy(failure);
@@ -111,10 +121,13 @@ impl<C: Dialect> Shared<C> {
 }
 
 fn busy(failure: Failure) -> Error {
-    let error = Error::new(ErrorKind::DatabaseBusy).with_detail("a lock was not granted in time");
+    of_kind(ErrorKind::DatabaseBusy, failure).with_detail("a lock was not granted in time")
+}
+
+fn of_kind(kind: ErrorKind, failure: Failure) -> Error {
     match failure {
-        Failure::Query(source) | Failure::Commit(source) => error.with_source(source),
-        _ => error,
+        Failure::Query(source) | Failure::Commit(source) => Error::new(kind).with_source(source),
+        _ => kind.into(),
     }
 }
 
