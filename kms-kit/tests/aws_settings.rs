@@ -436,6 +436,13 @@ fn every_variable_counts_alike_for_a_builder_the_environment_and_a_url() {
             "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI, {way}"
         );
     }
+    // `no_proxy` wins over the environment.
+    for way in ["builder with no proxy", "environment with no proxy"] {
+        let more = [("AWS_ENDPOINT_URL_KMS", "https://{recorder}")];
+        let variables = BASE.iter().chain(&more);
+        run(way, variables.map(|(name, value)| (*name, filled(value))));
+        assert_eq!(recorder.take(), ["TLS"], "{way}");
+    }
     // The profile that the builder names has the credentials, and no other.
     for way in ["builder with profile", "environment with profile"] {
         let more = [
@@ -486,6 +493,7 @@ fn child() {
         let builder = match way.split_once(" with ") {
             Some((_, "keys")) => builder.credentials("AKIDGIVEN", "secret"),
             Some((_, "profile")) => builder.profile("named"),
+            Some((_, "no proxy")) => builder.no_proxy(),
             _ => builder,
         };
         builder.build().map(boxed)

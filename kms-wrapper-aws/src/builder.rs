@@ -191,7 +191,13 @@ impl AwsKmsWrapperBuilder {
     /// The proxy for requests to the service and for credentials, `http://proxy.example.com:3128` say, where it is
     /// not that of `HTTPS_PROXY`. The hosts of `NO_PROXY` are reached without it.
     pub fn proxy(mut self, url: impl Into<String>) -> Self {
-        self.network.proxy = Some(Zeroizing::new(url.into()));
+        self.network.proxy = Some(Some(Zeroizing::new(url.into())));
+        self
+    }
+
+    /// Goes through no proxy, whatever the environment says.
+    pub fn no_proxy(mut self) -> Self {
+        self.network.proxy = Some(None);
         self
     }
 
@@ -305,6 +311,9 @@ impl AwsKmsWrapperBuilder {
         let endpoint = endpoint
             .map(|url| Endpoint::parse(&url, self.plain_http))
             .transpose()?;
+        if let (Some(endpoint), Some(proxy)) = (&endpoint, self.network.chosen_proxy()?) {
+            proxy.check_for(endpoint, self.plain_http)?;
+        }
         let region = self.region_of(name)?;
         let network = mem::take(&mut self.network);
         let identity = self.identity()?;
