@@ -4,7 +4,7 @@ mod campaign;
 mod deletion;
 
 use std::collections::{HashMap, HashSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use diesel::result::{DatabaseErrorKind, Error as QueryError};
 use kms_core::{ChangeSet, Error, ErrorKind, Operation, Referencer, ScopeId, ScopeRows};
@@ -12,6 +12,7 @@ use kms_core::{ChangeSet, Error, ErrorKind, Operation, Referencer, ScopeId, Scop
 pub(crate) use self::campaign::apply_step;
 use crate::dialect::Dialect;
 use crate::failure::{Failure, Verdict, ends_transaction, query_error};
+use crate::sqlstate;
 use crate::writes::{WriteFailure, write};
 
 /// Applies change sets: locks, compares, writes. Each is all or nothing for itself.
@@ -75,7 +76,7 @@ impl<'a> Batch<'a> {
         }
     }
 
-    fn lock<C: Dialect>(&self, connection: &mut C) -> Result<(), Failure> {
+    fn lock<C: Dialect>(&self, connection: &mut C) -> Result<(), QueryError> {
         let bump = self.open().any(|(_, change)| change.bumps());
         let mut root_keys: Vec<_> = self
             .open()
@@ -146,7 +147,6 @@ impl<'a> Batch<'a> {
         positions: &[usize],
         changes: &[&ChangeSet],
     ) -> Result<bool, Failure> {
-        let started = Instant::now();
         match connection.transaction(|connection| write(connection, changes)) {
             Ok(written) => {
                 for (&position, receipt) in positions.iter().zip(written) {
@@ -157,10 +157,8 @@ impl<'a> Batch<'a> {
                 }
                 Ok(true)
             }
-            Err(WriteFailure::Query(error)) => {
-                self.unless_final::<C>(error, started).map(|_| false)
-            }
-            Err(WriteFailure::Unexpected) => Ok(false),
+            Err(WriteFailure::Query(error)) if must_end::<C>(&error) => Err(error.into()),
+            Err(WriteFailure::Query(_) | WriteFailure::Unexpected) => Ok(false),
         }
     }
 
@@ -171,7 +169,6 @@ impl<'a> Batch<'a> {
         change: &ChangeSet,
         alone: bool,
     ) -> Result<(), Failure> {
-        let started = Instant::now();
         let written = if alone {
             // What is around all of it is rolled back if this one is refused, so it needs no savepoint. That
             // is two messages to the server.
@@ -189,35 +186,10 @@ impl<'a> Batch<'a> {
                     .with_detail("the database assigned another version number, or a row was gone");
                 self.refuse(position, error);
             }
-            Err(WriteFailure::Query(error)) => {
-                let error = write_error(change, self.unless_final::<C>(error, started)?);
-                self.refuse(position, error);
-            }
+            Err(WriteFailure::Query(error)) if must_end::<C>(&error) => return Err(error.into()),
+            Err(WriteFailure::Query(error)) => self.refuse(position, write_error(change, error)),
         }
         Ok(())
-    }
-
-    /// Gives the error back if it is about its change set alone.
-    fn unless_final<C: Dialect>(
-        &self,
-        error: QueryError,
-        started: Instant,
-    ) -> Result<QueryError, Failure> {
-        if must_end::<C>(&error) {
-            return Err(error.into());
-        }
-        // Postgres says that a wait was too long in words only, in its own language.
-        let unclassified = matches!(
-            &error,
-            QueryError::DatabaseError(DatabaseErrorKind::Unknown, _)
-        );
-        if unclassified && self.wait.is_some_and(|wait| started.elapsed() >= wait) {
-            let busy = Error::new(ErrorKind::DatabaseBusy)
-                .with_detail("another transaction holds the scope")
-                .with_source(error);
-            return Err(busy.into());
-        }
-        Ok(error)
     }
 
     fn delete<C: Dialect>(
@@ -273,8 +245,9 @@ fn write_error(change: &ChangeSet, error: QueryError) -> Error {
         QueryError::DatabaseError(DatabaseErrorKind::UniqueViolation, _) => {
             Error::new(ErrorKind::Conflict).with_source(error)
         }
+        // SQLite does not say which foreign key.
         QueryError::DatabaseError(DatabaseErrorKind::ForeignKeyViolation, _)
-            if change.operation == Operation::Create =>
+            if change.operation == Operation::Create && sqlstate::kind(&error).is_none() =>
         {
             query_error(error).with_detail(
                 "a foreign key of the application stands against it: insert the row of the scope first",

@@ -13,7 +13,7 @@ use kms_core::{
     RootCheck, RootKeyId, ScopeFilter, ScopeId, Snapshot,
 };
 
-use crate::failure::{Failure, Refusal};
+use crate::failure::Refusal;
 use crate::writes::{
     NewDataKeyRecord, NewDataKeyVersionRecord, NewRootKeyRecord, NewRootKeyVersionRecord,
     RewrappedDataKeyRecord, RewrappedRootKeyRecord, RootRecord,
@@ -150,12 +150,10 @@ pub(crate) trait Writing {
 
     /// Bumps the collection version if asked, then locks these root keys in order of their ids. Waits
     /// for a lock as long as `wait` says, or for `None` as long as the connection is set to.
-    fn lock(
-        &mut self,
-        bump: bool,
-        root_keys: &[&str],
-        wait: Option<Duration>,
-    ) -> Result<(), Failure>;
+    fn lock(&mut self, bump: bool, root_keys: &[&str], wait: Option<Duration>) -> QueryResult<()>;
+
+    /// Checks what is deferred to the commit, in a statement that tells why it failed.
+    fn check_deferred(&mut self) -> QueryResult<()>;
 
     /// Inserts those whose scope has no root key yet, and gives their ids.
     fn insert_root_keys(&mut self, rows: &[NewRootKeyRecord<'_>]) -> QueryResult<HashSet<String>>;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use diesel::connection::{AnsiTransactionManager, TransactionManager as _};
 use diesel::r2d2::R2D2Connection;
+use diesel::result::{DatabaseErrorKind, Error as QueryError};
 use kms_core::{
     CampaignState, CampaignStep, CampaignSummary, ChangeSet, Changes, CollectionVersion, Error,
     ErrorKind, Hold, KeyVersionId, Lease, MissingKeys, NewCampaign, Outcome, Purpose, Referencer,
@@ -16,7 +17,7 @@ use kms_core::{
 use crate::apply::{apply, apply_step};
 use crate::connections::{Connections, check};
 use crate::dialect::Dialect;
-use crate::failure::{Failure, Verdict, ends_transaction};
+use crate::failure::{Failure, Verdict};
 use crate::transaction::{Terms, in_own_transaction};
 use crate::writes::NewRootKeyRecord;
 
@@ -275,11 +276,11 @@ impl<C: Dialect> Repository for DieselRepository<C> {
                             apply_step(connection, &changes, &step, Some(terms.lock))
                         })
                     },
-                    Failure::is_serialization,
+                    Failure::is_conflict,
                 )
                 // A conflict would say that the cursor is elsewhere.
                 .map_err(|failure| {
-                    if failure.is_serialization() {
+                    if failure.is_conflict() {
                         Error::new(ErrorKind::DatabaseBusy)
                             .with_source(failure.into_error())
                             .into()
@@ -366,7 +367,7 @@ fn apply_together<C: Dialect>(
                 apply(connection, changes, Some(terms.lock))
             })
         },
-        Failure::is_serialization,
+        Failure::is_conflict,
     );
     match result {
         Err(Failure::NoneApplied(verdicts)) => Ok(verdicts),
@@ -390,6 +391,9 @@ fn retried<T>(
 
 /// Waits until a transaction that wrote these changes has ended, by asking for what it holds: the root
 /// keys, and for a creation the place of the root key. Nothing is written.
+///
+/// Only what the database grants proves that end. A wait that ends in another way says nothing: the transaction may be
+/// at its commit for a long time, when a standby is slow to confirm it.
 fn await_end<C: Dialect>(
     connection: &mut C,
     changes: &[ChangeSet],
@@ -417,9 +421,13 @@ fn await_end<C: Dialect>(
                 return Ok(());
             }
             match connection.insert_root_keys(&created) {
-                Err(error) if ends_transaction(&error) => Err(error.into()),
-                // The application may have no row of the scope any more; the wait is over all the same.
-                _ => Ok(()),
+                // The places were free, or are taken by what is committed.
+                Ok(_) => Ok(()),
+                Err(QueryError::DatabaseError(
+                    DatabaseErrorKind::UniqueViolation | DatabaseErrorKind::ForeignKeyViolation,
+                    _,
+                )) => Ok(()),
+                Err(error) => Err(error),
             }
         });
     let rolled_back = AnsiTransactionManager::rollback_transaction(connection);

@@ -9,8 +9,7 @@ use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::result::Error as QueryError;
-use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text};
-use kms_core::{Error, ErrorKind};
+use diesel::sql_types::{Array, BigInt, Bool, Text};
 
 use super::deleting;
 use super::schema::kms_collection_version;
@@ -19,14 +18,12 @@ use super::set_wise::{
     RewrapDataKeyVersions, RewrapRootKeyVersions,
 };
 use crate::dialect::{DeletionFailure, DeletionPlan, Writing};
-use crate::failure::Failure;
 use crate::writes::{
     NewDataKeyRecord, NewDataKeyVersionRecord, NewRootKeyRecord, NewRootKeyVersionRecord,
     RewrappedDataKeyRecord, RewrappedRootKeyRecord,
 };
 
-/// Takes the locks of a change. What the locking functions of the schema answer is text: diesel tells neither a
-/// deadlock nor a lock that was not granted from other errors.
+/// Takes the locks of a change, by a function of the schema that tells why it failed.
 struct Lock<'a> {
     bump: bool,
     root_keys: &'a [&'a str],
@@ -41,11 +38,11 @@ struct PatientLock<'a> {
 
 // Each has a constant text, so that its type stands for it: prepared once in a connection.
 impl Query for Lock<'_> {
-    type SqlType = (Nullable<Text>, Text);
+    type SqlType = ();
 }
 
 impl Query for PatientLock<'_> {
-    type SqlType = (Nullable<Text>, Text);
+    type SqlType = ();
 }
 
 impl QueryId for Lock<'_> {
@@ -58,7 +55,7 @@ impl QueryId for PatientLock<'_> {
 
 impl QueryFragment<Pg> for Lock<'_> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql("select null::text, ");
+        out.push_sql("select ");
         self.call(&mut out)
     }
 }
@@ -74,7 +71,7 @@ impl QueryFragment<Pg> for PatientLock<'_> {
 
 impl Lock<'_> {
     fn call<'b>(&'b self, out: &mut AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql("kms_lock_for_change(");
+        out.push_sql("kms_lock_keys(");
         out.push_bind_param::<Bool, _>(&self.bump)?;
         out.push_sql(", ");
         out.push_bind_param::<Array<Text>, _>(&self.root_keys)?;
@@ -98,7 +95,7 @@ impl Writing for PgConnection {
     }
 
     fn is_busy(_error: &QueryError) -> bool {
-        // It says so in the server's language only; where it matters a function answers with a code.
+        // Its code tells: `sqlstate.rs`.
         false
     }
 
@@ -113,28 +110,22 @@ impl Writing for PgConnection {
             .map(drop)
     }
 
-    fn lock(
-        &mut self,
-        bump: bool,
-        root_keys: &[&str],
-        wait: Option<Duration>,
-    ) -> Result<(), Failure> {
+    fn lock(&mut self, bump: bool, root_keys: &[&str], wait: Option<Duration>) -> QueryResult<()> {
         let lock = Lock { bump, root_keys };
-        let (_, answer): (Option<String>, String) = match wait {
+        match wait {
             Some(wait) => {
                 let wait = format!("{}ms", wait.as_millis().max(1));
-                PatientLock { lock, wait }.get_result(self)?
+                PatientLock { lock, wait }.execute(self)
             }
-            None => lock.get_result(self)?,
-        };
-        match answer.as_str() {
-            "ok" => Ok(()),
-            "deadlock" => Err(Failure::Deadlock),
-            _ => Err(Failure::Ready(
-                Error::new(ErrorKind::DatabaseBusy)
-                    .with_detail("another transaction holds the keys"),
-            )),
+            None => lock.execute(self),
         }
+        .map(drop)
+    }
+
+    fn check_deferred(&mut self) -> QueryResult<()> {
+        diesel::sql_query("select kms_check_deferred()")
+            .execute(self)
+            .map(drop)
     }
 
     fn insert_root_keys(&mut self, rows: &[NewRootKeyRecord<'_>]) -> QueryResult<HashSet<String>> {
@@ -180,9 +171,11 @@ impl Writing for PgConnection {
         &mut self,
         rows: &[RewrappedRootKeyRecord<'_>],
     ) -> QueryResult<usize> {
-        OverRows::<RewrapRootKeyVersions>::texts([rows.iter().map(|row| row.id).collect()])
-            .and_keys(rows.iter().map(|row| row.key).collect())
-            .execute(self)
+        let changed: i64 =
+            OverRows::<RewrapRootKeyVersions>::texts([rows.iter().map(|row| row.id).collect()])
+                .and_keys(rows.iter().map(|row| row.key).collect())
+                .get_result(self)?;
+        Ok(usize::try_from(changed).unwrap_or_default())
     }
 
     fn rewrap_data_key_versions(
@@ -191,9 +184,10 @@ impl Writing for PgConnection {
     ) -> QueryResult<usize> {
         let ids = rows.iter().map(|row| row.id).collect();
         let wrappers = rows.iter().map(|row| row.root_key_version).collect();
-        OverRows::<RewrapDataKeyVersions>::texts([ids, wrappers])
+        let changed: i64 = OverRows::<RewrapDataKeyVersions>::texts([ids, wrappers])
             .and_keys(rows.iter().map(|row| row.key).collect())
-            .execute(self)
+            .get_result(self)?;
+        Ok(usize::try_from(changed).unwrap_or_default())
     }
 
     fn delete(&mut self, deletion: &DeletionPlan<'_>) -> Result<(), DeletionFailure> {

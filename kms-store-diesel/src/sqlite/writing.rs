@@ -17,7 +17,6 @@ use super::schema::{
     kms_collection_version, kms_data_key, kms_data_key_version, kms_root_key, kms_root_key_version,
 };
 use crate::dialect::{DeletionFailure, DeletionPlan, Writing};
-use crate::failure::Failure;
 use crate::writes::{
     NewDataKeyRecord, NewDataKeyVersionRecord, NewRootKeyRecord, NewRootKeyVersionRecord,
     RewrappedDataKeyRecord, RewrappedRootKeyRecord,
@@ -52,7 +51,7 @@ impl Writing for SqliteConnection {
         bump: bool,
         _root_keys: &[&str],
         _wait: Option<Duration>,
-    ) -> Result<(), Failure> {
+    ) -> QueryResult<()> {
         if bump {
             diesel::sql_query("update kms_collection_version set version = version + 1")
                 .execute(self)?;
@@ -63,6 +62,10 @@ impl Writing for SqliteConnection {
                 .set(kms_collection_version::version.eq(kms_collection_version::version))
                 .execute(self)?;
         }
+        Ok(())
+    }
+
+    fn check_deferred(&mut self) -> QueryResult<()> {
         Ok(())
     }
 
