@@ -6,6 +6,7 @@
 mod breaking;
 mod callers;
 mod changes;
+mod committing;
 mod database;
 mod hanging;
 mod line;
@@ -13,6 +14,7 @@ mod locking;
 mod pooling;
 mod rights;
 mod schemas;
+mod telling;
 
 use self::database::PostgresDatabase;
 use crate::application::Application;
