@@ -27,6 +27,7 @@ mod loader;
 mod named_roots;
 mod outage;
 mod prepare;
+mod queue;
 mod reconcile;
 mod right_root;
 mod warm_up;
@@ -46,6 +47,7 @@ pub use warm_up::{WarmUp, WarmUpOptions};
 use builder::PARALLEL_ROOT_CALLS;
 pub(crate) use executor::Executor;
 use loader::Loader;
+use queue::Queues;
 use right_root::RightRoot;
 
 /// The engine: the keys of all scopes of one database.
@@ -73,6 +75,7 @@ struct Engine {
     cache: Arc<Cache>,
     loader: Arc<Loader>,
     executor: Executor,
+    queues: Arc<Queues>,
     right_root: RightRoot,
 }
 

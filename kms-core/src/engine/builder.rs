@@ -269,6 +269,7 @@ impl KmsBuilder {
             cache,
             loader,
             executor: self.executor,
+            queues: Arc::default(),
             right_root: RightRoot::default(),
         }));
         if self.checks_root {

@@ -79,11 +79,8 @@ fn record<C: Dialect>(
     let mut failures = step.failures.clone();
     for (change, verdict) in changes.iter().zip(verdicts) {
         if let Err(refusal) = verdict {
-            failures.push(CampaignFailure {
-                scope: change.scope.clone(),
-                kind: refusal.error.kind().name().to_owned(),
-                message: refusal.error.to_string(),
-            });
+            let failure = CampaignFailure::of(change.scope.clone(), &refusal.error);
+            failures.push(failure);
         }
     }
     if !failures.is_empty() {

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use diesel::connection::{Connection as _, SimpleConnection as _};
-use kms_core::{ErrorKind, Receipt};
+use kms_core::{Advance, CampaignStep, ErrorKind, Lease, NewCampaign, Receipt, ScopeRows};
 use kms_store_diesel::{KeyConnection as _, PostgresRepository};
 use kms_testkit::change_sets;
 use kms_testkit::repository::Fixture as _;
@@ -272,5 +272,78 @@ fn a_full_disk_is_named_whatever_the_servers_language_and_passes() {
         assert_eq!(error.source().unwrap().to_string(), message);
         let after = rows(&*repository, &keys.scope).await.unwrap();
         assert!(after.same_keys(&keys));
+    });
+}
+
+/// A step of a campaign that rotates this scope.
+fn step(campaign: &NewCampaign, keys: &ScopeRows) -> CampaignStep {
+    CampaignStep {
+        campaign: campaign.id.clone(),
+        lease: lease(),
+        advance: Advance::To {
+            from: None,
+            to: keys.scope.clone(),
+        },
+        failures: Vec::new(),
+        unchanged: Vec::new(),
+    }
+}
+
+fn lease() -> Lease {
+    Lease {
+        holder: "this run".to_owned(),
+        length: LONG,
+    }
+}
+
+#[test]
+fn a_campaign_waits_for_a_full_disk_and_records_why_a_scope_was_refused() {
+    on_postgres(async |application| {
+        let keys = with_keys(&application, "o_1").await;
+        let repository = application.repository();
+        let campaign = NewCampaign {
+            id: "yearly".to_owned(),
+            kind: "rotate",
+            parameters: String::new(),
+            total: 1,
+        };
+        let _ = repository
+            .start_campaign(&campaign, &lease())
+            .await
+            .unwrap();
+        let changes: Arc<[_]> = Arc::new([change_sets::rotate(&keys)]);
+
+        refuse(
+            &application.database,
+            "kms_data_key_version",
+            "53100",
+            "kein Platz",
+        );
+        let error = repository
+            .apply_step(Arc::clone(&changes), step(&campaign, &keys))
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::DatabaseFull, "{error}");
+        let state = repository.campaign("yearly").await.unwrap().unwrap();
+        assert_eq!((state.cursor, state.failures), (None, Vec::new()));
+        application.database.execute("drop function refuse cascade");
+
+        refuse(
+            &application.database,
+            "kms_data_key_version",
+            "P0001",
+            "this tenant is frozen",
+        );
+        let outcomes = repository
+            .apply_step(changes, step(&campaign, &keys))
+            .await
+            .unwrap();
+        assert_eq!(
+            outcomes[0].as_ref().unwrap_err().kind(),
+            ErrorKind::Database
+        );
+        let state = repository.campaign("yearly").await.unwrap().unwrap();
+        let message = &state.failures[0].message;
+        assert!(message.ends_with(": this tenant is frozen"), "{message}");
     });
 }
