@@ -216,3 +216,14 @@ pub fn processor_time() -> Duration {
     };
     part(usage.user_time()) + part(usage.system_time())
 }
+
+/// Runs work as services do: in a task. A thread that only waits for a runtime is woken by another one for each answer.
+///
+/// # Errors
+///
+/// Those of the work.
+pub async fn in_a_task<T: Send + 'static>(
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
+    tokio::spawn(work).await?
+}

@@ -21,6 +21,7 @@
 //! and are wiped when dropped. Each of these traits has a suite in `kms-testkit` that an implementation is to pass.
 
 mod aead;
+mod applying;
 mod binding;
 mod blob;
 mod cache;
@@ -58,6 +59,7 @@ mod usage;
 mod wrapper;
 
 pub use aead::{Aead, AeadError, AeadKey, NONCE_LEN, TAG_LEN};
+pub use applying::{Applied, Batch, Refusal, Writes, Written};
 pub use binding::Binding;
 pub use blob::Blob;
 pub use call_limits::CallLimits;
@@ -81,9 +83,10 @@ pub use planner::RewrapKeys;
 pub use pool::PooledWrapper;
 pub use prepared::{PendingDataKeyWrapper, Prepared};
 pub use repository::{
-    Advance, CampaignFailure, CampaignState, CampaignStep, CampaignSummary, Changes, Hold, Lack,
-    Lease, MissingKeys, NewCampaign, OnDelete, Outcome, Referencer, Repository, Resolution,
-    RootCheck, SCHEMA_VERSION, ScopeFilter, Step, provable, schema_mismatch,
+    Advance, CampaignFailure, CampaignRepository, CampaignState, CampaignStep, CampaignSummary,
+    Changes, Hold, Lack, Lease, MissingKeys, NewCampaign, OnDelete, Outcome, Referencer,
+    Repository, Resolution, RootCheck, SCHEMA_VERSION, ScopeFilter, Step, provable,
+    schema_mismatch,
 };
 pub use root_name::RootName;
 pub use roots::{NamedRootLimits, ResolverError, RootResolver};

@@ -14,12 +14,12 @@ use crate::change::ChangeSet;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{DataKeyVersionId, KeyVersionId};
 use crate::repository::{
-    CampaignState, CampaignStep, CampaignSummary, Changes, Hold, Lack, Lease, MissingKeys,
+    CampaignRepository, CampaignState, CampaignStep, CampaignSummary, Changes, Hold, Lease,
     NewCampaign, Outcome, Referencer, Repository, Resolution, RootCheck, SCHEMA_VERSION,
     ScopeFilter, schema_mismatch,
 };
 use crate::rows::{CollectionVersion, ScopeRows, Snapshot};
-use crate::scope::{Purpose, ScopeId};
+use crate::scope::ScopeId;
 
 /// Keeps everything in memory, with the semantics of the databases. A clone is another handle to the
 /// same rows, as another process would have.
@@ -158,8 +158,7 @@ impl Repository for MemoryRepository {
     }
 
     async fn apply(&self, changes: Arc<[ChangeSet]>) -> Result<Vec<Outcome>> {
-        let mut state = self.state();
-        Ok(changes.iter().map(|change| state.apply(change)).collect())
+        Ok(self.state().apply(&changes))
     }
 
     async fn resolve(&self, changes: Arc<[ChangeSet]>) -> Result<Vec<Resolution>> {
@@ -188,39 +187,6 @@ impl Repository for MemoryRepository {
             .collect())
     }
 
-    async fn missing(
-        &self,
-        purposes: &[Purpose],
-        scopes: Option<&[ScopeId]>,
-    ) -> Result<Vec<MissingKeys>> {
-        let state = self.state();
-        let mut asked = match scopes {
-            Some(scopes) => scopes.to_vec(),
-            None => state.scopes.keys().cloned().collect(),
-        };
-        asked.sort_unstable();
-        asked.dedup();
-        Ok(asked
-            .into_iter()
-            .filter_map(|scope| {
-                let lack = lack(purposes, state.scopes.get(&scope))?;
-                Some(MissingKeys { scope, lack })
-            })
-            .collect())
-    }
-
-    async fn copies(&self, scope: &ScopeId, ciphertexts: &[Vec<u8>]) -> Result<Vec<KeyVersionId>> {
-        Ok(self
-            .state()
-            .scopes
-            .values()
-            .filter(|rows| rows.scope != *scope)
-            .flat_map(wrapped_keys)
-            .filter(|(_, key)| ciphertexts.iter().any(|ciphertext| holds(key, ciphertext)))
-            .map(|(id, _)| id)
-            .collect())
-    }
-
     async fn root_checks(&self) -> Result<Vec<RootCheck>> {
         Ok(self.state().root_checks.clone())
     }
@@ -241,14 +207,10 @@ impl Repository for MemoryRepository {
     async fn referencers(&self) -> Result<Vec<Referencer>> {
         Ok(self.state().referencers.clone())
     }
+}
 
-    async fn count_scopes(&self, filter: &ScopeFilter) -> Result<u64> {
-        let now = SystemTime::now();
-        let state = self.state();
-        let rows = state.scopes.values();
-        Ok(rows.filter(|rows| passes(filter, rows, now)).count() as u64)
-    }
-
+#[async_trait]
+impl CampaignRepository for MemoryRepository {
     async fn start_campaign(&self, new: &NewCampaign, lease: &Lease) -> Result<CampaignState> {
         Ok(self.state().start_campaign(new, lease))
     }
@@ -290,36 +252,6 @@ fn passes(filter: &ScopeFilter, rows: &ScopeRows, now: SystemTime) -> bool {
         .as_ref()
         .is_none_or(|scopes| scopes.contains(&rows.scope));
     old_enough && listed
-}
-
-fn lack(purposes: &[Purpose], rows: Option<&ScopeRows>) -> Option<Lack> {
-    let Some(rows) = rows else {
-        return Some(Lack::RootKey);
-    };
-    let missing: Vec<_> = purposes
-        .iter()
-        .filter(|purpose| rows.data_keys.iter().all(|key| key.purpose != **purpose))
-        .cloned()
-        .collect();
-    (!missing.is_empty()).then_some(Lack::Purposes(missing))
-}
-
-fn wrapped_keys(rows: &ScopeRows) -> impl Iterator<Item = (KeyVersionId, &Vec<u8>)> {
-    let root = rows
-        .root_key_versions
-        .iter()
-        .map(|row| (row.id.clone().into(), &row.key));
-    let data = rows
-        .data_keys
-        .iter()
-        .flat_map(|key| &key.versions)
-        .map(|row| (row.id.clone().into(), &row.key));
-    root.chain(data)
-}
-
-/// Whether the ciphertext stands anywhere in the wrapped key.
-fn holds(key: &[u8], ciphertext: &[u8]) -> bool {
-    !ciphertext.is_empty() && key.windows(ciphertext.len()).any(|part| part == ciphertext)
 }
 
 /// What the databases say of a foreign key or a check that is broken.

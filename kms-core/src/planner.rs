@@ -250,60 +250,31 @@ struct DataKeyPlace<'a> {
 ///
 /// # Errors
 ///
-/// [`ErrorKind::UnknownKeyVersion`], [`ErrorKind::NewestVersion`], and [`ErrorKind::InUse`] for a root
-/// key version that still wraps a data key version.
+/// [`ErrorKind::UnknownKeyVersion`], [`ErrorKind::NewestVersion`], and those of [`Deletion::check`].
 pub(crate) fn revoke(rows: &ScopeRows, id: &KeyVersionId, proof: Proof) -> Result<ChangeSet> {
-    let context = |kind: ErrorKind| {
-        Error::new(kind)
+    let refused = match is_newest(rows, id) {
+        None => Some(ErrorKind::UnknownKeyVersion),
+        Some(true) => Some(ErrorKind::NewestVersion),
+        Some(false) => None,
+    };
+    if let Some(kind) = refused {
+        return Err(Error::new(kind)
             .with_context("scope", &rows.scope)
-            .with_context("key_version", id)
-    };
-    let newest = match id {
-        KeyVersionId::Root(id) => {
-            newest_of(rows.root_key_versions.iter().map(|version| &version.id), id)
-        }
-        KeyVersionId::Data(id) => rows
-            .data_keys
-            .iter()
-            .find_map(|key| newest_of(key.versions.iter().map(|version| &version.id), id)),
-    };
-    match newest {
-        None => return Err(context(ErrorKind::UnknownKeyVersion)),
-        Some(true) => return Err(context(ErrorKind::NewestVersion)),
-        Some(false) => {}
+            .with_context("key_version", id));
     }
-    if let KeyVersionId::Root(root) = id {
-        let wrapped = rows
-            .data_keys
-            .iter()
-            .flat_map(|key| &key.versions)
-            .find(|version| version.root_key_version == *root);
-        if let Some(wrapped) = wrapped {
-            return Err(context(ErrorKind::InUse)
-                .with_detail("it wraps a data key version; rewrap the scope's keys first")
-                .with_context("table", "kms_data_key_version")
-                .with_context("used_by", &wrapped.id));
-        }
-    }
-    Ok(deletion(
-        rows,
-        Operation::Revoke,
-        DeletionTarget::Version(id.clone()),
-        proof,
-    ))
+    let target = DeletionTarget::Version(id.clone());
+    let deletion = Deletion { target, proof };
+    deletion.check(rows)?;
+    Ok(deleting(rows, Operation::Revoke, deletion))
 }
 
 /// Plans the deletion of all keys of a scope.
 pub(crate) fn delete(rows: &ScopeRows, proof: Proof) -> ChangeSet {
-    deletion(rows, Operation::Delete, DeletionTarget::Scope, proof)
+    let target = DeletionTarget::Scope;
+    deleting(rows, Operation::Delete, Deletion { target, proof })
 }
 
-fn deletion(
-    rows: &ScopeRows,
-    operation: Operation,
-    target: DeletionTarget,
-    proof: Proof,
-) -> ChangeSet {
+fn deleting(rows: &ScopeRows, operation: Operation, deletion: Deletion) -> ChangeSet {
     ChangeSet {
         operation,
         scope: rows.scope.clone(),
@@ -312,19 +283,31 @@ fn deletion(
         insert: Inserts::default(),
         update: Updates::default(),
         root: RootChange::Keep,
-        delete: Some(Deletion { target, proof }),
+        delete: Some(deletion),
     }
 }
 
-/// `None` if the id is not among the versions; else whether it is the last.
-fn newest_of<'a, T: PartialEq + 'a>(
+/// `None` if the id is not among the versions.
+fn is_newest(rows: &ScopeRows, id: &KeyVersionId) -> Option<bool> {
+    match id {
+        KeyVersionId::Root(id) => {
+            is_last(rows.root_key_versions.iter().map(|version| &version.id), id)
+        }
+        KeyVersionId::Data(id) => rows
+            .data_keys
+            .iter()
+            .find_map(|key| is_last(key.versions.iter().map(|version| &version.id), id)),
+    }
+}
+
+fn is_last<'a, T: PartialEq + 'a>(
     versions: impl DoubleEndedIterator<Item = &'a T>,
     id: &T,
 ) -> Option<bool> {
     versions
         .rev()
-        .enumerate()
-        .find_map(|(from_newest, known)| (known == id).then_some(from_newest == 0))
+        .position(|known| known == id)
+        .map(|from_newest| from_newest == 0)
 }
 
 impl Draft {

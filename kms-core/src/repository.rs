@@ -13,10 +13,11 @@ use crate::rows::{CollectionVersion, Snapshot};
 use crate::scope::{Purpose, ScopeId};
 
 mod campaign;
+mod looking;
 
 pub use campaign::{
-    Advance, CampaignFailure, CampaignState, CampaignStep, CampaignSummary, Hold, Lease,
-    NewCampaign,
+    Advance, CampaignFailure, CampaignRepository, CampaignState, CampaignStep, CampaignSummary,
+    Hold, Lease, NewCampaign,
 };
 
 /// Stores keys, all of them wrapped: no key in the clear ever passes through here.
@@ -38,25 +39,22 @@ pub use campaign::{
 ///
 /// # Implementing it
 ///
-/// `kms_testkit::repository` is the suite that an implementation passes. [`MemoryRepository`] is the
-/// smallest one.
+/// Seven methods and [`CampaignRepository`] are required. The others have a default that is right for every repository;
+/// override what the database can answer in one query. [`Batch`](crate::Batch) has the rules by which
+/// [`apply`](Self::apply) goes. `kms_testkit::repository` is the suite that an implementation passes.
+/// [`MemoryRepository`] is the smallest one.
 ///
 /// [`MemoryRepository`]: crate::MemoryRepository
 #[async_trait]
-pub trait Repository: fmt::Debug + Send + Sync {
-    /// Checks that the stored schema is the one this code was written for, and gives its version.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::SchemaVersion`], made by [`schema_mismatch`], naming expected and found.
-    async fn validate_schema(&self) -> Result<String>;
-
+pub trait Repository: CampaignRepository {
     /// The collection version as committed now, and which scopes changed since an earlier one, in one snapshot and
     /// one round trip. See [`Changes`] for what the answer promises.
     ///
-    /// A repository that keeps no record of changes answers [`Changes::untold`]; caches then read the rows of every
-    /// scope again after each change.
-    async fn collection_version(&self, since: Option<CollectionVersion>) -> Result<Changes>;
+    /// The default is that of a repository that keeps no record of changes, [`Changes::untold`]: caches then read the
+    /// rows of every scope again after each change.
+    async fn collection_version(&self, _since: Option<CollectionVersion>) -> Result<Changes> {
+        Ok(Changes::untold(self.load(&[]).await?.collection))
+    }
 
     /// Moves the collection version to a random value, so that caches filled before a restore are
     /// checked against the rows even if the restored counter happens to be theirs.
@@ -78,10 +76,6 @@ pub trait Repository: fmt::Debug + Send + Sync {
     /// `AlreadyExists`, `InUse`, `UseNotProven`, …
     async fn apply(&self, changes: Arc<[ChangeSet]>) -> Result<Vec<Outcome>>;
 
-    /// Finds out what became of change sets whose commit was not answered, by looking for their rows. It
-    /// first waits until the transaction in doubt has ended.
-    async fn resolve(&self, changes: Arc<[ChangeSet]>) -> Result<Vec<Resolution>>;
-
     /// Pages through the scopes that have keys, in the database's order of their ids: those after
     /// `after`, `limit` at most.
     async fn scopes(
@@ -91,18 +85,6 @@ pub trait Repository: fmt::Debug + Send + Sync {
         limit: usize,
     ) -> Result<Vec<ScopeId>>;
 
-    /// The purposes that these scopes (or all, for `None`) have no data key of, in one query. Scopes
-    /// that lack nothing are absent; of a scope that has no root key it says so.
-    async fn missing(
-        &self,
-        purposes: &[Purpose],
-        scopes: Option<&[ScopeId]>,
-    ) -> Result<Vec<MissingKeys>>;
-
-    /// Key versions of other scopes whose wrapped key holds one of these ciphertexts, anywhere in its
-    /// bytes: whoever copies a wrapped key can encode the rest of it in another way.
-    async fn copies(&self, scope: &ScopeId, ciphertexts: &[Vec<u8>]) -> Result<Vec<KeyVersionId>>;
-
     /// The check blobs of all root keys, the one that was written last first. There is one for each key id.
     async fn root_checks(&self) -> Result<Vec<RootCheck>>;
 
@@ -110,44 +92,55 @@ pub trait Repository: fmt::Debug + Send + Sync {
     /// `former`. Returns whether it was stored; if not, another process was first.
     async fn store_root_check(&self, check: &RootCheck, former: Option<&[u8]>) -> Result<bool>;
 
-    /// The foreign keys of the application to the data key versions.
-    async fn referencers(&self) -> Result<Vec<Referencer>>;
-
-    /// How many scopes this filter lets through.
-    async fn count_scopes(&self, filter: &ScopeFilter) -> Result<u64>;
-
-    /// Starts a campaign that this lease holds. If there is one of this id, finds it and changes nothing.
-    /// It may be called again after any error.
-    async fn start_campaign(&self, new: &NewCampaign, lease: &Lease) -> Result<CampaignState>;
-
-    /// The campaign of this id.
-    async fn campaign(&self, id: &str) -> Result<Option<CampaignState>>;
-
-    /// All campaigns, the oldest first.
-    async fn campaigns(&self) -> Result<Vec<CampaignSummary>>;
-
-    /// Takes or keeps a campaign, by the database's clock, and lets the lease begin anew. Returns whether the
-    /// lease's holder holds it now. It may be called again after any error.
-    async fn hold_campaign(&self, campaign: &str, lease: &Lease, hold: Hold) -> Result<bool>;
-
-    /// Ends the lease of this holder, if it holds the campaign.
-    async fn release_campaign(&self, campaign: &str, holder: &str) -> Result<()>;
-
-    /// Applies a batch of a campaign as [`apply`](Self::apply) does, and records its progress in that
-    /// same transaction. For each change set: applied adds one to the count and removes the scope's
-    /// failure; refused records a failure (its outcome says the same). The lease begins anew; a step that
-    /// finishes the campaign ends it.
+    /// Checks that the stored schema is the one this code was written for, and gives its version. The default is that of
+    /// a repository whose schema can't be another.
     ///
     /// # Errors
     ///
-    /// The outer error [`ErrorKind::Conflict`], with nothing written, if another holder has taken the campaign,
-    /// if the cursor is not where the step expects it, if a scope of a step that tries failures again is not among
-    /// the failures, or if scopes have failed and the step is to finish the campaign.
-    async fn apply_step(
+    /// [`ErrorKind::SchemaVersion`], made by [`schema_mismatch`], naming expected and found.
+    async fn validate_schema(&self) -> Result<String> {
+        Ok(SCHEMA_VERSION.to_owned())
+    }
+
+    /// Finds out what became of change sets whose commit was not answered, by looking for their rows. It
+    /// first waits until the transaction in doubt has ended.
+    ///
+    /// The default is that of a repository that always answers: it has nothing to find out, and says
+    /// [`Resolution::Unknown`].
+    async fn resolve(&self, changes: Arc<[ChangeSet]>) -> Result<Vec<Resolution>> {
+        Ok(vec![Resolution::Unknown; changes.len()])
+    }
+
+    /// The purposes that these scopes (or all, for `None`) have no data key of. Scopes
+    /// that lack nothing are absent; of a scope that has no root key it says so.
+    ///
+    /// The default loads the scopes, page by page.
+    async fn missing(
         &self,
-        changes: Arc<[ChangeSet]>,
-        step: CampaignStep,
-    ) -> Result<Vec<Outcome>>;
+        purposes: &[Purpose],
+        scopes: Option<&[ScopeId]>,
+    ) -> Result<Vec<MissingKeys>> {
+        looking::missing(self, purposes, scopes).await
+    }
+
+    /// Key versions of other scopes whose wrapped key holds one of these ciphertexts, anywhere in its
+    /// bytes: whoever copies a wrapped key can encode the rest of it in another way.
+    ///
+    /// The default loads all scopes, page by page.
+    async fn copies(&self, scope: &ScopeId, ciphertexts: &[Vec<u8>]) -> Result<Vec<KeyVersionId>> {
+        looking::copies(self, scope, ciphertexts).await
+    }
+
+    /// The foreign keys of the application to the data key versions. By default there are none, so that no data key
+    /// version can be proven unused.
+    async fn referencers(&self) -> Result<Vec<Referencer>> {
+        Ok(Vec::new())
+    }
+
+    /// How many scopes this filter lets through. The default pages through them.
+    async fn count_scopes(&self, filter: &ScopeFilter) -> Result<u64> {
+        looking::count(self, filter).await
+    }
 }
 
 /// A text that everybody knows, encrypted by a root key: a root wrapper that doesn't open it has another key.

@@ -20,7 +20,7 @@ use kms_core::{
     CampaignOptions, CampaignOutcome, Error, ErrorKind, Rewrap, RewrapKeys, ScopeId, Wrapper,
 };
 use kms_testkit::{
-    CountingWrapper, Fault, FaultyRepository, FaultyWrapper, Gate, RepositoryMethod, When,
+    CountingWrapper, Fault, FaultyWrapper, Gate, InstrumentedRepository, RepositoryMethod, When,
     WrapperMethod,
 };
 use support::instrumented::Process;
@@ -259,7 +259,7 @@ async fn busy(batch_size: usize, concurrency: usize, calls_in_turn: RangeInclusi
         slow.inject(method, When::Always, Fault::Delay(latency));
     }
     let root = Arc::new(CountingWrapper::new(Arc::new(slow)));
-    let repository = FaultyRepository::new(Arc::new(world.repository.clone()));
+    let repository = InstrumentedRepository::new(Arc::new(world.repository.clone()));
     for (method, milliseconds) in [
         (RepositoryMethod::Scopes, 10),
         (RepositoryMethod::Load, 20),

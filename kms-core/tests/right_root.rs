@@ -93,7 +93,7 @@ async fn in_an_empty_database_the_first_process_says_which_key_is_the_right_one(
 async fn of_two_processes_that_begin_with_other_keys_at_once_one_is_refused() {
     let repository = MemoryRepository::new();
     let gate = kms_testkit::Gate::new();
-    let faulty = Arc::new(kms_testkit::FaultyRepository::new(Arc::new(
+    let faulty = Arc::new(kms_testkit::InstrumentedRepository::new(Arc::new(
         repository.clone(),
     )));
     faulty.inject(

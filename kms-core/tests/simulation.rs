@@ -17,7 +17,7 @@ use kms_core::{
     Rewrap, RewrapKeys, ScopeId, ScopeRows, Scopes, WarmUpOptions, Wrapper,
 };
 use kms_testkit::{
-    Fault, FaultyRepository, FaultyWrapper, Gate, ManualClock, RepositoryMethod, When,
+    Fault, FaultyWrapper, Gate, InstrumentedRepository, ManualClock, RepositoryMethod, When,
     WrapperMethod,
 };
 use kms_wrapper_aead::fastest;
@@ -212,7 +212,7 @@ impl Shared {
 struct Simulation {
     shared: Arc<Shared>,
     random: StdRng,
-    repository: Arc<FaultyRepository>,
+    repository: Arc<InstrumentedRepository>,
     root: Arc<FaultyWrapper>,
     /// With the runtime that each is in.
     callers: Vec<(usize, JoinHandle<()>)>,
@@ -232,7 +232,9 @@ impl Simulation {
             world.kms.create_keys(id, &[DATABASE, OIDC]).await.unwrap();
         }
         let clock = ManualClock::new();
-        let repository = Arc::new(FaultyRepository::new(Arc::new(world.repository.clone())));
+        let repository = Arc::new(InstrumentedRepository::new(Arc::new(
+            world.repository.clone(),
+        )));
         let other = support::root("other");
         let pool = |encrypting: &Arc<dyn Wrapper>, other: &Arc<dyn Wrapper>| -> Arc<dyn Wrapper> {
             let pool = PooledWrapper::new(Arc::clone(encrypting));

@@ -10,7 +10,7 @@ use kms_core::{
     Error, ErrorKind, Kms, Result, Rewrap, ScopeId, Scopes, WarmUp, WarmUpOptions, Wrapper,
 };
 use kms_testkit::{
-    CountingWrapper, Fault, FaultyRepository, FaultyWrapper, Gate, RepositoryCalls,
+    CountingWrapper, Fault, FaultyWrapper, Gate, InstrumentedRepository, RepositoryCalls,
     RepositoryMethod, When, WrapperMethod,
 };
 use support::instrumented::Process;
@@ -119,7 +119,7 @@ async fn the_root_wrapper_is_kept_as_busy_as_the_options_allow_and_no_busier() {
     let slow = FaultyWrapper::new(Arc::clone(&world.root));
     slow.inject(WrapperMethod::Decrypt, When::Always, Fault::Delay(latency));
     let root = Arc::new(CountingWrapper::new(Arc::new(slow)));
-    let repository = FaultyRepository::new(Arc::new(world.repository.clone()));
+    let repository = InstrumentedRepository::new(Arc::new(world.repository.clone()));
     let query = Fault::Delay(Duration::from_millis(20));
     repository.inject(RepositoryMethod::Load, When::Always, query);
     let kms = on(Arc::new(repository))

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use kms_kit::prelude::*;
 use kms_kit::{Scopes, WarmUpOptions};
-use kms_testkit::{CountingRepository, CountingWrapper, ManualClock, RepositoryCalls};
+use kms_testkit::{CountingWrapper, InstrumentedRepository, ManualClock, RepositoryCalls};
 use support::{OIDC, World};
 
 on_both_databases! {
@@ -23,7 +23,7 @@ on_both_databases! {
 struct Counted {
     kms: Kms,
     clock: Arc<ManualClock>,
-    queries: Arc<CountingRepository>,
+    queries: Arc<InstrumentedRepository>,
     root: Arc<CountingWrapper>,
 }
 
@@ -35,7 +35,7 @@ impl Counted {
     }
 
     async fn just_built(world: &World) -> Self {
-        let queries = Arc::new(CountingRepository::new(world.database.repository()));
+        let queries = Arc::new(InstrumentedRepository::new(world.database.repository()));
         let root = Arc::new(CountingWrapper::new(Arc::clone(&world.root)));
         let clock = Arc::new(ManualClock::new());
         let kms = world

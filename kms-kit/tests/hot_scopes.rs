@@ -46,7 +46,7 @@ async fn twelve_workers_on_two_scopes_never_meet_each_others_changes(world: &Wor
     let scopes = [world.scope("o_1").await, world.scope("o_2").await];
     let repository = Arc::new(CountingRepository::new(world.database.repository()));
     let kms = world.builder_on(repository.clone()).build().await.unwrap();
-    repository.take();
+    let _ = repository.take();
     work(&scopes, &[kms]).await;
     // None had to be prepared again.
     assert_eq!(repository.calls().apply, (WORKERS * CHANGES) as u64);

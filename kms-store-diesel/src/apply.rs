@@ -3,19 +3,18 @@
 mod campaign;
 mod deletion;
 
-use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use diesel::result::{DatabaseErrorKind, Error as QueryError};
-use kms_core::{ChangeSet, Error, ErrorKind, Operation, Referencer, ScopeId, ScopeRows};
+use kms_core::{Applied, Batch, ChangeSet, Error, Operation, Referencer, Refusal};
 
 pub(crate) use self::campaign::apply_step;
 use crate::dialect::Dialect;
-use crate::failure::{Failure, Verdict, ends_transaction, query_error};
+use crate::failure::{Failure, ends_transaction, query_error};
 use crate::sqlstate;
 use crate::writes::{WriteFailure, write};
 
-/// Applies change sets: locks, compares, writes. Each is all or nothing for itself.
+/// Applies change sets by the rules of [`Batch`]. Each is all or nothing for itself.
 ///
 /// Runs inside a transaction or savepoint that is rolled back if this fails. If every change set was
 /// refused it fails too, with [`Failure::NoneApplied`], so that not even the counter moves.
@@ -23,119 +22,50 @@ pub(crate) fn apply<C: Dialect>(
     connection: &mut C,
     changes: &[&ChangeSet],
     wait: Option<Duration>,
-) -> Result<Vec<Verdict>, Failure> {
-    let mut batch = Batch::new(changes, wait);
-    batch.refuse_repeated_scopes();
-    batch.lock(connection)?;
-    let found = batch.compare(connection)?;
-    batch.write(connection)?;
-    batch.delete(connection, &found)?;
-    batch.finish()
+) -> Result<Applied, Failure> {
+    let mut applying = Applying {
+        batch: Batch::new(changes.to_vec()),
+        wait,
+    };
+    applying.lock(connection)?;
+    applying.write(connection)?;
+    applying.delete(connection)?;
+    let applied = applying.batch.finish();
+    if applied.is_nothing() {
+        return Err(Failure::NoneApplied(applied));
+    }
+    Ok(applied)
 }
 
-/// Change sets on their way: each is open until it has a verdict.
-struct Batch<'a> {
-    changes: &'a [&'a ChangeSet],
+struct Applying<'a> {
+    batch: Batch<'a>,
     /// How long a statement waits for a lock; `None` if that is not for us to know.
     wait: Option<Duration>,
-    verdicts: Vec<Option<Verdict>>,
 }
 
-impl<'a> Batch<'a> {
-    fn new(changes: &'a [&'a ChangeSet], wait: Option<Duration>) -> Self {
-        Self {
-            changes,
-            wait,
-            verdicts: changes.iter().map(|_| None).collect(),
+impl Applying<'_> {
+    /// Locks, and reads the rows in a statement that begins after the locks were taken.
+    fn lock<C: Dialect>(&mut self, connection: &mut C) -> Result<(), Failure> {
+        let root_keys = self.batch.root_keys();
+        let root_keys: Vec<_> = root_keys.iter().map(|id| id.as_str()).collect();
+        connection.lock(self.batch.bumps(), &root_keys, self.wait)?;
+        let scopes = self.batch.scopes();
+        let scopes: Vec<_> = scopes.iter().map(|scope| scope.as_str()).collect();
+        if !scopes.is_empty() {
+            let found = connection.snapshot(&scopes)?.scopes;
+            self.batch.compare(found);
         }
+        Ok(())
     }
 
-    fn open(&self) -> impl Iterator<Item = (usize, &'a ChangeSet)> {
-        self.changes
-            .iter()
-            .zip(&self.verdicts)
-            .enumerate()
-            .filter(|(_, (_, verdict))| verdict.is_none())
-            .map(|(position, (change, _))| (position, *change))
-    }
-
-    fn refuse(&mut self, position: usize, error: impl Into<Error>) {
-        self.verdicts[position] = Some(Err(named(error.into(), self.changes[position]).into()));
-    }
-
-    /// What was compared is compared once, before anything is written, so a second change of a scope
-    /// would go by rows that the first has altered.
-    fn refuse_repeated_scopes(&mut self) {
-        let mut seen = HashSet::new();
-        for (position, change) in self.changes.iter().enumerate() {
-            if !seen.insert(&change.scope) {
-                let error = Error::new(ErrorKind::Conflict)
-                    .with_detail("another change of the same scope goes before it");
-                self.refuse(position, error);
-            }
-        }
-    }
-
-    fn lock<C: Dialect>(&self, connection: &mut C) -> Result<(), QueryError> {
-        let bump = self.open().any(|(_, change)| change.bumps());
-        let mut root_keys: Vec<_> = self
-            .open()
-            .filter(|(_, change)| !change.insert.root_key)
-            .map(|(_, change)| change.root_key.as_str())
-            .collect();
-        root_keys.sort_unstable();
-        root_keys.dedup();
-        connection.lock(bump, &root_keys, self.wait)
-    }
-
-    /// Reads the rows anew, in a statement that begins after the locks were taken, and refuses what was
-    /// prepared from others.
-    fn compare<C: Dialect>(
-        &mut self,
-        connection: &mut C,
-    ) -> Result<HashMap<ScopeId, ScopeRows>, QueryError> {
-        let scopes: Vec<_> = self
-            .open()
-            .filter(|(_, change)| !change.insert.root_key)
-            .map(|(_, change)| change.scope.as_str())
-            .collect();
-        if scopes.is_empty() {
-            return Ok(HashMap::new());
-        }
-        let found: HashMap<_, _> = connection
-            .snapshot(&scopes)?
-            .scopes
-            .into_iter()
-            .map(|rows| (rows.scope.clone(), rows))
-            .collect();
-        let open: Vec<_> = self.open().collect();
-        for (position, change) in open {
-            let as_expected = match (&change.expected, found.get(&change.scope)) {
-                (Some(expected), Some(found)) => expected.same_keys(found),
-                // Nothing to compare: the insertion shows whether the scope was free.
-                (None, _) => change.insert.root_key,
-                (Some(_), None) => false,
-            };
-            if !as_expected {
-                self.refuse(position, ErrorKind::Conflict);
-            }
-        }
-        Ok(found)
-    }
-
-    /// Writes all open change sets that delete nothing: together, or one by one if that shows that one of
-    /// them can't be written.
+    /// Writes together, or one by one if that shows that one of them can't be written.
     fn write<C: Dialect>(&mut self, connection: &mut C) -> Result<(), Failure> {
-        let (positions, changes): (Vec<_>, Vec<_>) = self
-            .open()
-            .filter(|(_, change)| change.delete.is_none())
-            .unzip();
-        if changes.len() > 1 && self.write_together(connection, &positions, &changes)? {
+        let positions = self.batch.to_write();
+        if positions.len() > 1 && self.write_together(connection, &positions)? {
             return Ok(());
         }
-        let alone = self.changes.len() == 1;
-        for (position, change) in positions.into_iter().zip(changes) {
-            self.write_one(connection, position, change, alone)?;
+        for position in positions {
+            self.write_one(connection, position)?;
         }
         Ok(())
     }
@@ -145,20 +75,17 @@ impl<'a> Batch<'a> {
         &mut self,
         connection: &mut C,
         positions: &[usize],
-        changes: &[&ChangeSet],
     ) -> Result<bool, Failure> {
-        match connection.transaction(|connection| write(connection, changes)) {
-            Ok(written) => {
-                for (&position, receipt) in positions.iter().zip(written) {
-                    match receipt {
-                        Some(receipt) => self.verdicts[position] = Some(Ok(receipt)),
-                        None => self.refuse(position, ErrorKind::AlreadyExists),
-                    }
+        let writes = self.batch.writes(positions);
+        match connection.transaction(|connection| write(connection, &writes)) {
+            Ok(outcomes) => {
+                for (&position, outcome) in positions.iter().zip(outcomes) {
+                    self.batch.settle(position, outcome);
                 }
                 Ok(true)
             }
             Err(WriteFailure::Query(error)) if must_end::<C>(&error) => Err(error.into()),
-            Err(WriteFailure::Query(_) | WriteFailure::Unexpected) => Ok(false),
+            Err(WriteFailure::Query(_) | WriteFailure::Refused(_)) => Ok(false),
         }
     }
 
@@ -166,66 +93,44 @@ impl<'a> Batch<'a> {
         &mut self,
         connection: &mut C,
         position: usize,
-        change: &ChangeSet,
-        alone: bool,
     ) -> Result<(), Failure> {
-        let written = if alone {
+        let writes = self.batch.writes(&[position]);
+        let written = if self.batch.len() == 1 {
             // What is around all of it is rolled back if this one is refused, so it needs no savepoint. That
             // is two messages to the server.
-            write(connection, &[change])
+            write(connection, &writes)
         } else {
-            connection.transaction(|connection| write(connection, &[change]))
+            connection.transaction(|connection| write(connection, &writes))
         };
         match written {
-            Ok(mut written) => match written.pop().flatten() {
-                Some(receipt) => self.verdicts[position] = Some(Ok(receipt)),
-                None => self.refuse(position, ErrorKind::AlreadyExists),
-            },
-            Err(WriteFailure::Unexpected) => {
-                let error = Error::new(ErrorKind::Conflict)
-                    .with_detail("the database assigned another version number, or a row was gone");
-                self.refuse(position, error);
-            }
+            Ok(outcomes) => outcomes
+                .into_iter()
+                .for_each(|outcome| self.batch.settle(position, outcome)),
+            Err(WriteFailure::Refused(refusal)) => self.batch.refuse(position, refusal),
             Err(WriteFailure::Query(error)) if must_end::<C>(&error) => return Err(error.into()),
-            Err(WriteFailure::Query(error)) => self.refuse(position, write_error(change, error)),
+            Err(WriteFailure::Query(error)) => {
+                let refusal = refusal_of(self.batch.change(position), error);
+                self.batch.refuse(position, refusal);
+            }
         }
         Ok(())
     }
 
-    fn delete<C: Dialect>(
-        &mut self,
-        connection: &mut C,
-        found: &HashMap<ScopeId, ScopeRows>,
-    ) -> Result<(), Failure> {
+    fn delete<C: Dialect>(&mut self, connection: &mut C) -> Result<(), Failure> {
         let mut referencers: Option<Vec<Referencer>> = None;
-        let open: Vec<_> = self.open().collect();
-        for (position, change) in open {
-            let (Some(deletion), Some(rows)) = (&change.delete, found.get(&change.scope)) else {
+        for position in self.batch.to_delete() {
+            let change = self.batch.change(position);
+            let (Some(deletion), Some(rows)) = (&change.delete, self.batch.rows(position)) else {
                 continue;
             };
             let referencers = match &mut referencers {
                 Some(referencers) => referencers,
                 unknown @ None => unknown.insert(connection.referencers()?),
             };
-            let verdict = deletion::delete(connection, change, deletion, rows, referencers)?;
-            self.verdicts[position] = Some(verdict.map_err(|mut refusal| {
-                refusal.error = named(refusal.error, change);
-                refusal
-            }));
+            let outcome = deletion::delete(connection, change, deletion, rows, referencers)?;
+            self.batch.settle(position, outcome);
         }
         Ok(())
-    }
-
-    fn finish(self) -> Result<Vec<Verdict>, Failure> {
-        let verdicts: Vec<_> = self
-            .verdicts
-            .into_iter()
-            .map(|verdict| verdict.unwrap_or_else(|| Err(Error::new(ErrorKind::Internal).into())))
-            .collect();
-        if !verdicts.is_empty() && verdicts.iter().all(Result::is_err) {
-            return Err(Failure::NoneApplied(verdicts));
-        }
-        Ok(verdicts)
     }
 }
 
@@ -234,25 +139,21 @@ fn must_end<C: Dialect>(error: &QueryError) -> bool {
     ends_transaction(error) || C::is_busy(error)
 }
 
-fn named(error: Error, change: &ChangeSet) -> Error {
-    error
-        .with_operation(change.operation.name())
-        .with_context("scope", &change.scope)
-}
-
-fn write_error(change: &ChangeSet, error: QueryError) -> Error {
+/// Why the database did not take what a change set writes.
+fn refusal_of(change: &ChangeSet, error: QueryError) -> Refusal {
     match &error {
         QueryError::DatabaseError(DatabaseErrorKind::UniqueViolation, _) => {
-            Error::new(ErrorKind::Conflict).with_source(error)
+            Error::from(Refusal::Taken).with_source(error).into()
         }
         // SQLite does not say which foreign key.
         QueryError::DatabaseError(DatabaseErrorKind::ForeignKeyViolation, _)
             if change.operation == Operation::Create && sqlstate::kind(&error).is_none() =>
         {
-            query_error(error).with_detail(
+            let error = query_error(error).with_detail(
                 "a foreign key of the application stands against it: insert the row of the scope first",
-            )
+            );
+            error.into()
         }
-        _ => query_error(error),
+        _ => query_error(error).into(),
     }
 }

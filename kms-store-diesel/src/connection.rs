@@ -111,10 +111,9 @@ fn apply_all<C: Dialect>(connection: &mut C, changes: &[&ChangeSet]) -> Result<V
         .and_then(|()| {
             connection
                 .transaction(|connection| {
-                    apply(connection, changes, None)?
-                        .into_iter()
-                        .map(|verdict| verdict.map_err(|refusal| Failure::Ready(refusal.error)))
-                        .collect()
+                    let applied = apply(connection, changes, None)?;
+                    let outcomes = applied.outcomes.into_iter();
+                    outcomes.collect::<Result<_>>().map_err(Failure::Ready)
                 })
                 .map_err(outside::<C>)
         })

@@ -8,15 +8,10 @@ use diesel::connection::{AnsiTransactionManager, Connection};
 use diesel::r2d2::R2D2Connection;
 use diesel::result::Error as QueryError;
 use kms_core::{
-    CampaignFailure, CampaignState, CampaignSummary, Changes, CollectionVersion, DataKeyVersionId,
-    DeletionTarget, Hold, KeyVersionId, Lease, MissingKeys, NewCampaign, Purpose, Referencer,
-    RootCheck, RootKeyId, ScopeFilter, ScopeId, Snapshot,
-};
-
-use crate::failure::Refusal;
-use crate::writes::{
-    NewDataKeyRecord, NewDataKeyVersionRecord, NewRootKeyRecord, NewRootKeyVersionRecord,
-    RewrappedDataKeyRecord, RewrappedRootKeyRecord, RootRecord,
+    CampaignFailure, CampaignState, CampaignSummary, Changes, CollectionVersion, Deletion,
+    DeletionTarget, Hold, KeyVersionId, Lease, MissingKeys, NewCampaign, NewDataKey,
+    NewDataKeyVersion, NewRootKeyVersion, Purpose, Referencer, Refusal, RewrappedDataKeyVersion,
+    RootCheck, RootKeyId, RootKeyVersionId, ScopeFilter, ScopeId, ScopeRows, Snapshot, Writes,
 };
 
 /// The versions that a database says it has, each `None` where its table is missing or empty.
@@ -39,7 +34,7 @@ pub(crate) trait KeyTables: Connection<TransactionManager = AnsiTransactionManag
     ) -> QueryResult<usize>;
 
     /// Sets or removes the names of roots. Row by row: few change at one time.
-    fn set_roots(&mut self, rows: &[RootRecord<'_>]) -> QueryResult<()>;
+    fn set_roots(&mut self, writes: &Writes<'_>) -> QueryResult<()>;
 }
 
 /// The statements of campaigns, which read the same for both databases too: `campaign_tables.rs`.
@@ -155,55 +150,42 @@ pub(crate) trait Writing {
     /// Checks what is deferred to the commit, in a statement that tells why it failed.
     fn check_deferred(&mut self) -> QueryResult<()>;
 
+    /// Locks a campaign, in a statement that tells why it failed.
+    fn lock_campaign(&mut self, id: &str) -> QueryResult<()>;
+
     /// Inserts those whose scope has no root key yet, and gives their ids.
-    fn insert_root_keys(&mut self, rows: &[NewRootKeyRecord<'_>]) -> QueryResult<HashSet<String>>;
+    fn insert_root_keys(&mut self, rows: &[(&RootKeyId, &ScopeId)])
+    -> QueryResult<HashSet<String>>;
 
     /// Gives the ids with the numbers that the database assigned.
     fn insert_root_key_versions(
         &mut self,
-        rows: &[NewRootKeyVersionRecord<'_>],
+        rows: &[(&RootKeyId, &NewRootKeyVersion)],
     ) -> QueryResult<Vec<(String, i64)>>;
 
-    fn insert_data_keys(&mut self, rows: &[NewDataKeyRecord<'_>]) -> QueryResult<()>;
+    fn insert_data_keys(&mut self, rows: &[(&RootKeyId, &NewDataKey)]) -> QueryResult<()>;
 
     /// Gives the ids with the numbers that the database assigned.
     fn insert_data_key_versions(
         &mut self,
-        rows: &[NewDataKeyVersionRecord<'_>],
+        rows: &[&NewDataKeyVersion],
     ) -> QueryResult<Vec<(String, i64)>>;
 
     fn rewrap_root_key_versions(
         &mut self,
-        rows: &[RewrappedRootKeyRecord<'_>],
+        rows: &[&(RootKeyVersionId, Vec<u8>)],
     ) -> QueryResult<usize>;
 
-    fn rewrap_data_key_versions(
+    fn rewrap_data_key_versions(&mut self, rows: &[&RewrappedDataKeyVersion])
+    -> QueryResult<usize>;
+
+    /// Deletes, unless a foreign key of the application stands against it. Called in a savepoint, with the scope's rows.
+    fn delete(
         &mut self,
-        rows: &[RewrappedDataKeyRecord<'_>],
-    ) -> QueryResult<usize>;
-
-    /// Deletes, unless a foreign key of the application stands against it. Called in a savepoint.
-    fn delete(&mut self, deletion: &DeletionPlan<'_>) -> Result<(), DeletionFailure>;
-}
-
-/// A deletion whose rows are known.
-#[derive(Debug)]
-pub(crate) struct DeletionPlan<'a> {
-    pub(crate) root_key: &'a RootKeyId,
-    pub(crate) target: &'a DeletionTarget,
-    /// The data key versions that go.
-    pub(crate) data_key_versions: Vec<&'a DataKeyVersionId>,
-    #[cfg_attr(
-        not(feature = "sqlite"),
-        expect(dead_code, reason = "Postgres asks the server")
-    )]
-    pub(crate) referencers: &'a [Referencer],
-    /// Whether it must be proven that nothing is lost.
-    #[cfg_attr(
-        not(feature = "sqlite"),
-        expect(dead_code, reason = "Postgres always checks")
-    )]
-    pub(crate) proven: bool,
+        deletion: &Deletion,
+        rows: &ScopeRows,
+        referencers: &[Referencer],
+    ) -> Result<(), DeletionFailure>;
 }
 
 /// Why a deletion did not happen.
@@ -221,6 +203,6 @@ impl From<QueryError> for DeletionFailure {
 
 impl From<kms_core::Error> for DeletionFailure {
     fn from(error: kms_core::Error) -> Self {
-        Self::Refused(error.into())
+        Self::Refused(Refusal::Other(error))
     }
 }

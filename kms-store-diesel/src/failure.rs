@@ -1,29 +1,9 @@
 //! What goes wrong between the database and the core's error type.
 
 use diesel::result::{DatabaseErrorKind, Error as QueryError};
-use kms_core::{Error, ErrorKind, Receipt};
+use kms_core::{Applied, Error, ErrorKind};
 
 use crate::sqlstate;
-
-/// What became of one change set of a batch.
-pub(crate) type Verdict = Result<Receipt, Refusal>;
-
-/// Why a change set was not applied.
-#[derive(Debug)]
-pub(crate) struct Refusal {
-    pub(crate) error: Error,
-    /// Somebody holds the row for a moment: a new transaction may find it free.
-    pub(crate) passing: bool,
-}
-
-impl From<Error> for Refusal {
-    fn from(error: Error) -> Self {
-        Self {
-            error,
-            passing: false,
-        }
-    }
-}
 
 /// Why a transaction, or a single query, came to nothing.
 #[derive(Debug)]
@@ -33,7 +13,7 @@ pub(crate) enum Failure {
     /// The commit failed.
     Commit(QueryError),
     /// All change sets were refused, so that the transaction is to be rolled back.
-    NoneApplied(Vec<Verdict>),
+    NoneApplied(Applied),
     /// An error that is ready to be handed out.
     Ready(Error),
 }
@@ -81,10 +61,11 @@ impl Failure {
         match self {
             Self::Query(error) => query_error(error),
             Self::Commit(error) => commit_error(error),
-            Self::NoneApplied(verdicts) => verdicts
+            Self::NoneApplied(applied) => applied
+                .outcomes
                 .into_iter()
                 .find_map(Result::err)
-                .map_or_else(|| Error::new(ErrorKind::Internal), |refusal| refusal.error),
+                .unwrap_or_else(|| Error::new(ErrorKind::Internal)),
             Self::Ready(error) => error,
         }
     }

@@ -3,14 +3,13 @@
 
 use diesel::prelude::*;
 use diesel::upsert::excluded;
-use kms_core::{DeletionTarget, KeyVersionId, RootKeyId};
+use kms_core::{DeletionTarget, KeyVersionId, RootKeyId, RootName, Writes};
 
 use super::Conn;
 use super::schema::{
     kms_data_key, kms_data_key_version, kms_root_key, kms_root_key_version, kms_scope_root,
 };
 use crate::dialect::KeyTables;
-use crate::writes::RootRecord;
 
 impl KeyTables for Conn {
     fn owner(&mut self, id: &KeyVersionId) -> QueryResult<Option<String>> {
@@ -47,9 +46,10 @@ impl KeyTables for Conn {
         }
     }
 
-    fn set_roots(&mut self, rows: &[RootRecord<'_>]) -> QueryResult<()> {
-        for RootRecord { root_key, name } in rows {
-            match name {
+    fn set_roots(&mut self, writes: &Writes<'_>) -> QueryResult<()> {
+        for (root_key, name) in writes.roots() {
+            let root_key = root_key.as_str();
+            match name.map(RootName::as_str) {
                 Some(name) => diesel::insert_into(kms_scope_root::table)
                     .values((
                         kms_scope_root::root_key_id.eq(root_key),

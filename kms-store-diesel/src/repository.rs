@@ -9,17 +9,17 @@ use diesel::connection::{AnsiTransactionManager, TransactionManager as _};
 use diesel::r2d2::R2D2Connection;
 use diesel::result::{DatabaseErrorKind, Error as QueryError};
 use kms_core::{
-    CampaignState, CampaignStep, CampaignSummary, ChangeSet, Changes, CollectionVersion, Error,
-    ErrorKind, Hold, KeyVersionId, Lease, MissingKeys, NewCampaign, Outcome, Purpose, Referencer,
-    Repository, Resolution, Result, RootCheck, ScopeFilter, ScopeId, Snapshot,
+    Applied, CampaignRepository, CampaignState, CampaignStep, CampaignSummary, ChangeSet, Changes,
+    CollectionVersion, Error, ErrorKind, Hold, KeyVersionId, Lease, MissingKeys, NewCampaign,
+    Outcome, Purpose, Referencer, Repository, Resolution, Result, RootCheck, ScopeFilter, ScopeId,
+    Snapshot, Writes,
 };
 
 use crate::apply::{apply, apply_step};
 use crate::connections::{Connections, check};
 use crate::dialect::Dialect;
-use crate::failure::{Failure, Verdict};
+use crate::failure::Failure;
 use crate::transaction::{Terms, in_own_transaction};
-use crate::writes::NewRootKeyRecord;
 
 /// Pauses before a transaction is run again because somebody held a row for a moment. Nothing is locked
 /// meanwhile.
@@ -143,7 +143,6 @@ impl<C: Dialect> Repository for DieselRepository<C> {
                 apply_patiently(connection, &changes, terms)
             })
             .await
-            .map(outcomes)
     }
 
     async fn resolve(&self, changes: Arc<[ChangeSet]>) -> Result<Vec<Resolution>> {
@@ -224,7 +223,10 @@ impl<C: Dialect> Repository for DieselRepository<C> {
         });
         Ok(u64::try_from(count.await?).unwrap_or_default())
     }
+}
 
+#[async_trait]
+impl<C: Dialect> CampaignRepository for DieselRepository<C> {
     async fn start_campaign(&self, new: &NewCampaign, lease: &Lease) -> Result<CampaignState> {
         let (new, lease) = (new.clone(), lease.clone());
         self.write("start_campaign", move |connection| {
@@ -249,6 +251,7 @@ impl<C: Dialect> Repository for DieselRepository<C> {
     async fn hold_campaign(&self, campaign: &str, lease: &Lease, hold: Hold) -> Result<bool> {
         let (campaign, lease) = (campaign.to_owned(), lease.clone());
         self.write("hold_campaign", move |connection| {
+            connection.lock_campaign(&campaign)?;
             Ok(connection.hold_campaign(&campaign, &lease, hold)?)
         })
         .await
@@ -257,6 +260,7 @@ impl<C: Dialect> Repository for DieselRepository<C> {
     async fn release_campaign(&self, campaign: &str, holder: &str) -> Result<()> {
         let (campaign, holder) = (campaign.to_owned(), holder.to_owned());
         self.write("release_campaign", move |connection| {
+            connection.lock_campaign(&campaign)?;
             Ok(connection.release_campaign(&campaign, &holder)?)
         })
         .await
@@ -290,7 +294,6 @@ impl<C: Dialect> Repository for DieselRepository<C> {
                 })
             })
             .await
-            .map(outcomes)
     }
 }
 
@@ -330,37 +333,42 @@ fn apply_patiently<C: Dialect>(
     connection: &mut C,
     changes: &[ChangeSet],
     terms: Terms<'_>,
-) -> Result<Vec<Verdict>, Failure> {
+) -> Result<Vec<Outcome>, Failure> {
     let all: Vec<_> = changes.iter().collect();
-    let mut verdicts = apply_together(connection, &all, terms)?;
+    let Applied {
+        mut outcomes,
+        passing: mut again,
+    } = apply_together(connection, &all, terms)?;
     for pause in PAUSES {
-        let again: Vec<_> = (0..all.len())
-            .filter(|&position| matches!(&verdicts[position], Err(refusal) if refusal.passing))
-            .collect();
         if again.is_empty() {
             break;
         }
         std::thread::sleep(pause);
         let changes: Vec<_> = again.iter().map(|&position| all[position]).collect();
         match apply_together(connection, &changes, terms) {
-            Ok(new) => {
-                for (position, verdict) in again.into_iter().zip(new) {
-                    verdicts[position] = verdict;
+            Ok(applied) => {
+                for (&position, outcome) in again.iter().zip(applied.outcomes) {
+                    outcomes[position] = outcome;
                 }
+                again = applied
+                    .passing
+                    .iter()
+                    .map(|&position| again[position])
+                    .collect();
             }
             // The others may be committed: what is open stays refused as it was.
-            Err(_) if verdicts.iter().any(Result::is_ok) => break,
+            Err(_) if outcomes.iter().any(Result::is_ok) => break,
             Err(failure) => return Err(failure),
         }
     }
-    Ok(verdicts)
+    Ok(outcomes)
 }
 
 fn apply_together<C: Dialect>(
     connection: &mut C,
     changes: &[&ChangeSet],
     terms: Terms<'_>,
-) -> Result<Vec<Verdict>, Failure> {
+) -> Result<Applied, Failure> {
     let result = retried(
         || {
             in_own_transaction(connection, terms, |connection| {
@@ -370,7 +378,7 @@ fn apply_together<C: Dialect>(
         Failure::is_conflict,
     );
     match result {
-        Err(Failure::NoneApplied(verdicts)) => Ok(verdicts),
+        Err(Failure::NoneApplied(applied)) => Ok(applied),
         other => other,
     }
 }
@@ -404,15 +412,7 @@ fn await_end<C: Dialect>(
         .map(|change| change.root_key.as_str())
         .collect();
     root_keys.sort_unstable();
-    let mut created: Vec<_> = changes
-        .iter()
-        .filter(|change| change.insert.root_key)
-        .map(|change| NewRootKeyRecord {
-            id: change.root_key.as_str(),
-            scope: change.scope.as_str(),
-        })
-        .collect();
-    created.sort_unstable_by_key(|row| row.scope);
+    let created = Writes::of(changes).root_keys();
     connection.begin_writing(terms.settings)?;
     let waited = connection
         .lock(false, &root_keys, Some(terms.lock))
@@ -433,11 +433,4 @@ fn await_end<C: Dialect>(
     let rolled_back = AnsiTransactionManager::rollback_transaction(connection);
     waited?;
     Ok(rolled_back?)
-}
-
-fn outcomes(verdicts: Vec<Verdict>) -> Vec<Outcome> {
-    verdicts
-        .into_iter()
-        .map(|verdict| verdict.map_err(|refusal| refusal.error))
-        .collect()
 }

@@ -12,9 +12,9 @@
 //!
 //! The decorators:
 //!
-//! - [`CountingRepository`] and [`CountingWrapper`] count calls: that another scope's rotation costs no
+//! - [`InstrumentedRepository`] and [`CountingWrapper`] count calls: that another scope's rotation costs no
 //!   call to the root wrapper is a number.
-//! - [`FaultyRepository`] and [`FaultyWrapper`] fail, hang or wait where a test says: [`Fault`], [`When`].
+//! - [`InstrumentedRepository`] and [`FaultyWrapper`] fail, hang or wait where a test says: [`Fault`], [`When`].
 //!   A [`Gate`] stops a call and lets it go on.
 //! - [`ManualClock`] is moved by hand.
 //! - [`FaultyProxy`] stands between a client and a real service, and fails as a network does.
@@ -44,12 +44,14 @@ mod counting;
 mod fault;
 mod faulty;
 mod gate;
+mod instrumented;
 mod port;
 mod proxy;
 
 pub use clock::ManualClock;
-pub use counting::{CountingRepository, CountingWrapper, RepositoryCalls, WrapperCalls};
+pub use counting::{CountingWrapper, WrapperCalls};
 pub use fault::{Fault, When};
-pub use faulty::{FaultyRepository, FaultyWrapper, RepositoryMethod, WrapperMethod};
+pub use faulty::{FaultyWrapper, WrapperMethod};
 pub use gate::Gate;
+pub use instrumented::{InstrumentedRepository, RepositoryCalls, RepositoryMethod};
 pub use proxy::{FaultyProxy, NetworkFault};

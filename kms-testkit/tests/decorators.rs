@@ -9,7 +9,7 @@ use kms_core::{
     Resolution, Result, ScopeId, SecretBytes, Wrapper,
 };
 use kms_testkit::{
-    CountingRepository, CountingWrapper, Fault, FaultyRepository, FaultyWrapper, Gate, ManualClock,
+    CountingWrapper, Fault, FaultyWrapper, Gate, InstrumentedRepository, ManualClock,
     RepositoryCalls, RepositoryMethod, When, WrapperCalls, WrapperMethod, change_sets,
 };
 
@@ -64,7 +64,7 @@ impl Wrapper for Transparent {
 
 #[tokio::test]
 async fn a_fault_before_has_no_effect_and_one_after_has() {
-    let repository = FaultyRepository::new(Arc::new(MemoryRepository::new()));
+    let repository = InstrumentedRepository::new(Arc::new(MemoryRepository::new()));
     let change = change_sets::create(&scope(), &[DATABASE]);
     let changes = Arc::new([change.clone()]);
 
@@ -86,7 +86,7 @@ async fn a_fault_before_has_no_effect_and_one_after_has() {
 
 #[tokio::test]
 async fn a_fault_happens_to_the_call_it_was_meant_for() {
-    let repository = FaultyRepository::new(Arc::new(MemoryRepository::new()));
+    let repository = InstrumentedRepository::new(Arc::new(MemoryRepository::new()));
     let fault = Fault::FailBefore(unreachable());
     repository.inject(RepositoryMethod::Load, When::Nth(3), fault.clone());
     let mut failed = Vec::new();
@@ -107,7 +107,7 @@ async fn a_fault_happens_to_the_call_it_was_meant_for() {
 
 #[tokio::test]
 async fn refused_change_sets_each_have_the_error_as_outcome() {
-    let repository = FaultyRepository::new(Arc::new(MemoryRepository::new()));
+    let repository = InstrumentedRepository::new(Arc::new(MemoryRepository::new()));
     let refuse = Fault::Refuse(Error::new(ErrorKind::Conflict));
     repository.inject(RepositoryMethod::Apply, When::Next, refuse);
     let other = ScopeId::new("o_2").unwrap();
@@ -132,7 +132,7 @@ async fn a_load_stopped_after_it_read_gives_what_was_there_then() {
     let _ = memory.apply(creation).await.unwrap();
     let before = memory.load(&[scope()]).await.unwrap();
 
-    let repository = Arc::new(FaultyRepository::new(Arc::new(memory.clone())));
+    let repository = Arc::new(InstrumentedRepository::new(Arc::new(memory.clone())));
     let gate = Gate::new();
     let pause = Fault::PauseAfter(gate.clone());
     repository.inject(RepositoryMethod::Load, When::Next, pause);
@@ -156,7 +156,7 @@ async fn a_load_stopped_after_it_read_gives_what_was_there_then() {
 #[tokio::test]
 async fn a_call_that_hangs_takes_no_effect_and_can_be_dropped() {
     let memory = MemoryRepository::new();
-    let repository = FaultyRepository::new(Arc::new(memory.clone()));
+    let repository = InstrumentedRepository::new(Arc::new(memory.clone()));
     let gate = Gate::new();
     let hang = Fault::PauseBefore(gate.clone());
     repository.inject(RepositoryMethod::Apply, When::Next, hang);
@@ -190,7 +190,7 @@ async fn a_faulty_wrapper_fails_as_told_and_else_is_the_wrapper() {
 
 #[tokio::test]
 async fn calls_are_counted_by_method() {
-    let repository = CountingRepository::new(Arc::new(MemoryRepository::new()));
+    let repository = InstrumentedRepository::new(Arc::new(MemoryRepository::new()));
     let _ = repository.load(&[]).await.unwrap();
     let _ = repository.load(&[]).await.unwrap();
     let _ = repository.collection_version(None).await.unwrap();

@@ -13,7 +13,7 @@ use kms_kit::{
 };
 
 use crate::database::Database;
-use crate::measure::Run;
+use crate::measure::{Run, in_a_task};
 use crate::world::{PURPOSES, builder, create_together, local_root, scope};
 
 /// Scopes of a case.
@@ -58,11 +58,15 @@ async fn create(
 ) -> Result<()> {
     let mut next = 0;
     run.counted(&format!("create_keys_{kind}"), SCOPES, async |_| {
-        for _ in 0..SCOPES {
-            next += 1;
-            kms.create_keys(&scope(next), &PURPOSES).await?;
-        }
-        Ok(Vec::new())
+        let (kms, first) = (kms.clone(), next + 1);
+        next += SCOPES;
+        in_a_task(async move {
+            for number in first..=next {
+                kms.create_keys(&scope(number), &PURPOSES).await?;
+            }
+            Ok(Vec::new())
+        })
+        .await
     })
     .await?;
     run.counted(
@@ -102,13 +106,17 @@ async fn change(
             next += SCOPES;
         }
         run.counted(&case, SCOPES, async |repetition| {
-            for scope in &rounds[repetition] {
-                match rewrap {
-                    Some(rewrap) => kms.rotate_keys(scope, rewrap).await?,
-                    None => kms.rewrap_keys(scope, RewrapKeys::All).await?,
+            let (kms, scopes) = (kms.clone(), rounds[repetition].clone());
+            in_a_task(async move {
+                for scope in &scopes {
+                    match rewrap {
+                        Some(rewrap) => kms.rotate_keys(scope, rewrap).await?,
+                        None => kms.rewrap_keys(scope, RewrapKeys::All).await?,
+                    }
                 }
-            }
-            Ok(Vec::new())
+                Ok(Vec::new())
+            })
+            .await
         })
         .await?;
     }

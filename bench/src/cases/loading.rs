@@ -7,10 +7,10 @@ use anyhow::Result;
 use kms_kit::Rewrap;
 use kms_kit::core::MemoryRepository;
 use kms_kit::{Freshness, Kms, Repository, ScopeId, Wrapper};
-use kms_testkit::{CountingRepository, CountingWrapper, ManualClock};
+use kms_testkit::{CountingWrapper, InstrumentedRepository, ManualClock};
 
 use crate::database::Database;
-use crate::measure::{Measurement, Run};
+use crate::measure::{Measurement, Run, in_a_task};
 use crate::statements;
 use crate::world::{PURPOSES, SCOPES, builder, create, local_root};
 
@@ -47,14 +47,14 @@ pub async fn in_memory(run: &mut Run) -> Result<()> {
 /// An engine whose calls are counted.
 struct Counted {
     kms: Kms,
-    queries: Arc<CountingRepository>,
+    queries: Arc<InstrumentedRepository>,
     root: Arc<CountingWrapper>,
     clock: Arc<ManualClock>,
 }
 
 impl Counted {
     async fn new(repository: Arc<dyn Repository>, root: &Arc<dyn Wrapper>) -> Result<Self> {
-        let queries = Arc::new(CountingRepository::new(repository));
+        let queries = Arc::new(InstrumentedRepository::new(repository));
         let root = Arc::new(CountingWrapper::new(Arc::clone(root)));
         let clock = Arc::new(ManualClock::new());
         let kms = builder(
@@ -74,10 +74,14 @@ impl Counted {
     }
 
     async fn use_each(&self, scopes: &[ScopeId]) -> Result<()> {
-        for scope in scopes {
-            self.kms.wrapper(scope, &PURPOSES[0]).await?;
-        }
-        Ok(())
+        let (kms, scopes) = (self.kms.clone(), scopes.to_vec());
+        in_a_task(async move {
+            for scope in &scopes {
+                kms.wrapper(scope, &PURPOSES[0]).await?;
+            }
+            Ok(())
+        })
+        .await
     }
 }
 

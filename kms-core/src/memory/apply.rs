@@ -1,13 +1,14 @@
-//! Applying a change set: compare, write a copy, and put it in place only if all of it went well.
+//! Applying change sets: the core's rules, and what the databases' constraints see to. Each is tried on a copy of its
+//! scope's rows, which is put in place if all of it went well.
 
-use std::collections::HashMap;
 use std::time::SystemTime;
 
 use super::refused;
 use super::state::State;
+use crate::applying::{Batch, Refusal, Written};
 use crate::change::{
-    ChangeSet, Deletion, DeletionTarget, NewDataKey, NewDataKeyVersion, NewRootKeyVersion,
-    Operation, Proof, RootChange,
+    ChangeSet, Deletion, DeletionTarget, NewDataKey, NewDataKeyVersion, NewRootKeyVersion, Receipt,
+    RootChange,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{DataKeyVersionId, KeyVersionId, RootKeyVersionId};
@@ -15,115 +16,140 @@ use crate::repository::{Outcome, provable};
 use crate::rows::{DataKeyRow, DataKeyVersionRow, RootKeyVersionRow, ScopeRows};
 
 impl State {
-    /// Applies it, or changes nothing.
-    pub(super) fn apply(&mut self, change: &ChangeSet) -> Outcome {
-        let rows = self.changed(change).map_err(|error| {
-            error
-                .with_operation(change.operation.name())
-                .with_context("scope", &change.scope)
-        })?;
-        let numbers: HashMap<_, _> = rows.iter().flat_map(numbers).collect();
-        let receipt = change.applied(|id| numbers.get(id).copied())?;
-        match rows {
-            Some(rows) => self.put(rows),
-            None => self.delete(&change.scope),
+    /// Applies them; each is all or nothing for itself.
+    pub(super) fn apply(&mut self, changes: &[ChangeSet]) -> Vec<Outcome> {
+        let mut batch = Batch::new(changes.iter().collect());
+        let scopes = batch.scopes().into_iter();
+        batch.compare(
+            scopes
+                .filter_map(|scope| self.scopes.get(scope).cloned())
+                .collect(),
+        );
+        for position in batch.to_write() {
+            let written = self.write(&batch, position);
+            batch.settle(position, written);
         }
-        if change.bumps() {
-            self.bump(vec![change.scope.clone()]);
+        for position in batch.to_delete() {
+            let deleted = self.delete_rows(&batch, position);
+            batch.settle(position, deleted);
         }
-        Ok(receipt)
+        batch.finish().outcomes
     }
 
-    /// What the scope's rows are after the change; `None` if they are gone.
-    fn changed(&self, change: &ChangeSet) -> Result<Option<ScopeRows>> {
-        let mut rows = self.as_expected(change)?;
-        let now = SystemTime::now();
-        for new in &change.insert.root_key_versions {
-            self.check_free(new.id.as_str())?;
-            insert_root_key_version(&mut rows, new, now)?;
-        }
-        for new in &change.insert.data_keys {
-            self.check_free(new.id.as_str())?;
-            insert_data_key(&mut rows, new, now)?;
-        }
-        for new in &change.insert.data_key_versions {
-            self.check_free(new.id.as_str())?;
-            insert_data_key_version(&mut rows, new, now)?;
-        }
-        update(&mut rows, change)?;
+    fn write(&mut self, batch: &Batch<'_>, position: usize) -> Result<Receipt, Refusal> {
+        let change = batch.change(position);
+        let mut written = Written::default();
+        let mut rows = match batch.rows(position) {
+            Some(rows) => rows.clone(),
+            None => self.new_rows(change, &mut written)?,
+        };
+        self.insert(&mut rows, change, &mut written)?;
+        update(&mut rows, change, &mut written)?;
         match &change.root {
             RootChange::Keep => {}
             RootChange::Assign(name) => rows.root = Some(name.clone()),
             RootChange::Unassign => rows.root = None,
         }
         rows.sort();
-        match &change.delete {
-            None => Ok(Some(rows)),
-            Some(deletion) => self.deleted(rows, deletion),
-        }
+        let receipt = batch.writes(&[position]).judge(&written)?.remove(0)?;
+        self.put(rows);
+        self.bump_for(change);
+        Ok(receipt)
     }
 
-    /// A copy of the scope's rows, if they are what the change set was prepared from.
-    fn as_expected(&self, change: &ChangeSet) -> Result<ScopeRows> {
-        let found = self.scopes.get(&change.scope);
-        match (&change.expected, found) {
-            (Some(expected), Some(found)) if expected.same_keys(found) => Ok(found.clone()),
-            (None, None) if change.insert.root_key => {
-                self.check_free(change.root_key.as_str())?;
-                Ok(ScopeRows {
-                    scope: change.scope.clone(),
-                    root_key: change.root_key.clone(),
-                    root: None,
-                    create_time: SystemTime::now(),
-                    root_key_versions: Vec::new(),
-                    data_keys: Vec::new(),
-                })
-            }
-            (None, Some(_)) if change.operation == Operation::Create => {
-                Err(ErrorKind::AlreadyExists.into())
-            }
-            _ => Err(ErrorKind::Conflict.into()),
+    /// The root key of a creation, unless the scope has one.
+    fn new_rows(&self, change: &ChangeSet, written: &mut Written) -> Result<ScopeRows, Refusal> {
+        if self.scopes.contains_key(&change.scope) {
+            return Err(Refusal::AlreadyExists);
         }
+        self.check_free(change.root_key.as_str())?;
+        written.root_keys.insert(change.root_key.to_string());
+        Ok(ScopeRows {
+            scope: change.scope.clone(),
+            root_key: change.root_key.clone(),
+            root: None,
+            create_time: SystemTime::now(),
+            root_key_versions: Vec::new(),
+            data_keys: Vec::new(),
+        })
     }
 
-    fn check_free(&self, id: &str) -> Result<()> {
-        if self.owners.contains_key(id) {
-            return Err(Error::new(ErrorKind::Conflict).with_detail("an id is taken"));
+    fn insert(
+        &self,
+        rows: &mut ScopeRows,
+        change: &ChangeSet,
+        written: &mut Written,
+    ) -> Result<(), Refusal> {
+        let now = SystemTime::now();
+        for new in &change.insert.root_key_versions {
+            self.check_free(new.id.as_str())?;
+            let number = insert_root_key_version(rows, new, now);
+            written.numbers.insert(new.id.to_string(), number);
+        }
+        for new in &change.insert.data_keys {
+            self.check_free(new.id.as_str())?;
+            insert_data_key(rows, new, now)?;
+        }
+        for new in &change.insert.data_key_versions {
+            self.check_free(new.id.as_str())?;
+            let number = insert_data_key_version(rows, new, now)?;
+            written.numbers.insert(new.id.to_string(), number);
         }
         Ok(())
     }
 
-    fn deleted(&self, mut rows: ScopeRows, deletion: &Deletion) -> Result<Option<ScopeRows>> {
-        match &deletion.target {
-            DeletionTarget::Scope => {
-                let going =
-                    |id: &DataKeyVersionId| data_key_versions(&rows).any(|row| row.id == *id);
-                self.check_unused(going, deletion.proof)?;
-                Ok(None)
-            }
-            DeletionTarget::Version(KeyVersionId::Root(id)) => {
-                self.check_wraps_nothing(&rows, id)?;
-                rows.root_key_versions.retain(|row| row.id != *id);
-                Ok(Some(rows))
-            }
-            DeletionTarget::Version(KeyVersionId::Data(id)) => {
-                self.check_unused(|used| used == id, deletion.proof)?;
-                for key in &mut rows.data_keys {
-                    key.versions.retain(|row| row.id != *id);
-                }
-                Ok(Some(rows))
-            }
+    fn delete_rows(&mut self, batch: &Batch<'_>, position: usize) -> Result<Receipt, Refusal> {
+        let change = batch.change(position);
+        let (Some(deletion), Some(rows)) = (&change.delete, batch.rows(position)) else {
+            return Err(Refusal::Changed);
+        };
+        deletion.check(rows)?;
+        if deletion.needs_proof() {
+            provable(&self.referencers)?;
+        }
+        let receipt = change.applied(|_| None)?;
+        match self.without(rows.clone(), deletion)? {
+            Some(rows) => self.put(rows),
+            None => self.delete(&change.scope),
+        }
+        self.bump_for(change);
+        Ok(receipt)
+    }
+
+    fn bump_for(&mut self, change: &ChangeSet) {
+        if change.bumps() {
+            self.bump(vec![change.scope.clone()]);
         }
     }
 
-    /// Checks that no row of the application stands against the deletion of these versions, and with
-    /// `Required` that something could have.
-    fn check_unused(&self, going: impl Fn(&DataKeyVersionId) -> bool, proof: Proof) -> Result<()> {
-        if proof == Proof::Required {
-            provable(&self.referencers)?;
+    fn check_free(&self, id: &str) -> Result<(), Refusal> {
+        if self.owners.contains_key(id) {
+            return Err(Refusal::Taken);
         }
+        Ok(())
+    }
+
+    /// What is left of the rows; `None` if nothing is. The application's foreign keys and our own may refuse.
+    fn without(&self, mut rows: ScopeRows, deletion: &Deletion) -> Result<Option<ScopeRows>> {
+        self.check_unreferenced(&deletion.data_key_versions(&rows))?;
+        match &deletion.target {
+            DeletionTarget::Scope => return Ok(None),
+            DeletionTarget::Version(KeyVersionId::Root(id)) => {
+                self.check_wraps_nothing(id)?;
+                rows.root_key_versions.retain(|row| row.id != *id);
+            }
+            DeletionTarget::Version(KeyVersionId::Data(id)) => {
+                for key in &mut rows.data_keys {
+                    key.versions.retain(|row| row.id != *id);
+                }
+            }
+        }
+        Ok(Some(rows))
+    }
+
+    fn check_unreferenced(&self, going: &[&DataKeyVersionId]) -> Result<()> {
         let in_use = self.references.iter().find(|row| {
-            going(&row.id)
+            going.contains(&&row.id)
                 && self
                     .referencers
                     .iter()
@@ -137,15 +163,13 @@ impl State {
         }
     }
 
-    /// Checks that no data key version, of whatever scope, is wrapped by this root key version.
-    fn check_wraps_nothing(&self, rows: &ScopeRows, id: &RootKeyVersionId) -> Result<()> {
-        let others = self
+    /// Of whatever scope: a row may have been moved here by hand.
+    fn check_wraps_nothing(&self, id: &RootKeyVersionId) -> Result<()> {
+        let wrapped = self
             .scopes
             .values()
-            .filter(|other| other.scope != rows.scope);
-        let wrapped = others
-            .chain([rows])
-            .flat_map(data_key_versions)
+            .flat_map(|rows| &rows.data_keys)
+            .flat_map(|key| &key.versions)
             .find(|row| row.root_key_version == *id);
         match wrapped {
             None => Ok(()),
@@ -157,27 +181,20 @@ impl State {
     }
 }
 
-fn insert_root_key_version(
-    rows: &mut ScopeRows,
-    new: &NewRootKeyVersion,
-    now: SystemTime,
-) -> Result<()> {
+fn insert_root_key_version(rows: &mut ScopeRows, new: &NewRootKeyVersion, now: SystemTime) -> i64 {
     let version = next(rows.root_key_versions.iter().map(|row| row.version));
-    check_number(new.version, version)?;
     rows.root_key_versions.push(RootKeyVersionRow {
         id: new.id.clone(),
         version,
         key: new.key.clone(),
         create_time: now,
     });
-    Ok(())
+    version
 }
 
-fn insert_data_key(rows: &mut ScopeRows, new: &NewDataKey, now: SystemTime) -> Result<()> {
+fn insert_data_key(rows: &mut ScopeRows, new: &NewDataKey, now: SystemTime) -> Result<(), Refusal> {
     if rows.data_keys.iter().any(|key| key.purpose == new.purpose) {
-        return Err(Error::new(ErrorKind::Conflict)
-            .with_detail("there is a data key of this purpose")
-            .with_context("purpose", &new.purpose));
+        return Err(Refusal::Taken);
     }
     rows.data_keys.push(DataKeyRow {
         id: new.id.clone(),
@@ -192,7 +209,7 @@ fn insert_data_key_version(
     rows: &mut ScopeRows,
     new: &NewDataKeyVersion,
     now: SystemTime,
-) -> Result<()> {
+) -> Result<i64> {
     check_wrapping(rows, &new.root_key_version)?;
     let key = rows
         .data_keys
@@ -200,7 +217,6 @@ fn insert_data_key_version(
         .find(|key| key.id == new.data_key)
         .ok_or_else(|| refused("no such data key"))?;
     let version = next(key.versions.iter().map(|row| row.version));
-    check_number(new.version, version)?;
     key.versions.push(DataKeyVersionRow {
         id: new.id.clone(),
         root_key_version: new.root_key_version.clone(),
@@ -208,17 +224,15 @@ fn insert_data_key_version(
         key: new.key.clone(),
         create_time: now,
     });
-    Ok(())
+    Ok(version)
 }
 
-fn update(rows: &mut ScopeRows, change: &ChangeSet) -> Result<()> {
+fn update(rows: &mut ScopeRows, change: &ChangeSet, written: &mut Written) -> Result<(), Refusal> {
     for (id, key) in &change.update.root_key_versions {
-        let row = rows
-            .root_key_versions
-            .iter_mut()
-            .find(|row| row.id == *id)
-            .ok_or(ErrorKind::Conflict)?;
-        row.key.clone_from(key);
+        let mut versions = rows.root_key_versions.iter_mut();
+        let row = versions.find(|row| row.id == *id);
+        row.ok_or(Refusal::Unexpected)?.key.clone_from(key);
+        written.updated += 1;
     }
     for new in &change.update.data_key_versions {
         check_wrapping(rows, &new.root_key_version)?;
@@ -227,9 +241,10 @@ fn update(rows: &mut ScopeRows, change: &ChangeSet) -> Result<()> {
             .iter_mut()
             .flat_map(|key| &mut key.versions)
             .find(|row| row.id == new.id)
-            .ok_or(ErrorKind::Conflict)?;
+            .ok_or(Refusal::Unexpected)?;
         row.root_key_version = new.root_key_version.clone();
         row.key.clone_from(&new.key);
+        written.updated += 1;
     }
     Ok(())
 }
@@ -242,26 +257,7 @@ fn check_wrapping(rows: &ScopeRows, id: &RootKeyVersionId) -> Result<()> {
     }
 }
 
-fn check_number(expected: i64, assigned: i64) -> Result<()> {
-    if expected == assigned {
-        Ok(())
-    } else {
-        Err(Error::new(ErrorKind::Conflict).with_detail("another version number was assigned"))
-    }
-}
-
-/// The versions of a scope with their numbers.
-fn numbers(rows: &ScopeRows) -> impl Iterator<Item = (String, i64)> {
-    let root = rows.root_key_versions.iter();
-    let root = root.map(|row| (row.id.as_str().to_owned(), row.version));
-    root.chain(data_key_versions(rows).map(|row| (row.id.as_str().to_owned(), row.version)))
-}
-
 /// The number that the databases assign to a new version.
 fn next(numbers: impl Iterator<Item = i64>) -> i64 {
     numbers.max().unwrap_or(0) + 1
-}
-
-fn data_key_versions(rows: &ScopeRows) -> impl Iterator<Item = &DataKeyVersionRow> {
-    rows.data_keys.iter().flat_map(|key| &key.versions)
 }

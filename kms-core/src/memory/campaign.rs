@@ -145,7 +145,7 @@ impl State {
             Some(detail) => Err(refused(step, detail)),
             None => {
                 campaign.hold(&step.lease, Hold::Keep);
-                let outcomes: Vec<_> = changes.iter().map(|change| self.apply(change)).collect();
+                let outcomes = self.apply(changes);
                 campaign.state.record(changes, &outcomes, step);
                 Ok(outcomes)
             }

@@ -9,12 +9,9 @@ use super::World;
 use crate::change::ChangeSet;
 use crate::error::{ErrorKind, Result};
 use crate::id::{KeyVersionId, RootKeyId, RootKeyVersionId};
-use crate::repository::{
-    CampaignState, CampaignStep, CampaignSummary, Changes, Hold, Lease, MissingKeys, NewCampaign,
-    Outcome, Referencer, Repository, Resolution, RootCheck, ScopeFilter,
-};
+use crate::repository::{CampaignRepository, Changes, Outcome, Repository, RootCheck, ScopeFilter};
 use crate::rows::{CollectionVersion, RootKeyVersionRow, ScopeRows, Snapshot};
-use crate::scope::{Purpose, ScopeId};
+use crate::scope::ScopeId;
 
 /// Answers what the loader asks; nobody asks it for more.
 #[derive(Debug)]
@@ -65,10 +62,6 @@ impl Repository for Database {
         })
     }
 
-    async fn validate_schema(&self) -> Result<String> {
-        unreachable!("{NOBODY}")
-    }
-
     async fn scramble_collection_version(&self) -> Result<()> {
         unreachable!("{NOBODY}")
     }
@@ -81,27 +74,7 @@ impl Repository for Database {
         unreachable!("{NOBODY}")
     }
 
-    async fn resolve(&self, _: Arc<[ChangeSet]>) -> Result<Vec<Resolution>> {
-        unreachable!("{NOBODY}")
-    }
-
     async fn scopes(&self, _: &ScopeFilter, _: Option<&ScopeId>, _: usize) -> Result<Vec<ScopeId>> {
-        unreachable!("{NOBODY}")
-    }
-
-    async fn missing(&self, _: &[Purpose], _: Option<&[ScopeId]>) -> Result<Vec<MissingKeys>> {
-        unreachable!("{NOBODY}")
-    }
-
-    async fn copies(&self, _: &ScopeId, _: &[Vec<u8>]) -> Result<Vec<KeyVersionId>> {
-        unreachable!("{NOBODY}")
-    }
-
-    async fn referencers(&self) -> Result<Vec<Referencer>> {
-        unreachable!("{NOBODY}")
-    }
-
-    async fn count_scopes(&self, _: &ScopeFilter) -> Result<u64> {
         unreachable!("{NOBODY}")
     }
 
@@ -112,28 +85,6 @@ impl Repository for Database {
     async fn store_root_check(&self, _: &RootCheck, _: Option<&[u8]>) -> Result<bool> {
         unreachable!("{NOBODY}")
     }
-
-    async fn start_campaign(&self, _: &NewCampaign, _: &Lease) -> Result<CampaignState> {
-        unreachable!("{NOBODY}")
-    }
-
-    async fn campaign(&self, _: &str) -> Result<Option<CampaignState>> {
-        unreachable!("{NOBODY}")
-    }
-
-    async fn campaigns(&self) -> Result<Vec<CampaignSummary>> {
-        unreachable!("{NOBODY}")
-    }
-
-    async fn hold_campaign(&self, _: &str, _: &Lease, _: Hold) -> Result<bool> {
-        unreachable!("{NOBODY}")
-    }
-
-    async fn release_campaign(&self, _: &str, _: &str) -> Result<()> {
-        unreachable!("{NOBODY}")
-    }
-
-    async fn apply_step(&self, _: Arc<[ChangeSet]>, _: CampaignStep) -> Result<Vec<Outcome>> {
-        unreachable!("{NOBODY}")
-    }
 }
+
+impl CampaignRepository for Database {}

@@ -1,13 +1,74 @@
 //! What is stored of a campaign: how far it is, who holds it, and which scopes failed.
 
 use std::error::Error as StdError;
+use std::fmt;
 use std::iter::successors;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
 
 use super::Outcome;
 use crate::change::ChangeSet;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind, Result};
 use crate::scope::ScopeId;
+
+/// The part of a [`Repository`](crate::Repository) that campaigns need: the state of each, moved in the transaction of
+/// its changes.
+///
+/// The defaults are those of a repository that keeps no campaigns, and refuse: an empty `impl` is enough where nobody
+/// calls `rotate_all` or `rewrap_all`.
+#[async_trait]
+pub trait CampaignRepository: fmt::Debug + Send + Sync {
+    /// Starts a campaign that this lease holds. If there is one of this id, finds it and changes nothing.
+    /// It may be called again after any error.
+    async fn start_campaign(&self, _new: &NewCampaign, _lease: &Lease) -> Result<CampaignState> {
+        Err(no_campaigns())
+    }
+
+    /// The campaign of this id.
+    async fn campaign(&self, _id: &str) -> Result<Option<CampaignState>> {
+        Err(no_campaigns())
+    }
+
+    /// All campaigns, the oldest first.
+    async fn campaigns(&self) -> Result<Vec<CampaignSummary>> {
+        Err(no_campaigns())
+    }
+
+    /// Takes or keeps a campaign, by the database's clock, and lets the lease begin anew. Returns whether the
+    /// lease's holder holds it now. It may be called again after any error.
+    async fn hold_campaign(&self, _campaign: &str, _lease: &Lease, _hold: Hold) -> Result<bool> {
+        Err(no_campaigns())
+    }
+
+    /// Ends the lease of this holder, if it holds the campaign.
+    async fn release_campaign(&self, _campaign: &str, _holder: &str) -> Result<()> {
+        Err(no_campaigns())
+    }
+
+    /// Applies a batch of a campaign as [`Repository::apply`](crate::Repository::apply) does, and records its progress
+    /// in that same transaction. For each change set: applied adds one to the count and removes the scope's
+    /// failure; refused records a failure (its outcome says the same). The lease begins anew; a step that
+    /// finishes the campaign ends it.
+    ///
+    /// # Errors
+    ///
+    /// The outer error [`ErrorKind::Conflict`], with nothing written, if another holder has taken the campaign,
+    /// if the cursor is not where the step expects it, if a scope of a step that tries failures again is not among
+    /// the failures, or if scopes have failed and the step is to finish the campaign.
+    async fn apply_step(
+        &self,
+        _changes: Arc<[ChangeSet]>,
+        _step: CampaignStep,
+    ) -> Result<Vec<Outcome>> {
+        Err(no_campaigns())
+    }
+}
+
+fn no_campaigns() -> Error {
+    Error::new(ErrorKind::InvalidConfiguration).with_detail("this repository keeps no campaigns")
+}
 
 /// A campaign to be started.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -218,7 +279,6 @@ pub enum Advance {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::ErrorKind;
 
     #[test]
     fn a_failure_keeps_the_causes_and_is_of_bounded_length() {

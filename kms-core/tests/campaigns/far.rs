@@ -1,7 +1,7 @@
 //! A process whose root wrapper is twenty milliseconds away. Calls of it are counted, whatever becomes of them.
 
 use kms_core::{Kms, Repository};
-use kms_testkit::CountingRepository;
+use kms_testkit::InstrumentedRepository;
 
 use super::*;
 
@@ -10,17 +10,15 @@ pub(super) const CALL: Duration = Duration::from_millis(20);
 pub(super) struct Far {
     pub(super) kms: Kms,
     pub(super) root: Arc<FaultyWrapper>,
-    pub(super) repository: Arc<FaultyRepository>,
-    pub(super) queries: Arc<CountingRepository>,
+    pub(super) repository: Arc<InstrumentedRepository>,
     calls: Arc<CountingWrapper>,
 }
 
 impl Far {
     pub(super) async fn new(world: &World) -> Self {
-        let queries = Arc::new(CountingRepository::new(Arc::new(world.repository.clone())));
-        let repository = Arc::new(FaultyRepository::new(
-            Arc::clone(&queries) as Arc<dyn Repository>
-        ));
+        let repository = Arc::new(InstrumentedRepository::new(Arc::new(
+            world.repository.clone(),
+        )));
         let root = Arc::new(FaultyWrapper::new(Arc::clone(&world.root)));
         let calls = Arc::new(CountingWrapper::new(Arc::clone(&root) as Arc<dyn Wrapper>));
         let kms = on(Arc::clone(&repository) as Arc<dyn Repository>)
@@ -32,11 +30,10 @@ impl Far {
             kms,
             root,
             repository,
-            queries,
             calls,
         };
         far.root_is_back();
-        let _ = far.queries.take();
+        let _ = far.repository.take();
         far
     }
 
@@ -59,7 +56,7 @@ impl Far {
 }
 
 /// Every call of a campaign fails.
-pub(super) fn database_is_away(repository: &FaultyRepository) {
+pub(super) fn database_is_away(repository: &InstrumentedRepository) {
     for method in [
         RepositoryMethod::Scopes,
         RepositoryMethod::Load,

@@ -192,7 +192,7 @@ async fn a_long_list_of_scopes_is_stored_as_a_digest_and_sent_batch_by_batch() {
     assert!(parameters.len() < 200, "{parameters}");
     assert!(parameters.contains("400"), "{parameters}");
     // One query for the rows of each batch, and none over the whole list.
-    let calls = process.queries.take();
+    let calls = process.repository.take();
     assert_eq!((calls.scopes, calls.count_scopes, calls.load), (0, 0, 10));
 
     // In any order it is the same list; another one is another.

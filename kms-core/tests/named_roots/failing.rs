@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use kms_core::{ErrorKind, NamedRootLimits, Repository};
-use kms_testkit::{Fault, FaultyRepository, Gate, RepositoryMethod, When, WrapperMethod};
+use kms_testkit::{Fault, Gate, InstrumentedRepository, RepositoryMethod, When, WrapperMethod};
 
 use crate::customers::{Customer, Engine, RECHECK, one_of_two};
 use crate::support::{DATABASE, OIDC, World, scope};
@@ -91,7 +91,9 @@ async fn changes_of_other_tenants_do_not_put_off_the_recheck() {
 #[tokio::test]
 async fn no_grace_period_serves_keys_that_their_root_has_not_opened_in_time() {
     let (world, customer, _) = one_of_two().await;
-    let database = Arc::new(FaultyRepository::new(Arc::new(world.repository.clone())));
+    let database = Arc::new(InstrumentedRepository::new(Arc::new(
+        world.repository.clone(),
+    )));
     let clock = Arc::new(kms_testkit::ManualClock::new());
     let kms = crate::support::on(Arc::clone(&database) as _)
         .root_wrapper(Arc::clone(&world.root))

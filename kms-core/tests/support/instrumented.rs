@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use kms_core::{Kms, KmsBuilder, Repository, ScopeId, Wrapper};
 use kms_testkit::{
-    CountingRepository, CountingWrapper, FaultyRepository, FaultyWrapper, ManualClock,
-    RepositoryCalls, WrapperCalls,
+    CountingWrapper, FaultyWrapper, InstrumentedRepository, ManualClock, RepositoryCalls,
+    WrapperCalls,
 };
 
 use super::{OIDC, World, in_any_runtime, on};
@@ -14,9 +14,8 @@ use super::{OIDC, World, in_any_runtime, on};
 pub struct Process {
     pub kms: Kms,
     pub clock: Arc<ManualClock>,
-    pub repository: Arc<FaultyRepository>,
+    pub repository: Arc<InstrumentedRepository>,
     pub root: Arc<FaultyWrapper>,
-    queries: Arc<CountingRepository>,
     root_calls: Arc<CountingWrapper>,
 }
 
@@ -36,12 +35,11 @@ impl Process {
 
     async fn made_by(world: &World, make: impl FnOnce(Arc<dyn Repository>) -> KmsBuilder) -> Self {
         let clock = Arc::new(ManualClock::new());
-        let queries = Arc::new(CountingRepository::new(Arc::new(world.repository.clone())));
         let root_calls = Arc::new(CountingWrapper::new(Arc::clone(&world.root)));
+        let repository = Arc::new(InstrumentedRepository::new(Arc::new(
+            world.repository.clone(),
+        )));
         // Faults outside, counters inside: what is counted really happened.
-        let repository = Arc::new(FaultyRepository::new(
-            Arc::clone(&queries) as Arc<dyn Repository>
-        ));
         let root = Arc::new(FaultyWrapper::new(
             Arc::clone(&root_calls) as Arc<dyn Wrapper>
         ));
@@ -53,7 +51,6 @@ impl Process {
             clock,
             repository,
             root,
-            queries,
             root_calls,
         };
         let _ = (process.queries(), process.root_calls());
@@ -62,7 +59,7 @@ impl Process {
 
     /// Queries since the last call.
     pub fn queries(&self) -> RepositoryCalls {
-        self.queries.take()
+        self.repository.take()
     }
 
     /// Calls of the root wrapper since the last call: (encrypt, decrypt).

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use kms_core::{Advance, CampaignFailure, CampaignStep, ChangeSet, Error, ErrorKind, Hold};
+use kms_core::{
+    Advance, Applied, CampaignFailure, CampaignStep, ChangeSet, Error, ErrorKind, Hold, Outcome,
+};
 
 use super::apply;
 use crate::dialect::Dialect;
-use crate::failure::{Failure, Verdict};
+use crate::failure::Failure;
 
 /// Moves the cursor, applies, and records. Runs inside a transaction that is rolled back if this fails.
 ///
@@ -17,20 +19,22 @@ pub(crate) fn apply_step<C: Dialect>(
     changes: &[&ChangeSet],
     step: &CampaignStep,
     wait: Option<Duration>,
-) -> Result<Vec<Verdict>, Failure> {
+) -> Result<Vec<Outcome>, Failure> {
     advance(connection, changes, step)?;
-    let verdicts = if changes.is_empty() {
+    let outcomes = if changes.is_empty() {
         Vec::new()
     } else {
         // In a savepoint: when all are refused the counter of changes must not move, but the failures
         // are to be kept.
         match connection.transaction(|connection| apply(connection, changes, wait)) {
-            Ok(verdicts) | Err(Failure::NoneApplied(verdicts)) => verdicts,
+            Ok(Applied { outcomes, .. }) | Err(Failure::NoneApplied(Applied { outcomes, .. })) => {
+                outcomes
+            }
             Err(failure) => return Err(failure),
         }
     };
-    record(connection, changes, &verdicts, step)?;
-    Ok(verdicts)
+    record(connection, changes, &outcomes, step)?;
+    Ok(outcomes)
 }
 
 fn advance<C: Dialect>(
@@ -39,6 +43,7 @@ fn advance<C: Dialect>(
     step: &CampaignStep,
 ) -> Result<(), Failure> {
     let campaign = &step.campaign;
+    connection.lock_campaign(campaign)?;
     let detail = if connection.hold_campaign(campaign, &step.lease, Hold::Keep)? {
         let in_place = match &step.advance {
             Advance::To { from, to } => connection.move_cursor(campaign, from.as_ref(), to)?,
@@ -72,21 +77,21 @@ fn advance<C: Dialect>(
 fn record<C: Dialect>(
     connection: &mut C,
     changes: &[&ChangeSet],
-    verdicts: &[Verdict],
+    outcomes: &[Outcome],
     step: &CampaignStep,
 ) -> Result<(), Failure> {
     connection.remove_failures(&step.campaign, &scopes(changes, step))?;
     let mut failures = step.failures.clone();
-    for (change, verdict) in changes.iter().zip(verdicts) {
-        if let Err(refusal) = verdict {
-            let failure = CampaignFailure::of(change.scope.clone(), &refusal.error);
+    for (change, outcome) in changes.iter().zip(outcomes) {
+        if let Err(error) = outcome {
+            let failure = CampaignFailure::of(change.scope.clone(), error);
             failures.push(failure);
         }
     }
     if !failures.is_empty() {
         connection.insert_failures(&step.campaign, &failures)?;
     }
-    let done = verdicts.iter().filter(|verdict| verdict.is_ok()).count();
+    let done = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
     let unchanged = step.unchanged.len();
     if done > 0 || unchanged > 0 {
         connection.add_counts(&step.campaign, done as u64, unchanged as u64)?;

@@ -5,10 +5,10 @@ use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error as QueryError};
 use diesel::sql_types::{Array, Text};
-use kms_core::{DeletionTarget, Error, ErrorKind};
+use kms_core::{Deletion, DeletionTarget, Error, Refusal, ScopeRows};
 
-use crate::dialect::{DeletionFailure, DeletionPlan, KeyTables as _};
-use crate::failure::{Refusal, in_use};
+use crate::dialect::{DeletionFailure, KeyTables as _};
+use crate::failure::in_use;
 
 const LOCK_VERSIONS: &str = "\
 select kms_lock_key_version(v.id) as answer, v.id from unnest($1) as v (id)";
@@ -53,17 +53,18 @@ impl From<QueryError> for Tried {
 
 pub(super) fn delete(
     connection: &mut PgConnection,
-    deletion: &DeletionPlan<'_>,
+    deletion: &Deletion,
+    rows: &ScopeRows,
 ) -> Result<(), DeletionFailure> {
-    lock_versions(connection, deletion)?;
-    try_out(connection, deletion)?;
-    let rows = connection
-        .delete_target(deletion.root_key, deletion.target)
+    lock_versions(connection, deletion, rows)?;
+    try_out(connection, deletion, rows)?;
+    let count = connection
+        .delete_target(&rows.root_key, &deletion.target)
         .map_err(refused)?;
-    if rows == 1 {
+    if count == 1 {
         Ok(())
     } else {
-        Err(Error::new(ErrorKind::Conflict).into())
+        Err(DeletionFailure::Refused(Refusal::Changed))
     }
 }
 
@@ -71,29 +72,26 @@ pub(super) fn delete(
 /// would stop every other change. A version that somebody holds is just being referenced.
 fn lock_versions(
     connection: &mut PgConnection,
-    deletion: &DeletionPlan<'_>,
+    deletion: &Deletion,
+    rows: &ScopeRows,
 ) -> Result<(), DeletionFailure> {
-    let ids: Vec<_> = match deletion.target {
+    let ids: Vec<_> = match &deletion.target {
         DeletionTarget::Version(id) => vec![id.as_str()],
-        DeletionTarget::Scope => deletion
-            .data_key_versions
-            .iter()
-            .map(|id| id.as_str())
-            .collect(),
+        DeletionTarget::Scope => {
+            let going = deletion.data_key_versions(rows).into_iter();
+            going.map(|id| id.as_str()).collect()
+        }
     };
     let locks: Vec<VersionLock> = diesel::sql_query(LOCK_VERSIONS)
         .bind::<Array<Text>, _>(ids)
         .load(connection)?;
     for lock in locks {
-        let error = match lock.answer.as_str() {
+        return Err(DeletionFailure::Refused(match lock.answer.as_str() {
             "ok" => continue,
-            "busy" => Error::new(ErrorKind::InUse)
-                .with_detail("another transaction holds it at this moment"),
-            _ => Error::new(ErrorKind::Conflict),
-        };
-        return Err(DeletionFailure::Refused(Refusal {
-            error: error.with_context("key_version", lock.id),
-            passing: lock.answer == "busy",
+            "busy" => Refusal::Held(lock.id),
+            _ => Error::from(Refusal::Changed)
+                .with_context("key_version", lock.id)
+                .into(),
         }));
     }
     Ok(())
@@ -103,12 +101,13 @@ fn lock_versions(
 /// `immediate` would outlive a savepoint that is released, and fire on later rows of the caller's.
 fn try_out(
     connection: &mut PgConnection,
-    deletion: &DeletionPlan<'_>,
+    deletion: &Deletion,
+    rows: &ScopeRows,
 ) -> Result<(), DeletionFailure> {
     let names: Vec<ConstraintName> = diesel::sql_query(DEFERRABLE).load(connection)?;
     let names: Vec<_> = names.into_iter().map(|row| row.name).collect();
     let end: Result<(), Tried> = connection.transaction(|connection| {
-        connection.delete_target(deletion.root_key, deletion.target)?;
+        connection.delete_target(&rows.root_key, &deletion.target)?;
         if !names.is_empty() {
             connection.batch_execute(&format!("set constraints {} immediate", names.join(", ")))?;
         }

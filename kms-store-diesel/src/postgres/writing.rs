@@ -10,6 +10,10 @@ use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::result::Error as QueryError;
 use diesel::sql_types::{Array, BigInt, Bool, Text};
+use kms_core::{
+    Deletion, NewDataKey, NewDataKeyVersion, NewRootKeyVersion, Referencer,
+    RewrappedDataKeyVersion, RootKeyId, RootKeyVersionId, ScopeId, ScopeRows,
+};
 
 use super::deleting;
 use super::schema::kms_collection_version;
@@ -17,11 +21,7 @@ use super::set_wise::{
     InsertDataKeyVersions, InsertDataKeys, InsertRootKeyVersions, InsertRootKeys, OverRows,
     RewrapDataKeyVersions, RewrapRootKeyVersions,
 };
-use crate::dialect::{DeletionFailure, DeletionPlan, Writing};
-use crate::writes::{
-    NewDataKeyRecord, NewDataKeyVersionRecord, NewRootKeyRecord, NewRootKeyVersionRecord,
-    RewrappedDataKeyRecord, RewrappedRootKeyRecord,
-};
+use crate::dialect::{DeletionFailure, Writing};
 
 /// Takes the locks of a change, by a function of the schema that tells why it failed.
 struct Lock<'a> {
@@ -100,6 +100,8 @@ impl Writing for PgConnection {
     }
 
     fn scramble_collection(&mut self) -> QueryResult<()> {
+        // It tells why it had to wait in vain.
+        self.lock(true, &[], None)?;
         // The lower half of the numbers, so that there is room to count on.
         diesel::update(kms_collection_version::table)
             .set(
@@ -128,28 +130,38 @@ impl Writing for PgConnection {
             .map(drop)
     }
 
-    fn insert_root_keys(&mut self, rows: &[NewRootKeyRecord<'_>]) -> QueryResult<HashSet<String>> {
-        let ids = rows.iter().map(|row| row.id).collect();
-        let scopes = rows.iter().map(|row| row.scope).collect();
+    fn lock_campaign(&mut self, id: &str) -> QueryResult<()> {
+        diesel::sql_query("select kms_lock_campaign($1)")
+            .bind::<Text, _>(id)
+            .execute(self)
+            .map(drop)
+    }
+
+    fn insert_root_keys(
+        &mut self,
+        rows: &[(&RootKeyId, &ScopeId)],
+    ) -> QueryResult<HashSet<String>> {
+        let ids = rows.iter().map(|(id, _)| id.as_str()).collect();
+        let scopes = rows.iter().map(|(_, scope)| scope.as_str()).collect();
         let inserted: Vec<String> = OverRows::<InsertRootKeys>::texts([ids, scopes]).load(self)?;
         Ok(inserted.into_iter().collect())
     }
 
     fn insert_root_key_versions(
         &mut self,
-        rows: &[NewRootKeyVersionRecord<'_>],
+        rows: &[(&RootKeyId, &NewRootKeyVersion)],
     ) -> QueryResult<Vec<(String, i64)>> {
-        let ids = rows.iter().map(|row| row.id).collect();
-        let root_keys = rows.iter().map(|row| row.root_key).collect();
+        let ids = rows.iter().map(|(_, new)| new.id.as_str()).collect();
+        let root_keys = rows.iter().map(|(root_key, _)| root_key.as_str()).collect();
         OverRows::<InsertRootKeyVersions>::texts([ids, root_keys])
-            .and_keys(rows.iter().map(|row| row.key).collect())
+            .and_keys(rows.iter().map(|(_, new)| &*new.key).collect())
             .load(self)
     }
 
-    fn insert_data_keys(&mut self, rows: &[NewDataKeyRecord<'_>]) -> QueryResult<()> {
-        let ids = rows.iter().map(|row| row.id).collect();
-        let root_keys = rows.iter().map(|row| row.root_key).collect();
-        let purposes = rows.iter().map(|row| row.purpose).collect();
+    fn insert_data_keys(&mut self, rows: &[(&RootKeyId, &NewDataKey)]) -> QueryResult<()> {
+        let ids = rows.iter().map(|(_, new)| new.id.as_str()).collect();
+        let root_keys = rows.iter().map(|(root_key, _)| root_key.as_str()).collect();
+        let purposes = rows.iter().map(|(_, new)| new.purpose.as_str()).collect();
         OverRows::<InsertDataKeys>::texts([ids, root_keys, purposes])
             .execute(self)
             .map(drop)
@@ -157,40 +169,51 @@ impl Writing for PgConnection {
 
     fn insert_data_key_versions(
         &mut self,
-        rows: &[NewDataKeyVersionRecord<'_>],
+        rows: &[&NewDataKeyVersion],
     ) -> QueryResult<Vec<(String, i64)>> {
-        let ids = rows.iter().map(|row| row.id).collect();
-        let data_keys = rows.iter().map(|row| row.data_key).collect();
-        let wrappers = rows.iter().map(|row| row.root_key_version).collect();
+        let ids = rows.iter().map(|new| new.id.as_str()).collect();
+        let data_keys = rows.iter().map(|new| new.data_key.as_str()).collect();
+        let wrappers = rows
+            .iter()
+            .map(|new| new.root_key_version.as_str())
+            .collect();
         OverRows::<InsertDataKeyVersions>::texts([ids, data_keys, wrappers])
-            .and_keys(rows.iter().map(|row| row.key).collect())
+            .and_keys(rows.iter().map(|new| &*new.key).collect())
             .load(self)
     }
 
     fn rewrap_root_key_versions(
         &mut self,
-        rows: &[RewrappedRootKeyRecord<'_>],
+        rows: &[&(RootKeyVersionId, Vec<u8>)],
     ) -> QueryResult<usize> {
-        let changed: i64 =
-            OverRows::<RewrapRootKeyVersions>::texts([rows.iter().map(|row| row.id).collect()])
-                .and_keys(rows.iter().map(|row| row.key).collect())
-                .get_result(self)?;
+        let ids = rows.iter().map(|(id, _)| id.as_str()).collect();
+        let changed: i64 = OverRows::<RewrapRootKeyVersions>::texts([ids])
+            .and_keys(rows.iter().map(|(_, key)| &**key).collect())
+            .get_result(self)?;
         Ok(usize::try_from(changed).unwrap_or_default())
     }
 
     fn rewrap_data_key_versions(
         &mut self,
-        rows: &[RewrappedDataKeyRecord<'_>],
+        rows: &[&RewrappedDataKeyVersion],
     ) -> QueryResult<usize> {
-        let ids = rows.iter().map(|row| row.id).collect();
-        let wrappers = rows.iter().map(|row| row.root_key_version).collect();
+        let ids = rows.iter().map(|new| new.id.as_str()).collect();
+        let wrappers = rows
+            .iter()
+            .map(|new| new.root_key_version.as_str())
+            .collect();
         let changed: i64 = OverRows::<RewrapDataKeyVersions>::texts([ids, wrappers])
-            .and_keys(rows.iter().map(|row| row.key).collect())
+            .and_keys(rows.iter().map(|new| &*new.key).collect())
             .get_result(self)?;
         Ok(usize::try_from(changed).unwrap_or_default())
     }
 
-    fn delete(&mut self, deletion: &DeletionPlan<'_>) -> Result<(), DeletionFailure> {
-        deleting::delete(self, deletion)
+    fn delete(
+        &mut self,
+        deletion: &Deletion,
+        rows: &ScopeRows,
+        _referencers: &[Referencer],
+    ) -> Result<(), DeletionFailure> {
+        deleting::delete(self, deletion, rows)
     }
 }

@@ -5,54 +5,58 @@ use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error as QueryError};
 use diesel::sql_types::{Bool, Integer, Text};
 use kms_core::{
-    DataKeyVersionId, DeletionTarget, Error, ErrorKind, KeyVersionId, Referencer, RootKeyVersionId,
+    DataKeyVersionId, Deletion, DeletionTarget, Error, ErrorKind, KeyVersionId, Proof, Referencer,
+    Refusal, RootKeyVersionId, ScopeRows,
 };
 
 use super::schema::kms_data_key_version;
 
-use crate::dialect::{DeletionFailure, DeletionPlan, KeyTables as _};
+use crate::dialect::{DeletionFailure, KeyTables as _};
 use crate::failure::in_use;
 
 pub(super) fn delete(
     connection: &mut SqliteConnection,
-    deletion: &DeletionPlan<'_>,
+    deletion: &Deletion,
+    rows: &ScopeRows,
+    referencers: &[Referencer],
 ) -> Result<(), DeletionFailure> {
     if !enforces_foreign_keys(connection)? && needs_foreign_keys(deletion) {
         return Err(Error::new(ErrorKind::UseNotProven)
             .with_detail("foreign_keys is off on this connection: pragma foreign_keys = on, before the transaction")
             .into());
     }
-    for referencer in deletion.referencers {
+    let going = deletion.data_key_versions(rows);
+    for referencer in referencers {
         // What cascades or is set null does not stand against the deletion, and proves nothing either.
         if referencer.on_delete.restricts() {
-            refuse_if_used(connection, referencer, &deletion.data_key_versions)?;
+            refuse_if_used(connection, referencer, &going)?;
         }
     }
-    if let DeletionTarget::Version(KeyVersionId::Root(id)) = deletion.target {
+    if let DeletionTarget::Version(KeyVersionId::Root(id)) = &deletion.target {
         refuse_if_wrapping(connection, id)?;
     }
-    let rows = connection
-        .delete_target(deletion.root_key, deletion.target)
+    let count = connection
+        .delete_target(&rows.root_key, &deletion.target)
         .map_err(|error| match &error {
             QueryError::DatabaseError(DatabaseErrorKind::ForeignKeyViolation, _) => {
                 DeletionFailure::from(in_use(error))
             }
             _ => error.into(),
         })?;
-    if rows == 1 {
+    if count == 1 {
         Ok(())
     } else {
-        Err(Error::new(ErrorKind::Conflict).into())
+        Err(DeletionFailure::Refused(Refusal::Changed))
     }
 }
 
 /// Without them, the keys below a deleted one would stay behind; and a data key version could be
 /// referenced by a row that was inserted unchecked, from whatever table.
-fn needs_foreign_keys(deletion: &DeletionPlan<'_>) -> bool {
-    match deletion.target {
+fn needs_foreign_keys(deletion: &Deletion) -> bool {
+    match &deletion.target {
         DeletionTarget::Scope => true,
         DeletionTarget::Version(KeyVersionId::Root(_)) => false,
-        DeletionTarget::Version(KeyVersionId::Data(_)) => deletion.proven,
+        DeletionTarget::Version(KeyVersionId::Data(_)) => deletion.proof == Proof::Required,
     }
 }
 

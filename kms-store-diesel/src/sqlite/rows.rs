@@ -4,8 +4,7 @@ use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::sql_types::{BigInt, Binary, Text};
 use diesel::sqlite::Sqlite;
-
-use crate::writes::{RewrappedDataKeyRecord, RewrappedRootKeyRecord};
+use kms_core::{RewrappedDataKeyVersion, RootKeyVersionId};
 
 /// The number of a new root key version. Not by `returning`: that answers before the trigger has set it.
 pub(super) struct RootKeyVersionNumber<'a>(pub(super) &'a str);
@@ -13,9 +12,9 @@ pub(super) struct RootKeyVersionNumber<'a>(pub(super) &'a str);
 /// The number of a new data key version.
 pub(super) struct DataKeyVersionNumber<'a>(pub(super) &'a str);
 
-pub(super) struct RewrapRootKeyVersion<'a>(pub(super) &'a RewrappedRootKeyRecord<'a>);
+pub(super) struct RewrapRootKeyVersion<'a>(pub(super) &'a (RootKeyVersionId, Vec<u8>));
 
-pub(super) struct RewrapDataKeyVersion<'a>(pub(super) &'a RewrappedDataKeyRecord<'a>);
+pub(super) struct RewrapDataKeyVersion<'a>(pub(super) &'a RewrappedDataKeyVersion);
 
 impl Query for RootKeyVersionNumber<'_> {
     type SqlType = BigInt;
@@ -59,20 +58,20 @@ impl QueryFragment<Sqlite> for DataKeyVersionNumber<'_> {
 impl QueryFragment<Sqlite> for RewrapRootKeyVersion<'_> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
         out.push_sql("update kms_root_key_version set key = ");
-        out.push_bind_param::<Binary, _>(self.0.key)?;
+        out.push_bind_param::<Binary, _>(&self.0.1)?;
         out.push_sql(" where private_id = ");
-        out.push_bind_param::<Text, _>(self.0.id)
+        out.push_bind_param::<Text, _>(self.0.0.as_str())
     }
 }
 
 impl QueryFragment<Sqlite> for RewrapDataKeyVersion<'_> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
         out.push_sql("update kms_data_key_version set key = ");
-        out.push_bind_param::<Binary, _>(self.0.key)?;
+        out.push_bind_param::<Binary, _>(&self.0.key)?;
         out.push_sql(", root_key_version_id = ");
-        out.push_bind_param::<Text, _>(self.0.root_key_version)?;
+        out.push_bind_param::<Text, _>(self.0.root_key_version.as_str())?;
         out.push_sql(" where private_id = ");
-        out.push_bind_param::<Text, _>(self.0.id)
+        out.push_bind_param::<Text, _>(self.0.id.as_str())
     }
 }
 

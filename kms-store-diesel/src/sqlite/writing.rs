@@ -8,6 +8,10 @@ use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::result::Error as QueryError;
 use diesel::sql_types::Bool;
+use kms_core::{
+    Deletion, NewDataKey, NewDataKeyVersion, NewRootKeyVersion, Referencer,
+    RewrappedDataKeyVersion, RootKeyId, RootKeyVersionId, ScopeId, ScopeRows,
+};
 
 use super::deleting;
 use super::rows::{
@@ -16,11 +20,7 @@ use super::rows::{
 use super::schema::{
     kms_collection_version, kms_data_key, kms_data_key_version, kms_root_key, kms_root_key_version,
 };
-use crate::dialect::{DeletionFailure, DeletionPlan, Writing};
-use crate::writes::{
-    NewDataKeyRecord, NewDataKeyVersionRecord, NewRootKeyRecord, NewRootKeyVersionRecord,
-    RewrappedDataKeyRecord, RewrappedRootKeyRecord,
-};
+use crate::dialect::{DeletionFailure, Writing};
 
 impl Writing for SqliteConnection {
     fn begin_writing(&mut self, _: Option<&str>) -> QueryResult<()> {
@@ -69,19 +69,26 @@ impl Writing for SqliteConnection {
         Ok(())
     }
 
-    fn insert_root_keys(&mut self, rows: &[NewRootKeyRecord<'_>]) -> QueryResult<HashSet<String>> {
+    fn lock_campaign(&mut self, _: &str) -> QueryResult<()> {
+        Ok(())
+    }
+
+    fn insert_root_keys(
+        &mut self,
+        rows: &[(&RootKeyId, &ScopeId)],
+    ) -> QueryResult<HashSet<String>> {
         let mut inserted = HashSet::with_capacity(rows.len());
-        for row in rows {
+        for (id, scope) in rows {
             let count = diesel::insert_into(kms_root_key::table)
                 .values((
-                    kms_root_key::private_id.eq(row.id),
-                    kms_root_key::scope_id.eq(row.scope),
+                    kms_root_key::private_id.eq(id.as_str()),
+                    kms_root_key::scope_id.eq(scope.as_str()),
                 ))
                 .on_conflict(kms_root_key::scope_id)
                 .do_nothing()
                 .execute(self)?;
             if count == 1 {
-                inserted.insert(row.id.to_owned());
+                inserted.insert(id.to_string());
             }
         }
         Ok(inserted)
@@ -89,30 +96,30 @@ impl Writing for SqliteConnection {
 
     fn insert_root_key_versions(
         &mut self,
-        rows: &[NewRootKeyVersionRecord<'_>],
+        rows: &[(&RootKeyId, &NewRootKeyVersion)],
     ) -> QueryResult<Vec<(String, i64)>> {
         let mut assigned = Vec::with_capacity(rows.len());
-        for row in rows {
+        for (root_key, new) in rows {
             diesel::insert_into(kms_root_key_version::table)
                 .values((
-                    kms_root_key_version::private_id.eq(row.id),
-                    kms_root_key_version::root_key_id.eq(row.root_key),
-                    kms_root_key_version::key.eq(row.key),
+                    kms_root_key_version::private_id.eq(new.id.as_str()),
+                    kms_root_key_version::root_key_id.eq(root_key.as_str()),
+                    kms_root_key_version::key.eq(&new.key),
                 ))
                 .execute(self)?;
-            let version = RootKeyVersionNumber(row.id).get_result(self)?;
-            assigned.push((row.id.to_owned(), version));
+            let version = RootKeyVersionNumber(new.id.as_str()).get_result(self)?;
+            assigned.push((new.id.to_string(), version));
         }
         Ok(assigned)
     }
 
-    fn insert_data_keys(&mut self, rows: &[NewDataKeyRecord<'_>]) -> QueryResult<()> {
-        for row in rows {
+    fn insert_data_keys(&mut self, rows: &[(&RootKeyId, &NewDataKey)]) -> QueryResult<()> {
+        for (root_key, new) in rows {
             diesel::insert_into(kms_data_key::table)
                 .values((
-                    kms_data_key::private_id.eq(row.id),
-                    kms_data_key::root_key_id.eq(row.root_key),
-                    kms_data_key::purpose.eq(row.purpose),
+                    kms_data_key::private_id.eq(new.id.as_str()),
+                    kms_data_key::root_key_id.eq(root_key.as_str()),
+                    kms_data_key::purpose.eq(new.purpose.as_str()),
                 ))
                 .execute(self)?;
         }
@@ -121,27 +128,27 @@ impl Writing for SqliteConnection {
 
     fn insert_data_key_versions(
         &mut self,
-        rows: &[NewDataKeyVersionRecord<'_>],
+        rows: &[&NewDataKeyVersion],
     ) -> QueryResult<Vec<(String, i64)>> {
         let mut assigned = Vec::with_capacity(rows.len());
-        for row in rows {
+        for new in rows {
             diesel::insert_into(kms_data_key_version::table)
                 .values((
-                    kms_data_key_version::private_id.eq(row.id),
-                    kms_data_key_version::data_key_id.eq(row.data_key),
-                    kms_data_key_version::root_key_version_id.eq(row.root_key_version),
-                    kms_data_key_version::key.eq(row.key),
+                    kms_data_key_version::private_id.eq(new.id.as_str()),
+                    kms_data_key_version::data_key_id.eq(new.data_key.as_str()),
+                    kms_data_key_version::root_key_version_id.eq(new.root_key_version.as_str()),
+                    kms_data_key_version::key.eq(&new.key),
                 ))
                 .execute(self)?;
-            let version = DataKeyVersionNumber(row.id).get_result(self)?;
-            assigned.push((row.id.to_owned(), version));
+            let version = DataKeyVersionNumber(new.id.as_str()).get_result(self)?;
+            assigned.push((new.id.to_string(), version));
         }
         Ok(assigned)
     }
 
     fn rewrap_root_key_versions(
         &mut self,
-        rows: &[RewrappedRootKeyRecord<'_>],
+        rows: &[&(RootKeyVersionId, Vec<u8>)],
     ) -> QueryResult<usize> {
         let mut count = 0;
         for row in rows {
@@ -152,7 +159,7 @@ impl Writing for SqliteConnection {
 
     fn rewrap_data_key_versions(
         &mut self,
-        rows: &[RewrappedDataKeyRecord<'_>],
+        rows: &[&RewrappedDataKeyVersion],
     ) -> QueryResult<usize> {
         let mut count = 0;
         for row in rows {
@@ -161,7 +168,12 @@ impl Writing for SqliteConnection {
         Ok(count)
     }
 
-    fn delete(&mut self, deletion: &DeletionPlan<'_>) -> Result<(), DeletionFailure> {
-        deleting::delete(self, deletion)
+    fn delete(
+        &mut self,
+        deletion: &Deletion,
+        rows: &ScopeRows,
+        referencers: &[Referencer],
+    ) -> Result<(), DeletionFailure> {
+        deleting::delete(self, deletion, rows, referencers)
     }
 }

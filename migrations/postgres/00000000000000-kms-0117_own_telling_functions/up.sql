@@ -135,6 +135,17 @@ $$;
 comment on function %1$I.kms_rewrap_data_key_versions(text[], text[], bytea[]) is
   'gives data key versions another wrapped key, and returns how many there were';
 
+create function %1$I.kms_lock_campaign(campaign_id text) returns void
+%2$s
+as $$
+begin
+  perform from %1$I.kms_campaign where id = campaign_id for no key update;
+%3$s
+end;
+$$;
+comment on function %1$I.kms_lock_campaign(text) is
+  'locks a campaign, which nobody moves on then';
+
 create function %1$I.kms_check_deferred() returns void
 %2$s
 as $$

@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use kms_kit::core::{
-    CampaignState, CampaignStep, CampaignSummary, ChangeSet, Changes, CollectionVersion, Hold,
-    Lease, MissingKeys, NewCampaign, Outcome, Referencer, Resolution, RootCheck, ScopeFilter,
-    Snapshot,
+    CampaignRepository, CampaignState, CampaignStep, CampaignSummary, ChangeSet, Changes,
+    CollectionVersion, Hold, Lease, MissingKeys, NewCampaign, Outcome, Referencer, Resolution,
+    RootCheck, ScopeFilter, Snapshot,
 };
 use kms_kit::{KeyVersionId, Purpose, Repository, Result, ScopeId};
 
@@ -109,7 +109,10 @@ impl Repository for Pages {
     async fn count_scopes(&self, filter: &ScopeFilter) -> Result<u64> {
         self.inner.count_scopes(filter).await
     }
+}
 
+#[async_trait]
+impl CampaignRepository for Pages {
     async fn start_campaign(&self, new: &NewCampaign, lease: &Lease) -> Result<CampaignState> {
         self.inner.start_campaign(new, lease).await
     }

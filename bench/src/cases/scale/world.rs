@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use kms_kit::{
     CampaignOptions, Freshness, Kms, Repository, Rewrap, RewrapKeys, ScopeId, Scopes, Wrapper,
 };
-use kms_testkit::{CountingRepository, ManualClock};
+use kms_testkit::{InstrumentedRepository, ManualClock};
 use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
@@ -118,7 +118,7 @@ impl World {
     }
 
     async fn small_cache(&self) -> Result<Sampled> {
-        let queries = Arc::new(CountingRepository::new(Arc::clone(&self.repository)));
+        let queries = Arc::new(InstrumentedRepository::new(Arc::clone(&self.repository)));
         let counted = Arc::clone(&queries) as Arc<dyn Repository>;
         let kms = self.engine(&counted, SAMPLE / 10).await?;
         use_each(&kms, &self.sample).await?;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kms_core::{
-    Advance, CampaignStep, ErrorKind, Lease, NewCampaign, Proof, Repository as _, RootCheck,
-    ScopeFilter,
+    Advance, CampaignRepository as _, CampaignStep, ErrorKind, Lease, NewCampaign, Proof,
+    Repository as _, RootCheck, ScopeFilter,
 };
 use kms_store_diesel::PostgresRepository;
 use kms_testkit::change_sets;

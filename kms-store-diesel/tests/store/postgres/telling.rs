@@ -7,7 +7,10 @@ use std::thread;
 use std::time::Duration;
 
 use diesel::connection::{Connection as _, SimpleConnection as _};
-use kms_core::{Advance, CampaignStep, ErrorKind, Lease, NewCampaign, Receipt, ScopeRows};
+use kms_core::{
+    Advance, CampaignRepository as _, CampaignStep, ErrorKind, Hold, Lease, NewCampaign, Receipt,
+    Repository as _, ScopeRows,
+};
 use kms_store_diesel::{KeyConnection as _, PostgresRepository};
 use kms_testkit::change_sets;
 use kms_testkit::repository::Fixture as _;
@@ -289,6 +292,15 @@ fn step(campaign: &NewCampaign, keys: &ScopeRows) -> CampaignStep {
     }
 }
 
+fn campaign() -> NewCampaign {
+    NewCampaign {
+        id: "yearly".to_owned(),
+        kind: "rotate",
+        parameters: String::new(),
+        total: 1,
+    }
+}
+
 fn lease() -> Lease {
     Lease {
         holder: "this run".to_owned(),
@@ -301,12 +313,7 @@ fn a_campaign_waits_for_a_full_disk_and_records_why_a_scope_was_refused() {
     on_postgres(async |application| {
         let keys = with_keys(&application, "o_1").await;
         let repository = application.repository();
-        let campaign = NewCampaign {
-            id: "yearly".to_owned(),
-            kind: "rotate",
-            parameters: String::new(),
-            total: 1,
-        };
+        let campaign = campaign();
         let _ = repository
             .start_campaign(&campaign, &lease())
             .await
@@ -345,5 +352,45 @@ fn a_campaign_waits_for_a_full_disk_and_records_why_a_scope_was_refused() {
         let state = repository.campaign("yearly").await.unwrap().unwrap();
         let message = &state.failures[0].message;
         assert!(message.ends_with(": this tenant is frozen"), "{message}");
+    });
+}
+
+#[test]
+fn a_wait_that_somebody_cancels_is_busy_before_its_time() {
+    on_postgres(async |application| {
+        let repository = Arc::new(repository(&application.database, LONG, LONG));
+        let campaign = campaign();
+        let _ = repository
+            .start_campaign(&campaign, &lease())
+            .await
+            .unwrap();
+        let mut other = application.database.connection();
+        for (held, holding) in [
+            ("update kms_campaign set cursor = 'o_9'", true),
+            (
+                "update kms_collection_version set version = version + 1",
+                false,
+            ),
+        ] {
+            other.batch_execute(&format!("begin; {held}")).unwrap();
+            let waiting = Arc::clone(&repository);
+            let waiting = tokio::spawn(async move {
+                if holding {
+                    let lease = lease();
+                    let held = waiting.hold_campaign("yearly", &lease, Hold::Keep).await;
+                    held.map(drop)
+                } else {
+                    waiting.scramble_collection_version().await
+                }
+            });
+            until_somebody_waits(&application.database);
+            application.database.execute(
+                "select pg_cancel_backend(pid) from pg_stat_activity
+                 where datname = current_database() and wait_event_type = 'Lock'",
+            );
+            let error = waiting.await.unwrap().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::DatabaseBusy, "{held}: {error}");
+            other.batch_execute("rollback").unwrap();
+        }
     });
 }
