@@ -6,16 +6,17 @@ mod support;
 use std::sync::Arc;
 
 use kms_kit::prelude::*;
-use kms_testkit::CountingRepository;
+use kms_testkit::InstrumentedRepository;
 use support::World;
 
 on_both_databases! {
     twelve_workers_on_two_scopes_never_meet_each_others_changes
-    twelve_workers_of_two_processes_on_two_scopes_all_succeed
+    workers_of_six_processes_on_two_scopes_all_succeed
 }
 
 const WORKERS: usize = 12;
 const CHANGES: usize = 8;
+const PROCESSES: usize = 6;
 
 /// Lets each worker rotate one of the two scopes, again and again. Its engine is one of these, in turn.
 async fn work(scopes: &[ScopeId; 2], engines: &[Kms]) {
@@ -44,7 +45,7 @@ async fn expect_all_rotations(world: &World, scopes: &[ScopeId; 2]) {
 
 async fn twelve_workers_on_two_scopes_never_meet_each_others_changes(world: &World) {
     let scopes = [world.scope("o_1").await, world.scope("o_2").await];
-    let repository = Arc::new(CountingRepository::new(world.database.repository()));
+    let repository = Arc::new(InstrumentedRepository::new(world.database.repository()));
     let kms = world.builder_on(repository.clone()).build().await.unwrap();
     let _ = repository.take();
     work(&scopes, &[kms]).await;
@@ -53,9 +54,12 @@ async fn twelve_workers_on_two_scopes_never_meet_each_others_changes(world: &Wor
     expect_all_rotations(world, &scopes).await;
 }
 
-async fn twelve_workers_of_two_processes_on_two_scopes_all_succeed(world: &World) {
+async fn workers_of_six_processes_on_two_scopes_all_succeed(world: &World) {
     let scopes = [world.scope("o_1").await, world.scope("o_2").await];
-    let engines = [world.another_process().await, world.another_process().await];
+    let mut engines = Vec::new();
+    for _ in 0..PROCESSES {
+        engines.push(world.another_process().await);
+    }
     work(&scopes, &engines).await;
     expect_all_rotations(world, &scopes).await;
 }

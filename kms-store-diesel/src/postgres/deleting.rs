@@ -1,14 +1,19 @@
 //! Deletions on Postgres, with every foreign key asked before anything is really deleted.
 
-use diesel::connection::SimpleConnection as _;
+use diesel::define_sql_function;
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error as QueryError};
-use diesel::sql_types::{Array, Text};
+use diesel::sql_types::{Array, Nullable, Text};
 use kms_core::{Deletion, DeletionTarget, Error, Refusal, ScopeRows};
 
-use crate::dialect::{DeletionFailure, KeyTables as _};
+use crate::dialect::DeletionFailure;
 use crate::failure::in_use;
+
+define_sql_function! {
+    /// Deletes, and tells why it failed.
+    fn kms_delete_keys(root_key: Text, key_version: Nullable<Text>) -> BigInt;
+}
 
 const LOCK_VERSIONS: &str = "\
 select kms_lock_key_version(v.id) as answer, v.id from unnest($1) as v (id)";
@@ -58,10 +63,7 @@ pub(super) fn delete(
 ) -> Result<(), DeletionFailure> {
     lock_versions(connection, deletion, rows)?;
     try_out(connection, deletion, rows)?;
-    let count = connection
-        .delete_target(&rows.root_key, &deletion.target)
-        .map_err(refused)?;
-    if count == 1 {
+    if delete_rows(connection, deletion, rows).map_err(refused)? == 1 {
         Ok(())
     } else {
         Err(DeletionFailure::Refused(Refusal::Changed))
@@ -97,6 +99,18 @@ fn lock_versions(
     Ok(())
 }
 
+fn delete_rows(
+    connection: &mut PgConnection,
+    deletion: &Deletion,
+    rows: &ScopeRows,
+) -> QueryResult<i64> {
+    let version = match &deletion.target {
+        DeletionTarget::Scope => None,
+        DeletionTarget::Version(id) => Some(id.as_str()),
+    };
+    diesel::select(kms_delete_keys(rows.root_key.as_str(), version)).get_result(connection)
+}
+
 /// Deletes and checks all foreign keys at once, in a savepoint that is rolled back whatever comes of it:
 /// `immediate` would outlive a savepoint that is released, and fire on later rows of the caller's.
 fn try_out(
@@ -107,9 +121,11 @@ fn try_out(
     let names: Vec<ConstraintName> = diesel::sql_query(DEFERRABLE).load(connection)?;
     let names: Vec<_> = names.into_iter().map(|row| row.name).collect();
     let end: Result<(), Tried> = connection.transaction(|connection| {
-        connection.delete_target(&rows.root_key, &deletion.target)?;
+        delete_rows(connection, deletion, rows)?;
         if !names.is_empty() {
-            connection.batch_execute(&format!("set constraints {} immediate", names.join(", ")))?;
+            diesel::sql_query("select kms_check_constraints($1)")
+                .bind::<Text, _>(names.join(", "))
+                .execute(connection)?;
         }
         Err(Tried::Possible)
     });

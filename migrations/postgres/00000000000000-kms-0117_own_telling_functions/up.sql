@@ -135,6 +135,38 @@ $$;
 comment on function %1$I.kms_rewrap_data_key_versions(text[], text[], bytea[]) is
   'gives data key versions another wrapped key, and returns how many there were';
 
+create function %1$I.kms_delete_keys(root_key_id text, key_version_id text) returns bigint
+%2$s
+as $$
+declare
+  deleted bigint;
+begin
+  if key_version_id is null then
+    delete from %1$I.kms_root_key where private_id = root_key_id;
+  elsif key_version_id like 'krkv%%' then
+    delete from %1$I.kms_root_key_version where private_id = key_version_id;
+  else
+    delete from %1$I.kms_data_key_version where private_id = key_version_id;
+  end if;
+  get diagnostics deleted = row_count;
+  return deleted;
+%3$s
+end;
+$$;
+comment on function %1$I.kms_delete_keys(text, text) is
+  'deletes a root key with all below it, or one key version, and returns how many there were';
+
+create function %1$I.kms_check_constraints(names text) returns void
+%2$s
+as $$
+begin
+  execute 'set constraints ' || names || ' immediate';
+%3$s
+end;
+$$;
+comment on function %1$I.kms_check_constraints(text) is
+  'set constraints … immediate';
+
 create function %1$I.kms_lock_campaign(campaign_id text) returns void
 %2$s
 as $$
