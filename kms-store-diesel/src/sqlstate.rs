@@ -4,9 +4,10 @@
 //! which is in the server's language, the hint, and the names of a table and a constraint. So the functions of our
 //! schema that a change consists of (migration 0117) raise the codes below again, with the code in the hint.
 //!
-//! That is all of a change, and the locks of campaigns. For what a campaign notes, and for reads, diesel's own kinds have
-//! to do: the rest stays [`ErrorKind::Database`], with the server's message as its source, or is
-//! [`ErrorKind::DatabaseBusy`] if it took as long as the limit of a lock or a statement.
+//! That is all of a change but the trial of foreign keys that are deferrable before a deletion, and the locks of
+//! campaigns. For those, for what a campaign notes, and for reads, diesel's own kinds have to do: the rest stays
+//! [`ErrorKind::Database`], with the server's message as its source, or is [`ErrorKind::DatabaseBusy`] if it took as long
+//! as the limit of a lock or a statement.
 
 use diesel::result::{DatabaseErrorInformation, DatabaseErrorKind, Error as QueryError};
 use kms_core::ErrorKind;

@@ -1,6 +1,5 @@
 drop function kms_check_deferred();
 drop function kms_lock_campaign(text);
-drop function kms_check_constraints(text);
 drop function kms_delete_keys(text, text);
 drop function kms_rewrap_data_key_versions(text[], text[], bytea[]);
 drop function kms_rewrap_root_key_versions(text[], bytea[]);

@@ -156,17 +156,6 @@ $$;
 comment on function %1$I.kms_delete_keys(text, text) is
   'deletes a root key with all below it, or one key version, and returns how many there were';
 
-create function %1$I.kms_check_constraints(names text) returns void
-%2$s
-as $$
-begin
-  execute 'set constraints ' || names || ' immediate';
-%3$s
-end;
-$$;
-comment on function %1$I.kms_check_constraints(text) is
-  'set constraints … immediate';
-
 create function %1$I.kms_lock_campaign(campaign_id text) returns void
 %2$s
 as $$
