@@ -14,8 +14,6 @@ use kms_core::{
     RootCheck, RootKeyId, RootKeyVersionId, ScopeFilter, ScopeId, ScopeRows, Snapshot, Writes,
 };
 
-use crate::failure::Failure;
-
 /// The versions that a database says it has, each `None` where its table is missing or empty.
 #[derive(Debug, Default)]
 pub(crate) struct SchemaVersions {
@@ -29,6 +27,10 @@ pub(crate) trait KeyTables: Connection<TransactionManager = AnsiTransactionManag
     fn owner(&mut self, id: &KeyVersionId) -> QueryResult<Option<String>>;
 
     /// Deletes a root key with all below it, or one version. Gives the number of rows named.
+    #[cfg_attr(
+        not(feature = "sqlite"),
+        expect(dead_code, reason = "Postgres has a function that tells why it failed")
+    )]
     fn delete_target(
         &mut self,
         root_key: &RootKeyId,
@@ -155,12 +157,13 @@ pub(crate) trait Writing {
 
     /// Bumps the collection version if asked, then locks these root keys in order of their ids. Waits
     /// for a lock as long as `wait` says, or for `None` as long as the connection is set to.
-    fn lock(
-        &mut self,
-        bump: bool,
-        root_keys: &[&str],
-        wait: Option<Duration>,
-    ) -> Result<(), Failure>;
+    fn lock(&mut self, bump: bool, root_keys: &[&str], wait: Option<Duration>) -> QueryResult<()>;
+
+    /// Checks what is deferred to the commit, in a statement that tells why it failed.
+    fn check_deferred(&mut self) -> QueryResult<()>;
+
+    /// Locks a campaign, in a statement that tells why it failed.
+    fn lock_campaign(&mut self, id: &str) -> QueryResult<()>;
 
     /// Inserts those whose scope has no root key yet, and gives their ids.
     fn insert_root_keys(&mut self, rows: &[(&RootKeyId, &ScopeId)])

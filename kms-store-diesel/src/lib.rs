@@ -76,6 +76,7 @@ mod repository;
 mod snapshot_row;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+mod sqlstate;
 mod stored_time;
 mod transaction;
 mod writes;

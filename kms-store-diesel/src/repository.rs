@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use diesel::connection::{AnsiTransactionManager, TransactionManager as _};
 use diesel::r2d2::R2D2Connection;
+use diesel::result::{DatabaseErrorKind, Error as QueryError};
 use kms_core::{
     Applied, CampaignRepository, CampaignState, CampaignStep, CampaignSummary, ChangeSet, Changes,
     CollectionVersion, Error, ErrorKind, Hold, KeyVersionId, Lease, MissingKeys, NewCampaign,
@@ -17,7 +18,7 @@ use kms_core::{
 use crate::apply::{apply, apply_step};
 use crate::connections::{Connections, check};
 use crate::dialect::Dialect;
-use crate::failure::{Failure, ends_transaction};
+use crate::failure::Failure;
 use crate::transaction::{Terms, in_own_transaction};
 
 /// Pauses before a transaction is run again because somebody held a row for a moment. Nothing is locked
@@ -255,6 +256,7 @@ impl<C: Dialect> CampaignRepository for DieselRepository<C> {
     async fn hold_campaign(&self, campaign: &str, lease: &Lease, hold: Hold) -> Result<bool> {
         let (campaign, lease) = (campaign.to_owned(), lease.clone());
         self.write("hold_campaign", move |connection| {
+            connection.lock_campaign(&campaign)?;
             Ok(connection.hold_campaign(&campaign, &lease, hold)?)
         })
         .await
@@ -263,6 +265,7 @@ impl<C: Dialect> CampaignRepository for DieselRepository<C> {
     async fn release_campaign(&self, campaign: &str, holder: &str) -> Result<()> {
         let (campaign, holder) = (campaign.to_owned(), holder.to_owned());
         self.write("release_campaign", move |connection| {
+            connection.lock_campaign(&campaign)?;
             Ok(connection.release_campaign(&campaign, &holder)?)
         })
         .await
@@ -282,11 +285,11 @@ impl<C: Dialect> CampaignRepository for DieselRepository<C> {
                             apply_step(connection, &changes, &step, Some(terms.lock))
                         })
                     },
-                    Failure::is_serialization,
+                    Failure::is_conflict,
                 )
                 // A conflict would say that the cursor is elsewhere.
                 .map_err(|failure| {
-                    if failure.is_serialization() {
+                    if failure.is_conflict() {
                         Error::new(ErrorKind::DatabaseBusy)
                             .with_source(failure.into_error())
                             .into()
@@ -377,7 +380,7 @@ fn apply_together<C: Dialect>(
                 apply(connection, changes, Some(terms.lock))
             })
         },
-        Failure::is_serialization,
+        Failure::is_conflict,
     );
     match result {
         Err(Failure::NoneApplied(applied)) => Ok(applied),
@@ -401,6 +404,9 @@ fn retried<T>(
 
 /// Waits until a transaction that wrote these changes has ended, by asking for what it holds: the root
 /// keys, and for a creation the place of the root key. Nothing is written.
+///
+/// Only what the database grants proves that end. A wait that ends in another way says nothing: the transaction may be
+/// at its commit for a long time, when a standby is slow to confirm it.
 fn await_end<C: Dialect>(
     connection: &mut C,
     changes: &[ChangeSet],
@@ -420,9 +426,13 @@ fn await_end<C: Dialect>(
                 return Ok(());
             }
             match connection.insert_root_keys(&created) {
-                Err(error) if ends_transaction(&error) => Err(error.into()),
-                // The application may have no row of the scope any more; the wait is over all the same.
-                _ => Ok(()),
+                // The places were free, or are taken by what is committed.
+                Ok(_) => Ok(()),
+                Err(QueryError::DatabaseError(
+                    DatabaseErrorKind::UniqueViolation | DatabaseErrorKind::ForeignKeyViolation,
+                    _,
+                )) => Ok(()),
+                Err(error) => Err(error),
             }
         });
     let rolled_back = AnsiTransactionManager::rollback_transaction(connection);

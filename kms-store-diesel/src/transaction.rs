@@ -25,10 +25,30 @@ pub(crate) struct Terms<'a> {
 
 /// Runs the work in a transaction of our own, committed if it succeeds and rolled back on every other
 /// way out. A failed commit is told from a failed statement.
+///
+/// What is deferred to the commit may be refused there with an error that can't be told from others. Nothing was
+/// committed then, and the work runs once more, with those checks in a statement that tells.
 pub(crate) fn in_own_transaction<C: Dialect, T>(
     connection: &mut C,
     terms: Terms<'_>,
-    work: impl FnOnce(&mut C) -> Result<T, Failure>,
+    work: impl Fn(&mut C) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    match attempt(connection, terms, &work) {
+        Err(failure) if failure.is_unknown_refusal_to_commit() => {
+            attempt(connection, terms, |connection| {
+                let value = work(connection)?;
+                connection.check_deferred()?;
+                Ok(value)
+            })
+        }
+        other => other,
+    }
+}
+
+fn attempt<C: Dialect, T>(
+    connection: &mut C,
+    terms: Terms<'_>,
+    work: impl Fn(&mut C) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     connection.begin_writing(terms.settings)?;
     let worked = work(connection).and_then(|value| {

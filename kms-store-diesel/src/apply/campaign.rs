@@ -43,6 +43,7 @@ fn advance<C: Dialect>(
     step: &CampaignStep,
 ) -> Result<(), Failure> {
     let campaign = &step.campaign;
+    connection.lock_campaign(campaign)?;
     let detail = if connection.hold_campaign(campaign, &step.lease, Hold::Keep)? {
         let in_place = match &step.advance {
             Advance::To { from, to } => connection.move_cursor(campaign, from.as_ref(), to)?,
@@ -83,11 +84,8 @@ fn record<C: Dialect>(
     let mut failures = step.failures.clone();
     for (change, outcome) in changes.iter().zip(outcomes) {
         if let Err(error) = outcome {
-            failures.push(CampaignFailure {
-                scope: change.scope.clone(),
-                kind: error.kind().name().to_owned(),
-                message: error.to_string(),
-            });
+            let failure = CampaignFailure::of(change.scope.clone(), error);
+            failures.push(failure);
         }
     }
     if !failures.is_empty() {

@@ -104,10 +104,13 @@ impl<C: Dialect> Shared<C> {
             {
                 of_kind(kind, failure)
             }
-            _ if failure.is_unclassified() => {
+            _ if failure.is_unknown() => {
+                // Statements that a function of the schema does not tell about: reads, and what is said in
+                // `sqlstate.rs`. Their own limits leave no trace but the time that they took.
                 if elapsed >= self.limits.lock.min(self.limits.statement) {
                     return busy(failure);
                 }
+                // A table or a function may be missing.
                 match connection.schema_versions() {
                     Ok(versions) => check(&versions)
                         .err()

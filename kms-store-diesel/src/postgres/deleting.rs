@@ -1,14 +1,20 @@
 //! Deletions on Postgres, with every foreign key asked before anything is really deleted.
 
 use diesel::connection::SimpleConnection as _;
+use diesel::define_sql_function;
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error as QueryError};
-use diesel::sql_types::{Array, Bool, Text};
+use diesel::sql_types::{Array, Bool, Nullable, Text};
 use kms_core::{Deletion, DeletionTarget, Error, ErrorKind, Refusal, ScopeRows};
 
-use crate::dialect::{DeletionFailure, KeyTables as _};
+use crate::dialect::DeletionFailure;
 use crate::failure::{ends_transaction, in_use};
+
+define_sql_function! {
+    /// Deletes, and tells why it failed.
+    fn kms_delete_keys(root_key: Text, key_version: Nullable<Text>) -> BigInt;
+}
 
 const LOCK_VERSIONS: &str = "\
 select kms_lock_key_version(v.id) as answer, v.id from unnest($1) as v (id)";
@@ -66,10 +72,7 @@ pub(super) fn delete(
 ) -> Result<(), DeletionFailure> {
     lock_versions(connection, deletion, rows)?;
     try_out(connection, deletion, rows)?;
-    let count = connection
-        .delete_target(&rows.root_key, &deletion.target)
-        .map_err(refused)?;
-    if count == 1 {
+    if delete_rows(connection, deletion, rows).map_err(refused)? == 1 {
         Ok(())
     } else {
         Err(DeletionFailure::Refused(Refusal::Changed))
@@ -87,7 +90,7 @@ fn lock_versions(
         DeletionTarget::Version(id) => vec![id.as_str()],
         DeletionTarget::Scope => {
             let going = deletion.data_key_versions(rows).into_iter();
-            going.map(|id| id.as_str()).collect()
+            going.map(kms_core::Id::as_str).collect()
         }
     };
     let locks: Vec<VersionLock> = diesel::sql_query(LOCK_VERSIONS)
@@ -103,6 +106,18 @@ fn lock_versions(
         }));
     }
     Ok(())
+}
+
+fn delete_rows(
+    connection: &mut PgConnection,
+    deletion: &Deletion,
+    rows: &ScopeRows,
+) -> QueryResult<i64> {
+    let version = match &deletion.target {
+        DeletionTarget::Scope => None,
+        DeletionTarget::Version(id) => Some(id.as_str()),
+    };
+    diesel::select(kms_delete_keys(rows.root_key.as_str(), version)).get_result(connection)
 }
 
 /// Deletes and checks all foreign keys at once, in a savepoint that is rolled back whatever comes of it:
@@ -129,8 +144,9 @@ fn try_out(
                 .map_err(pending)?;
             connection.batch_execute("set constraints all deferred")?;
         }
-        connection.delete_target(&rows.root_key, &deletion.target)?;
+        delete_rows(connection, deletion, rows)?;
         if !names.is_empty() {
+            // Not by a function that tells: with an exception block around it, it would outlive this savepoint.
             connection.batch_execute(&format!("set constraints {names} immediate"))?;
         }
         Err(Tried::Possible)

@@ -9,9 +9,9 @@ use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::result::Error as QueryError;
-use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text};
+use diesel::sql_types::{Array, BigInt, Bool, Text};
 use kms_core::{
-    Deletion, Error, ErrorKind, NewDataKey, NewDataKeyVersion, NewRootKeyVersion, Referencer,
+    Deletion, NewDataKey, NewDataKeyVersion, NewRootKeyVersion, Referencer,
     RewrappedDataKeyVersion, RootKeyId, RootKeyVersionId, ScopeId, ScopeRows,
 };
 
@@ -22,10 +22,8 @@ use super::set_wise::{
     RewrapDataKeyVersions, RewrapRootKeyVersions,
 };
 use crate::dialect::{DeletionFailure, Writing};
-use crate::failure::Failure;
 
-/// Takes the locks of a change. What the locking functions of the schema answer is text: diesel tells neither a
-/// deadlock nor a lock that was not granted from other errors.
+/// Takes the locks of a change, by a function of the schema that tells why it failed.
 struct Lock<'a> {
     bump: bool,
     root_keys: &'a [&'a str],
@@ -40,11 +38,11 @@ struct PatientLock<'a> {
 
 // Each has a constant text, so that its type stands for it: prepared once in a connection.
 impl Query for Lock<'_> {
-    type SqlType = (Nullable<Text>, Text);
+    type SqlType = ();
 }
 
 impl Query for PatientLock<'_> {
-    type SqlType = (Nullable<Text>, Text);
+    type SqlType = ();
 }
 
 impl QueryId for Lock<'_> {
@@ -57,7 +55,7 @@ impl QueryId for PatientLock<'_> {
 
 impl QueryFragment<Pg> for Lock<'_> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql("select null::text, ");
+        out.push_sql("select ");
         self.call(&mut out)
     }
 }
@@ -73,7 +71,7 @@ impl QueryFragment<Pg> for PatientLock<'_> {
 
 impl Lock<'_> {
     fn call<'b>(&'b self, out: &mut AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql("kms_lock_for_change(");
+        out.push_sql("kms_lock_keys(");
         out.push_bind_param::<Bool, _>(&self.bump)?;
         out.push_sql(", ");
         out.push_bind_param::<Array<Text>, _>(&self.root_keys)?;
@@ -97,11 +95,13 @@ impl Writing for PgConnection {
     }
 
     fn is_busy(_error: &QueryError) -> bool {
-        // It says so in the server's language only; where it matters a function answers with a code.
+        // Its code tells: `sqlstate.rs`.
         false
     }
 
     fn scramble_collection(&mut self) -> QueryResult<()> {
+        // It tells why it had to wait in vain.
+        self.lock(true, &[], None)?;
         // The lower half of the numbers, so that there is room to count on.
         diesel::update(kms_collection_version::table)
             .set(
@@ -112,28 +112,29 @@ impl Writing for PgConnection {
             .map(drop)
     }
 
-    fn lock(
-        &mut self,
-        bump: bool,
-        root_keys: &[&str],
-        wait: Option<Duration>,
-    ) -> Result<(), Failure> {
+    fn lock(&mut self, bump: bool, root_keys: &[&str], wait: Option<Duration>) -> QueryResult<()> {
         let lock = Lock { bump, root_keys };
-        let (_, answer): (Option<String>, String) = match wait {
+        match wait {
             Some(wait) => {
                 let wait = format!("{}ms", wait.as_millis().max(1));
-                PatientLock { lock, wait }.get_result(self)?
+                PatientLock { lock, wait }.execute(self)
             }
-            None => lock.get_result(self)?,
-        };
-        match answer.as_str() {
-            "ok" => Ok(()),
-            "deadlock" => Err(Failure::Deadlock),
-            _ => Err(Failure::Ready(
-                Error::new(ErrorKind::DatabaseBusy)
-                    .with_detail("another transaction holds the keys"),
-            )),
+            None => lock.execute(self),
         }
+        .map(drop)
+    }
+
+    fn check_deferred(&mut self) -> QueryResult<()> {
+        diesel::sql_query("select kms_check_deferred()")
+            .execute(self)
+            .map(drop)
+    }
+
+    fn lock_campaign(&mut self, id: &str) -> QueryResult<()> {
+        diesel::sql_query("select kms_lock_campaign($1)")
+            .bind::<Text, _>(id)
+            .execute(self)
+            .map(drop)
     }
 
     fn insert_root_keys(
@@ -185,9 +186,11 @@ impl Writing for PgConnection {
         &mut self,
         rows: &[&(RootKeyVersionId, Vec<u8>)],
     ) -> QueryResult<usize> {
-        OverRows::<RewrapRootKeyVersions>::texts([rows.iter().map(|(id, _)| id.as_str()).collect()])
+        let ids = rows.iter().map(|(id, _)| id.as_str()).collect();
+        let changed: i64 = OverRows::<RewrapRootKeyVersions>::texts([ids])
             .and_keys(rows.iter().map(|(_, key)| &**key).collect())
-            .execute(self)
+            .get_result(self)?;
+        Ok(usize::try_from(changed).unwrap_or_default())
     }
 
     fn rewrap_data_key_versions(
@@ -199,9 +202,10 @@ impl Writing for PgConnection {
             .iter()
             .map(|new| new.root_key_version.as_str())
             .collect();
-        OverRows::<RewrapDataKeyVersions>::texts([ids, wrappers])
+        let changed: i64 = OverRows::<RewrapDataKeyVersions>::texts([ids, wrappers])
             .and_keys(rows.iter().map(|new| &*new.key).collect())
-            .execute(self)
+            .get_result(self)?;
+        Ok(usize::try_from(changed).unwrap_or_default())
     }
 
     fn delete(

@@ -7,6 +7,7 @@ mod addresses;
 mod breaking;
 mod callers;
 mod changes;
+mod committing;
 mod database;
 mod failover;
 mod hanging;
@@ -17,6 +18,7 @@ mod pooling;
 mod rights;
 mod roles;
 mod schemas;
+mod telling;
 
 use self::database::PostgresDatabase;
 use crate::application::Application;
