@@ -10,6 +10,9 @@ pub(crate) enum Failure {
     Query(QueryError),
     /// The commit failed.
     Commit(QueryError),
+    /// The connection was lost while a statement was under way that is a transaction of its own, and that may be sent
+    /// again.
+    Unanswered(QueryError),
     /// The server took this transaction to break a deadlock.
     #[cfg_attr(
         not(feature = "postgres"),
@@ -40,9 +43,14 @@ impl Failure {
         matches!(self, Self::Query(error) if is_lost(error))
     }
 
+    /// Whether it may have been committed, and may run again.
+    pub(crate) fn is_unanswered(&self) -> bool {
+        matches!(self, Self::Unanswered(_))
+    }
+
     /// Whether the connection is gone.
     pub(crate) fn is_lost(&self) -> bool {
-        matches!(self, Self::Query(error) | Self::Commit(error) if is_lost(error))
+        matches!(self, Self::Query(error) | Self::Commit(error) | Self::Unanswered(error) if is_lost(error))
     }
 
     /// Whether the server found that this transaction can't stand beside another one; nothing was written.
@@ -50,7 +58,7 @@ impl Failure {
         match self {
             Self::Deadlock => true,
             Self::Query(error) | Self::Commit(error) => is_serialization(error),
-            Self::NoneApplied(_) | Self::Ready(_) => false,
+            Self::Unanswered(_) | Self::NoneApplied(_) | Self::Ready(_) => false,
         }
     }
 
@@ -66,7 +74,7 @@ impl Failure {
     pub(crate) fn into_error(self) -> Error {
         match self {
             Self::Query(error) => query_error(error),
-            Self::Commit(error) => commit_error(error),
+            Self::Commit(error) | Self::Unanswered(error) => commit_error(error),
             Self::Deadlock => conflict("the server ended the transaction to break a deadlock"),
             Self::NoneApplied(applied) => applied
                 .outcomes

@@ -6,13 +6,13 @@ mod builder;
 mod campaign_tables;
 mod changes;
 mod deleting;
+mod functions;
 #[path = "key_tables.rs"]
 mod key_tables;
 mod reading;
 #[path = "root_check_tables.rs"]
 mod root_check_tables;
 pub(crate) mod schema;
-mod set_wise;
 mod snapshot;
 mod writing;
 

@@ -23,6 +23,8 @@ pub(crate) type SnapshotSql<Time> = (
 );
 
 /// What the first column tells a row to be.
+#[cfg(feature = "postgres")]
+const REFUSAL: i16 = -1;
 const COLLECTION: i16 = 0;
 const ROOT_KEY: i16 = 1;
 const ROOT_KEY_VERSION: i16 = 2;
@@ -41,6 +43,12 @@ pub(crate) struct SnapshotRow {
 }
 
 impl SnapshotRow {
+    /// Why there are no rows, if this one stands for them.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn refusal(&self) -> Option<&str> {
+        (self.tag == REFUSAL).then_some(&*self.id)
+    }
+
     /// Puts the rows of one statement together.
     pub(crate) fn gather(rows: Vec<Self>) -> QueryResult<Snapshot> {
         let mut collection = None;

@@ -16,6 +16,8 @@ pub(crate) struct Terms<'a> {
     pub(crate) lock: Duration,
     /// Statements that set what holds until its end: where no session is ours to be set.
     pub(crate) settings: Option<&'a str>,
+    /// Whether the same was sent before, and got no answer.
+    pub(crate) again: bool,
     /// Asked right before each commit. `false` if the caller was told meanwhile that nothing was written.
     pub(crate) may_commit: &'a dyn Fn() -> bool,
 }
@@ -33,14 +35,19 @@ pub(crate) fn in_own_transaction<C: Dialect, T>(
             AnsiTransactionManager::commit_transaction(connection).map_err(Failure::Commit)?;
             return Ok(value);
         }
-        Ok(_) => Error::new(ErrorKind::DatabaseUnreachable)
-            .with_detail("the call had no time left for its commit")
-            .into(),
+        Ok(_) => no_time_left(),
         Err(failure) => failure,
     };
     // If this fails too the connection is broken, and the first error tells more.
     let _ = AnsiTransactionManager::rollback_transaction(connection);
     Err(failure)
+}
+
+/// The caller was told already that nothing was written.
+pub(crate) fn no_time_left() -> Failure {
+    Error::new(ErrorKind::DatabaseUnreachable)
+        .with_detail("the call had no time left for its commit")
+        .into()
 }
 
 /// Refuses a connection that is in no transaction: what is applied on it would commit at once, without

@@ -29,6 +29,9 @@ impl<C: R2D2Connection + Send + 'static> Session<C> {
 impl<C: Dialect> Session<C> {
     /// Runs the work. If the server has closed the connection and nothing was committed, it runs once more on a
     /// connection that answers. It does not begin, and commits nothing, after the call was abandoned.
+    ///
+    /// Work that may have been committed, and can be repeated, runs once more too. If that does not succeed it says
+    /// nothing about the first time, whose outcome stays unknown.
     pub(super) fn perform<T>(
         &mut self,
         lease: &Lease<C>,
@@ -39,6 +42,7 @@ impl<C: Dialect> Session<C> {
         let terms = Terms {
             lock: shared.limits.lock,
             settings: shared.transaction.as_deref(),
+            again: false,
             may_commit: &|| lease.commit(),
         };
         let by = deadlines.connection.into_std();
@@ -49,25 +53,32 @@ impl<C: Dialect> Session<C> {
         }
         let mut started = Instant::now();
         let mut result = work(&mut connection, terms);
-        if let Err(failure) = &result
-            && failure.lost_before_commit()
-            && lease.wanted()
-        {
+        let again = |failure: &Failure| failure.lost_before_commit() || failure.is_unanswered();
+        let mut unanswered = None;
+        if result.as_ref().err().is_some_and(again) && lease.wanted() {
             // Diesel has noticed too, so that the application's pool drops it.
             drop(connection);
-            connection = shared.source.take_answering(&shared.limits)?;
+            unanswered = result.err().filter(Failure::is_unanswered);
+            connection = match shared.source.take_answering(&shared.limits) {
+                Ok(connection) => connection,
+                Err(error) => return Err(unanswered.map_or(error, Failure::into_error)),
+            };
             if !lease.begin() {
                 self.kept = connection.kept();
                 return Err(abandoned());
             }
             started = Instant::now();
-            result = work(&mut connection, terms);
+            let again = unanswered.is_some();
+            result = work(&mut connection, Terms { again, ..terms });
         }
         if !matches!(&result, Err(failure) if failure.is_lost()) {
             shared.silence.answered();
         }
         let elapsed = started.elapsed();
-        let result = result.map_err(|failure| shared.explain(&mut connection, failure, elapsed));
+        let result = result.map_err(|failure| match unanswered {
+            Some(first) => first.into_error(),
+            None => shared.explain(&mut connection, failure, elapsed),
+        });
         self.kept = connection.kept();
         result
     }

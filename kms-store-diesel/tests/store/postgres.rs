@@ -4,6 +4,7 @@
 //! skipped, loudly, or fail if `KMS_TEST_REQUIRE` names `postgres`.
 
 mod breaking;
+mod by_hand;
 mod callers;
 mod changes;
 mod database;
@@ -12,6 +13,7 @@ mod line;
 mod locking;
 mod pooling;
 mod rights;
+mod round_trips;
 mod schemas;
 
 use self::database::PostgresDatabase;

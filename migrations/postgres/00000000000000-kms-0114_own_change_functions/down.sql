@@ -1,0 +1,5 @@
+drop function kms_lock_and_read(boolean, text[], text[], text);
+drop function kms_apply_creation(jsonb);
+drop function kms_write_changes(jsonb);
+
+update kms_extension_version set version = 'v4';

@@ -1,0 +1,1 @@
+update kms_extension_version set version = 'v4';
