@@ -148,7 +148,7 @@ fn every_operation_is_done_by_the_documented_statements() {
             .collection_version(Some(before.collection))
             .await
             .unwrap();
-        assert_eq!(after.steps.unwrap()[0].scopes, [id.clone()]);
+        assert_eq!(after.steps.unwrap()[0].scopes, std::slice::from_ref(&id));
 
         let more = kms_core::Purpose::from_static("more");
         let _ = apply(&mut connection, &change_sets::reconcile(&keys, &[more])).unwrap();
