@@ -8,10 +8,10 @@ use diesel::connection::{AnsiTransactionManager, Connection};
 use diesel::r2d2::R2D2Connection;
 use diesel::result::Error as QueryError;
 use kms_core::{
-    CampaignFailure, CampaignState, CampaignSummary, Changes, CollectionVersion, Deletion,
-    DeletionTarget, ErrorKind, Hold, KeyVersionId, Lease, MissingKeys, NewCampaign, NewDataKey,
-    NewDataKeyVersion, NewRootKeyVersion, Purpose, Referencer, Refusal, RewrappedDataKeyVersion,
-    RootCheck, RootKeyId, RootKeyVersionId, ScopeFilter, ScopeId, ScopeRows, Snapshot, Writes,
+    CampaignFailure, CampaignState, CampaignSummary, ChangeSet, Changes, CollectionVersion,
+    Deletion, DeletionTarget, ErrorKind, Hold, KeyVersionId, Lease, MissingKeys, NewCampaign,
+    Purpose, Referencer, Refusal, RootCheck, RootKeyId, ScopeFilter, ScopeId, ScopeRows, Snapshot,
+    Writes, Written,
 };
 
 /// The versions that a database says it has, each `None` where its table is missing or empty.
@@ -36,9 +36,6 @@ pub(crate) trait KeyTables: Connection<TransactionManager = AnsiTransactionManag
         root_key: &RootKeyId,
         target: &DeletionTarget,
     ) -> QueryResult<usize>;
-
-    /// Sets or removes the names of roots. Row by row: few change at one time.
-    fn set_roots(&mut self, writes: &Writes<'_>) -> QueryResult<()>;
 }
 
 /// The statements of campaigns, which read the same for both databases too: `campaign_tables.rs`.
@@ -141,7 +138,7 @@ pub(crate) trait Reading {
 }
 
 /// Changes that differ between the databases.
-pub(crate) trait Writing {
+pub(crate) trait Writing: Reading {
     /// Begins a transaction that is going to write, with these statements for its settings.
     fn begin_writing(&mut self, settings: Option<&str>) -> QueryResult<()>;
 
@@ -165,31 +162,29 @@ pub(crate) trait Writing {
     /// Locks a campaign, in a statement that tells why it failed.
     fn lock_campaign(&mut self, id: &str) -> QueryResult<()>;
 
-    /// Inserts those whose scope has no root key yet, and gives their ids.
+    /// Locks as [`lock`](Self::lock) does, and then reads the rows of these scopes, as they are once the locks were
+    /// granted.
+    fn lock_and_read(
+        &mut self,
+        bump: bool,
+        root_keys: &[&str],
+        scopes: &[&str],
+        wait: Option<Duration>,
+    ) -> QueryResult<Vec<ScopeRows>>;
+
+    /// Inserts root keys whose scope has none yet, and gives their ids.
     fn insert_root_keys(&mut self, rows: &[(&RootKeyId, &ScopeId)])
     -> QueryResult<HashSet<String>>;
 
-    /// Gives the ids with the numbers that the database assigned.
-    fn insert_root_key_versions(
-        &mut self,
-        rows: &[(&RootKeyId, &NewRootKeyVersion)],
-    ) -> QueryResult<Vec<(String, i64)>>;
+    /// Writes all of it. Of a creation whose scope has a root key nothing is written.
+    fn write(&mut self, writes: &Writes<'_>) -> QueryResult<Written>;
 
-    fn insert_data_keys(&mut self, rows: &[(&RootKeyId, &NewDataKey)]) -> QueryResult<()>;
+    /// Whether [`create`](Self::create) is there.
+    const CREATES_AT_ONCE: bool = false;
 
-    /// Gives the ids with the numbers that the database assigned.
-    fn insert_data_key_versions(
-        &mut self,
-        rows: &[&NewDataKeyVersion],
-    ) -> QueryResult<Vec<(String, i64)>>;
-
-    fn rewrap_root_key_versions(
-        &mut self,
-        rows: &[&(RootKeyVersionId, Vec<u8>)],
-    ) -> QueryResult<usize>;
-
-    fn rewrap_data_key_versions(&mut self, rows: &[&RewrappedDataKeyVersion])
-    -> QueryResult<usize>;
+    /// Creates the keys of a scope in one statement, which fails if the database assigns other numbers than the change
+    /// set has.
+    fn create(&mut self, change: &ChangeSet, wait: Duration) -> QueryResult<()>;
 
     /// Deletes, unless a foreign key of the application stands against it. Called in a savepoint, with the scope's rows.
     fn delete(

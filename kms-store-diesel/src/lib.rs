@@ -39,7 +39,8 @@
 //! |---|---|---|
 //! | writers | side by side, but for those that move the collection version | one at a time |
 //! | a load of many scopes | one statement | one read transaction |
-//! | a batch | a fixed number of statements | statements row by row, in one transaction |
+//! | a creation of one scope's keys | one statement | one transaction |
+//! | any other change | two statements, or three for a batch, in one transaction | statements row by row, in one transaction |
 //! | proof that a version is unused | every foreign key is checked on trial | every referencing table is looked into |
 //! | a lost answer to a commit | `OutcomeUnknown`, which the engine resolves | only if the file is replaced during it |
 //! | what refuses is told by | its code | its code's message: diesel keeps no code |
@@ -79,7 +80,6 @@ mod sqlite;
 mod sqlstate;
 mod stored_time;
 mod transaction;
-mod writes;
 
 pub use connection::KeyConnection;
 #[cfg(feature = "postgres")]

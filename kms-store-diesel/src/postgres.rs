@@ -6,6 +6,7 @@ mod builder;
 mod campaign_tables;
 mod changes;
 mod deleting;
+mod functions;
 #[path = "key_tables.rs"]
 mod key_tables;
 mod libpq;
@@ -14,7 +15,6 @@ mod reading;
 #[path = "root_check_tables.rs"]
 mod root_check_tables;
 pub(crate) mod schema;
-mod set_wise;
 mod snapshot;
 mod writing;
 

@@ -11,11 +11,11 @@ use diesel::result::{DatabaseErrorKind, Error as QueryError};
 use kms_core::{
     Applied, CampaignRepository, CampaignState, CampaignStep, CampaignSummary, ChangeSet, Changes,
     CollectionVersion, Error, ErrorKind, Hold, KeyVersionId, Lease, MissingKeys, NewCampaign,
-    Outcome, Purpose, Referencer, Repository, Resolution, Result, RootCheck, ScopeFilter, ScopeId,
-    Snapshot, Writes,
+    Operation, Outcome, Purpose, Referencer, Repository, Resolution, Result, RootCheck,
+    ScopeFilter, ScopeId, Snapshot, Writes,
 };
 
-use crate::apply::{apply, apply_step};
+use crate::apply::{apply, apply_step, create};
 use crate::connections::{Connections, check};
 use crate::dialect::Dialect;
 use crate::failure::Failure;
@@ -339,6 +339,16 @@ fn apply_patiently<C: Dialect>(
     changes: &[ChangeSet],
     terms: Terms<'_>,
 ) -> Result<Vec<Outcome>, Failure> {
+    if let [change] = changes
+        && C::CREATES_AT_ONCE
+        && change.operation == Operation::Create
+    {
+        let created = retried(
+            || create(connection, change, terms),
+            Failure::is_conflict,
+        )?;
+        return Ok(vec![created]);
+    }
     let all: Vec<_> = changes.iter().collect();
     let Applied {
         mut outcomes,

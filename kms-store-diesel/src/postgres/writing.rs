@@ -10,18 +10,13 @@ use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::result::Error as QueryError;
 use diesel::sql_types::{Array, BigInt, Bool, Text};
-use kms_core::{
-    Deletion, NewDataKey, NewDataKeyVersion, NewRootKeyVersion, Referencer,
-    RewrappedDataKeyVersion, RootKeyId, RootKeyVersionId, ScopeId, ScopeRows,
-};
+use kms_core::{ChangeSet, Deletion, Referencer, RootKeyId, ScopeId, ScopeRows, Writes, Written};
 
 use super::deleting;
+use super::functions::{ApplyCreation, InsertRootKeys, LockAndRead, WriteChanges};
 use super::schema::kms_collection_version;
-use super::set_wise::{
-    InsertDataKeyVersions, InsertDataKeys, InsertRootKeyVersions, InsertRootKeys, OverRows,
-    RewrapDataKeyVersions, RewrapRootKeyVersions,
-};
 use crate::dialect::{DeletionFailure, Writing};
+use crate::snapshot_row::SnapshotRow;
 
 /// Takes the locks of a change, by a function of the schema that tells why it failed.
 struct Lock<'a> {
@@ -116,7 +111,7 @@ impl Writing for PgConnection {
         let lock = Lock { bump, root_keys };
         match wait {
             Some(wait) => {
-                let wait = format!("{}ms", wait.as_millis().max(1));
+                let wait = milliseconds(wait);
                 PatientLock { lock, wait }.execute(self)
             }
             None => lock.execute(self),
@@ -137,75 +132,62 @@ impl Writing for PgConnection {
             .map(drop)
     }
 
+    fn lock_and_read(
+        &mut self,
+        bump: bool,
+        root_keys: &[&str],
+        scopes: &[&str],
+        wait: Option<Duration>,
+    ) -> QueryResult<Vec<ScopeRows>> {
+        let query = LockAndRead {
+            bump,
+            root_keys,
+            scopes,
+            wait: wait.map(milliseconds),
+        };
+        let rows: Vec<SnapshotRow> = query.load(self)?;
+        Ok(SnapshotRow::gather(rows)?.scopes)
+    }
+
     fn insert_root_keys(
         &mut self,
         rows: &[(&RootKeyId, &ScopeId)],
     ) -> QueryResult<HashSet<String>> {
-        let ids = rows.iter().map(|(id, _)| id.as_str()).collect();
-        let scopes = rows.iter().map(|(_, scope)| scope.as_str()).collect();
-        let inserted: Vec<String> = OverRows::<InsertRootKeys>::texts([ids, scopes]).load(self)?;
+        let query = InsertRootKeys {
+            ids: rows.iter().map(|(id, _)| id.as_str()).collect(),
+            scopes: rows.iter().map(|(_, scope)| scope.as_str()).collect(),
+        };
+        let inserted: Vec<String> = query.load(self)?;
         Ok(inserted.into_iter().collect())
     }
 
-    fn insert_root_key_versions(
-        &mut self,
-        rows: &[(&RootKeyId, &NewRootKeyVersion)],
-    ) -> QueryResult<Vec<(String, i64)>> {
-        let ids = rows.iter().map(|(_, new)| new.id.as_str()).collect();
-        let root_keys = rows.iter().map(|(root_key, _)| root_key.as_str()).collect();
-        OverRows::<InsertRootKeyVersions>::texts([ids, root_keys])
-            .and_keys(rows.iter().map(|(_, new)| &*new.key).collect())
-            .load(self)
+    fn write(&mut self, writes: &Writes<'_>) -> QueryResult<Written> {
+        let query = WriteChanges(writes.to_json().to_string());
+        let rows: Vec<(String, Option<String>, Option<i64>)> = query.load(self)?;
+        let mut written = Written::default();
+        for (what, id, number) in rows {
+            let (id, number) = (id.unwrap_or_default(), number.unwrap_or_default());
+            match what.as_str() {
+                "root_key" => {
+                    written.root_keys.insert(id);
+                }
+                "version" => {
+                    written.numbers.insert(id, number);
+                }
+                _ => written.updated = usize::try_from(number).unwrap_or_default(),
+            }
+        }
+        Ok(written)
     }
 
-    fn insert_data_keys(&mut self, rows: &[(&RootKeyId, &NewDataKey)]) -> QueryResult<()> {
-        let ids = rows.iter().map(|(_, new)| new.id.as_str()).collect();
-        let root_keys = rows.iter().map(|(root_key, _)| root_key.as_str()).collect();
-        let purposes = rows.iter().map(|(_, new)| new.purpose.as_str()).collect();
-        OverRows::<InsertDataKeys>::texts([ids, root_keys, purposes])
-            .execute(self)
-            .map(drop)
-    }
+    const CREATES_AT_ONCE: bool = true;
 
-    fn insert_data_key_versions(
-        &mut self,
-        rows: &[&NewDataKeyVersion],
-    ) -> QueryResult<Vec<(String, i64)>> {
-        let ids = rows.iter().map(|new| new.id.as_str()).collect();
-        let data_keys = rows.iter().map(|new| new.data_key.as_str()).collect();
-        let wrappers = rows
-            .iter()
-            .map(|new| new.root_key_version.as_str())
-            .collect();
-        OverRows::<InsertDataKeyVersions>::texts([ids, data_keys, wrappers])
-            .and_keys(rows.iter().map(|new| &*new.key).collect())
-            .load(self)
-    }
-
-    fn rewrap_root_key_versions(
-        &mut self,
-        rows: &[&(RootKeyVersionId, Vec<u8>)],
-    ) -> QueryResult<usize> {
-        let ids = rows.iter().map(|(id, _)| id.as_str()).collect();
-        let changed: i64 = OverRows::<RewrapRootKeyVersions>::texts([ids])
-            .and_keys(rows.iter().map(|(_, key)| &**key).collect())
-            .get_result(self)?;
-        Ok(usize::try_from(changed).unwrap_or_default())
-    }
-
-    fn rewrap_data_key_versions(
-        &mut self,
-        rows: &[&RewrappedDataKeyVersion],
-    ) -> QueryResult<usize> {
-        let ids = rows.iter().map(|new| new.id.as_str()).collect();
-        let wrappers = rows
-            .iter()
-            .map(|new| new.root_key_version.as_str())
-            .collect();
-        let changed: i64 = OverRows::<RewrapDataKeyVersions>::texts([ids, wrappers])
-            .and_keys(rows.iter().map(|new| &*new.key).collect())
-            .get_result(self)?;
-        Ok(usize::try_from(changed).unwrap_or_default())
+    fn create(&mut self, change: &ChangeSet, wait: Duration) -> QueryResult<()> {
+        let query = ApplyCreation {
+            wait: milliseconds(wait),
+            change: change.to_json().to_string(),
+        };
+        query.execute(self).map(drop)
     }
 
     fn delete(
@@ -216,4 +198,9 @@ impl Writing for PgConnection {
     ) -> Result<(), DeletionFailure> {
         deleting::delete(self, deletion, rows)
     }
+}
+
+/// A timeout as the server reads it.
+fn milliseconds(wait: Duration) -> String {
+    format!("{}ms", wait.as_millis().max(1))
 }

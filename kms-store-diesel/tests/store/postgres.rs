@@ -5,6 +5,7 @@
 
 mod addresses;
 mod breaking;
+mod by_hand;
 mod callers;
 mod changes;
 mod committing;
@@ -17,6 +18,7 @@ mod login;
 mod pooling;
 mod rights;
 mod roles;
+mod round_trips;
 mod schemas;
 mod telling;
 
