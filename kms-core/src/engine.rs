@@ -24,10 +24,12 @@ mod executor;
 mod freshness;
 mod listing;
 mod loader;
+mod moving;
 mod named_roots;
 mod outage;
 mod prepare;
 mod reconcile;
+mod renaming;
 mod right_root;
 mod warm_up;
 
@@ -40,6 +42,7 @@ pub use changes::Rewrap;
 pub use dangerous::Dangerous;
 pub use freshness::Freshness;
 pub use listing::{Key, KeyId, KeyKind, KeyVersion};
+pub use moving::{ImportReport, Imported};
 pub use reconcile::{Reconciliation, Scopes};
 pub use warm_up::{WarmUp, WarmUpOptions};
 

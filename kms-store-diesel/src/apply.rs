@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use diesel::result::{DatabaseErrorKind, Error as QueryError};
-use kms_core::{ChangeSet, Error, ErrorKind, Operation, Referencer, ScopeId, ScopeRows};
+use kms_core::{ChangeSet, Error, ErrorKind, Referencer, ScopeId, ScopeRows};
 
 pub(crate) use self::campaign::apply_step;
 use crate::dialect::Dialect;
@@ -271,10 +271,15 @@ fn named(error: Error, change: &ChangeSet) -> Error {
 fn write_error(change: &ChangeSet, error: QueryError) -> Error {
     match &error {
         QueryError::DatabaseError(DatabaseErrorKind::UniqueViolation, _) => {
-            Error::new(ErrorKind::Conflict).with_source(error)
+            // A renaming inserts nothing: it is the scope's new id that is taken.
+            let kind = match change.update.scope {
+                Some(_) => ErrorKind::AlreadyExists,
+                None => ErrorKind::Conflict,
+            };
+            Error::new(kind).with_source(error)
         }
         QueryError::DatabaseError(DatabaseErrorKind::ForeignKeyViolation, _)
-            if change.operation == Operation::Create =>
+            if change.insert.root_key || change.update.scope.is_some() =>
         {
             query_error(error).with_detail(
                 "a foreign key of the application stands against it: insert the row of the scope first",

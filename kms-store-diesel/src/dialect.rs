@@ -16,7 +16,7 @@ use kms_core::{
 use crate::failure::{Failure, Refusal};
 use crate::writes::{
     NewDataKeyRecord, NewDataKeyVersionRecord, NewRootKeyRecord, NewRootKeyVersionRecord,
-    RewrappedDataKeyRecord, RewrappedRootKeyRecord, RootRecord,
+    RenamedRecord, RewrappedDataKeyRecord, RewrappedRootKeyRecord, RootRecord,
 };
 
 /// The versions that a database says it has, each `None` where its table is missing or empty.
@@ -86,7 +86,15 @@ pub(crate) trait RootCheckTables {
 
 /// A connection to one of the databases.
 pub(crate) trait Dialect:
-    KeyTables + CampaignTables + RootCheckTables + Reading + Writing + R2D2Connection + Send + 'static
+    KeyTables
+    + CampaignTables
+    + RootCheckTables
+    + Reading
+    + Writing
+    + Renaming
+    + R2D2Connection
+    + Send
+    + 'static
 {
 }
 
@@ -96,6 +104,7 @@ impl<
         + RootCheckTables
         + Reading
         + Writing
+        + Renaming
         + R2D2Connection
         + Send
         + 'static,
@@ -186,6 +195,12 @@ pub(crate) trait Writing {
 
     /// Deletes, unless a foreign key of the application stands against it. Called in a savepoint.
     fn delete(&mut self, deletion: &DeletionPlan<'_>) -> Result<(), DeletionFailure>;
+}
+
+/// The one way to change the scope id of a root key: past the trigger that keeps it.
+pub(crate) trait Renaming {
+    /// Row by row: few change at one time.
+    fn rename_scopes(&mut self, rows: &[RenamedRecord<'_>]) -> QueryResult<()>;
 }
 
 /// A deletion whose rows are known.

@@ -9,6 +9,7 @@ mod deleting;
 #[path = "key_tables.rs"]
 mod key_tables;
 mod reading;
+mod renaming;
 #[path = "root_check_tables.rs"]
 mod root_check_tables;
 pub(crate) mod schema;

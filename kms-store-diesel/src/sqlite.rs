@@ -9,6 +9,7 @@ mod deleting;
 mod key_tables;
 mod location;
 mod reading;
+mod renaming;
 #[path = "root_check_tables.rs"]
 mod root_check_tables;
 mod rows;

@@ -55,6 +55,13 @@ pub(crate) struct RootRecord<'a> {
     pub(crate) name: Option<&'a str>,
 }
 
+/// A root key with the id that its scope gets.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RenamedRecord<'a> {
+    pub(crate) root_key: &'a str,
+    pub(crate) scope: &'a str,
+}
+
 /// All rows of some change sets.
 #[derive(Debug, Default)]
 struct Writes<'a> {
@@ -64,6 +71,7 @@ struct Writes<'a> {
     rewrapped_root: Vec<RewrappedRootKeyRecord<'a>>,
     rewrapped_data: Vec<RewrappedDataKeyRecord<'a>>,
     roots: Vec<RootRecord<'a>>,
+    renamed: Vec<RenamedRecord<'a>>,
 }
 
 /// Why change sets were not written, and what was is to be rolled back.
@@ -147,6 +155,11 @@ impl<'a> Writes<'a> {
             root_key: change.root_key.as_str(),
             name,
         }));
+        self.renamed
+            .extend(change.update.scope.iter().map(|scope| RenamedRecord {
+                root_key: change.root_key.as_str(),
+                scope: scope.as_str(),
+            }));
         let insert = &change.insert;
         for new in &insert.root_key_versions {
             self.root_key_versions.push(NewRootKeyVersionRecord {
@@ -211,6 +224,7 @@ impl<'a> Writes<'a> {
             expect(rows == self.rewrapped_data.len())?;
         }
         connection.set_roots(&self.roots)?;
+        connection.rename_scopes(&self.renamed)?;
         Ok(numbers)
     }
 }

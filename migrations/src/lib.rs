@@ -126,4 +126,4 @@ pub const SCHEMA_VERSION: &str = "v0.0.2";
 /// The version of what we add to them, as `kms_extension_version` holds it: a
 /// `v` and a number. A process accepts its own and any later one, so that it
 /// outlives migrations that add something.
-pub const EXTENSION_VERSION: &str = "v4";
+pub const EXTENSION_VERSION: &str = "v5";

@@ -56,7 +56,7 @@ fn an_adopted_database_passes_verification_and_keeps_its_rows(
     let status = conn.status().unwrap();
     assert!(status.is_current());
     assert_eq!(status.schema_version.as_deref(), Some("v0.0.2"));
-    assert_eq!(status.extension_version.as_deref(), Some("v4"));
+    assert_eq!(status.extension_version.as_deref(), Some("v5"));
 }
 
 fn adopting_again_changes_nothing(_: &TestDatabase, conn: &mut Connection) {

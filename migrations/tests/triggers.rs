@@ -267,7 +267,7 @@ fn the_one_row_tables_take_no_second_row(database: &TestDatabase) {
         assert_eq!(conn.count(table), 1);
     }
     assert_eq!(conn.value("version", "kms_schema_version"), "v0.0.2");
-    assert_eq!(conn.value("version", "kms_extension_version"), "v4");
+    assert_eq!(conn.value("version", "kms_extension_version"), "v5");
     assert_eq!(conn.collection_version(), 1);
     conn.refusal("update kms_collection_version set version = 0");
 }

@@ -6,8 +6,8 @@ use std::time::SystemTime;
 use super::refused;
 use super::state::State;
 use crate::change::{
-    ChangeSet, Deletion, DeletionTarget, NewDataKey, NewDataKeyVersion, NewRootKeyVersion,
-    Operation, Proof, RootChange,
+    ChangeSet, Deletion, DeletionTarget, NewDataKey, NewDataKeyVersion, NewRootKeyVersion, Proof,
+    RootChange,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{DataKeyVersionId, KeyVersionId, RootKeyVersionId};
@@ -25,11 +25,11 @@ impl State {
         let numbers: HashMap<_, _> = rows.iter().flat_map(numbers).collect();
         let receipt = change.applied(|id| numbers.get(id).copied())?;
         match rows {
-            Some(rows) => self.put(rows),
+            Some(rows) => self.put_after(change, rows),
             None => self.delete(&change.scope),
         }
         if change.bumps() {
-            self.bump(vec![change.scope.clone()]);
+            self.bump(change.scopes().cloned().collect());
         }
         Ok(receipt)
     }
@@ -51,6 +51,7 @@ impl State {
             insert_data_key_version(&mut rows, new, now)?;
         }
         update(&mut rows, change)?;
+        self.rename(&mut rows, change)?;
         match &change.root {
             RootChange::Keep => {}
             RootChange::Assign(name) => rows.root = Some(name.clone()),
@@ -79,7 +80,7 @@ impl State {
                     data_keys: Vec::new(),
                 })
             }
-            (None, Some(_)) if change.operation == Operation::Create => {
+            (None, Some(_)) if change.insert.root_key => {
                 Err(ErrorKind::AlreadyExists.into())
             }
             _ => Err(ErrorKind::Conflict.into()),

@@ -50,7 +50,7 @@ pub(crate) async fn accepts_a_later_extension_and_no_earlier_one<D: Database>(
         ));
         repository.validate_schema().await
     };
-    for accepted in [EXTENSION_VERSION, "v4", "v10", "v4294967295"] {
+    for accepted in [EXTENSION_VERSION, "v5", "v10", "v4294967295"] {
         let version = extension(accepted).await.unwrap();
         assert_eq!(version, kms_core::SCHEMA_VERSION);
     }
