@@ -164,8 +164,9 @@ impl Kms {
             let here = self.rows(exported.scope()).await?;
             exported.check_same_ids(&here)?;
             if exported.rows().same_keys(&here) {
-                return Err(Error::new(ErrorKind::ImportMismatch)
-                    .with_detail("these are the rows that were exported: nothing was imported here"));
+                return Err(Error::new(ErrorKind::ImportMismatch).with_detail(
+                    "these are the rows that were exported: nothing was imported here",
+                ));
             }
             let former = self.0.importer().open_all(exported.rows()).await?;
             let present = self.0.planner.open_all(&here).await?;

@@ -80,9 +80,7 @@ impl State {
                     data_keys: Vec::new(),
                 })
             }
-            (None, Some(_)) if change.insert.root_key => {
-                Err(ErrorKind::AlreadyExists.into())
-            }
+            (None, Some(_)) if change.insert.root_key => Err(ErrorKind::AlreadyExists.into()),
             _ => Err(ErrorKind::Conflict.into()),
         }
     }

@@ -96,9 +96,12 @@ pub async fn a_renamed_scope_has_its_keys_under_the_new_id_alone(fixture: &dyn F
     let _ = apply(&*repository, change_sets::rotate(&after))
         .await
         .unwrap();
-    let _ = apply(&*repository, change_sets::delete(&rows(&*repository, &to).await, Proof::Skipped))
-        .await
-        .unwrap();
+    let _ = apply(
+        &*repository,
+        change_sets::delete(&rows(&*repository, &to).await, Proof::Skipped),
+    )
+    .await
+    .unwrap();
 }
 
 /// A scope doesn't get the id of one that has keys.
@@ -113,7 +116,10 @@ pub async fn a_scope_is_not_renamed_to_one_that_has_keys(fixture: &dyn Fixture) 
 /// In a batch, a renaming that is refused does not stop the others.
 pub async fn a_batch_may_rename_scopes(fixture: &dyn Fixture) {
     let repository = fixture.repository();
-    let keys = [with_keys(fixture, "o_1").await, with_keys(fixture, "o_2").await];
+    let keys = [
+        with_keys(fixture, "o_1").await,
+        with_keys(fixture, "o_2").await,
+    ];
     let other = with_keys(fixture, "o_3").await;
     let to = new_scope(fixture, "o_4").await;
     let outcomes = repository
@@ -139,7 +145,9 @@ pub async fn a_renaming_prepared_before_another_change_is_a_conflict(fixture: &d
     let repository = fixture.repository();
     let keys = with_keys(fixture, "o_1").await;
     let to = new_scope(fixture, "o_2").await;
-    let _ = apply(&*repository, change_sets::rotate(&keys)).await.unwrap();
+    let _ = apply(&*repository, change_sets::rotate(&keys))
+        .await
+        .unwrap();
     let change = change_sets::rename(&keys, &to);
     let _ = refused(&*repository, change, ErrorKind::Conflict).await;
     let now = rows(&*repository, &keys.scope).await;
@@ -196,7 +204,9 @@ pub async fn a_renaming_names_both_ids(fixture: &dyn Fixture) {
     let to = new_scope(fixture, "o_2").await;
     // A step may name what the step before it named, and creations.
     for keys in [&keys, &other] {
-        let _ = apply(&*repository, change_sets::rotate(keys)).await.unwrap();
+        let _ = apply(&*repository, change_sets::rotate(keys))
+            .await
+            .unwrap();
     }
     let _ = apply(
         &*repository,
@@ -235,7 +245,9 @@ pub async fn the_fate_of_a_renaming_is_told(fixture: &dyn Fixture) {
     assert_eq!(resolve().await, Resolution::Applied);
     // What came after it hides it no more than any change.
     let after = rows(&*repository, &to).await;
-    let _ = apply(&*repository, change_sets::rotate(&after)).await.unwrap();
+    let _ = apply(&*repository, change_sets::rotate(&after))
+        .await
+        .unwrap();
     assert_eq!(resolve().await, Resolution::Applied);
 }
 
@@ -257,7 +269,9 @@ async fn with_many_versions(fixture: &dyn Fixture, id: &str) -> ScopeRows {
     let repository = fixture.repository();
     let mut keys = with_keys(fixture, id).await;
     for _ in 0..2 {
-        let _ = apply(&*repository, change_sets::rotate(&keys)).await.unwrap();
+        let _ = apply(&*repository, change_sets::rotate(&keys))
+            .await
+            .unwrap();
         keys = rows(&*repository, &keys.scope).await;
     }
     keys
