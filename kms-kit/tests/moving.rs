@@ -17,7 +17,7 @@ use futures_util::{StreamExt as _, stream};
 use kms_kit::prelude::*;
 use kms_kit::{Blob, ErrorKind, ExportedScope, Imported};
 use support::process::engine;
-use support::{DATABASE, Database, OIDC};
+use support::{DATABASE, Database, OIDC, World};
 
 /// Tenants that move at one time. `KMS_TEST_MOVED_SCOPES` sets another number, such as 10000.
 fn many() -> usize {
@@ -162,87 +162,74 @@ async fn the_child() {
     stopping::the_child().await;
 }
 
+on_both_databases! {
+    a_tenant_is_imported_in_the_application_s_own_transaction
+    keys_that_the_application_s_rows_use_are_not_deleted_where_they_came_from
+}
+
 /// The keys come with the application's rows, or neither do.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_tenant_is_imported_in_the_application_s_own_transaction() {
+async fn a_tenant_is_imported_in_the_application_s_own_transaction(world: &World) {
     let from = Database::sqlite();
     add_organizations(&from, 1);
     let blobs = tenants(&from, 1).await;
     let source = engine(&from).build().await.unwrap();
     let (id, id_blobs) = blobs.first_key_value().unwrap();
     let exported = source.export_scope(id).await.unwrap();
-    let mut targets = vec![Database::sqlite()];
-    targets.extend(Database::postgres());
-    for to in targets {
-        let target = engine(&to).build().await.unwrap();
-        // Without the application's row of it there is no tenant.
-        let error = target.import_scope(&exported).await.unwrap_err();
-        assert!(matches!(
-            error.kind(),
-            ErrorKind::MissingScopeRow | ErrorKind::Database
-        ));
-        for commit in [false, true] {
-            let prepared = target
-                .prepare_import_scope(&exported)
-                .await
-                .unwrap()
-                .unwrap();
-            let mut connection = to.connect();
-            let receipts = connection.transaction(commit, |connection| {
-                connection.execute(&format!("insert into organization (id) values ('{id}')"));
-                let receipts = connection.apply_changes(&[prepared.change_set()]).unwrap();
-                connection.execute(&format!(
-                    "insert into oidc_client (id, organization_id, key_version_id)
-                     values ('c', '{id}', '{}')",
-                    id_blobs[0].key_id()
-                ));
-                receipts
-            });
-            target.accept(&receipts);
-            let rows = to.count("select count(*) as n from kms_root_key");
-            assert_eq!(rows, i64::from(commit));
-        }
-        assert_opens(&target, &blobs).await;
-        let again = target.import_scope(&exported).await.unwrap();
-        assert_eq!(again, Imported::AlreadyHere);
-        assert!(
-            target
-                .prepare_import_scope(&exported)
-                .await
-                .unwrap()
-                .is_none()
-        );
+    let to = &world.database;
+    let target = engine(to).build().await.unwrap();
+    // Without the application's row of it there is no tenant. SQLite does not say which foreign key it was.
+    let error = target.import_scope(&exported).await.unwrap_err();
+    assert!(matches!(
+        error.kind(),
+        ErrorKind::MissingScopeRow | ErrorKind::Database
+    ));
+    for commit in [false, true] {
+        let prepared = target.prepare_import_scope(&exported).await.unwrap();
+        let prepared = prepared.unwrap();
+        let mut connection = to.connect();
+        let receipts = connection.transaction(commit, |connection| {
+            connection.execute(&format!("insert into organization (id) values ('{id}')"));
+            let receipts = connection.apply_changes(&[prepared.change_set()]).unwrap();
+            connection.execute(&format!(
+                "insert into oidc_client (id, organization_id, key_version_id)
+                 values ('c', '{id}', '{}')",
+                id_blobs[0].key_id()
+            ));
+            receipts
+        });
+        target.accept(&receipts);
+        let rows = to.count("select count(*) as n from kms_root_key");
+        assert_eq!(rows, i64::from(commit));
     }
+    assert_opens(&target, &blobs).await;
+    let again = target.import_scope(&exported).await.unwrap();
+    assert_eq!(again, Imported::AlreadyHere);
+    let again = target.prepare_import_scope(&exported).await.unwrap();
+    assert!(again.is_none());
 }
 
 /// A source whose rows are in use keeps its keys.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn keys_that_the_application_s_rows_use_are_not_deleted_where_they_came_from() {
-    let mut sources = vec![Database::sqlite()];
-    sources.extend(Database::postgres());
-    for from in sources {
-        let to = Database::sqlite();
-        for database in [&from, &to] {
-            add_organizations(database, 1);
-        }
-        let source = engine(&from).build().await.unwrap();
-        let target = engine(&to).build().await.unwrap();
-        let id = ScopeId::new("tenant_0").unwrap();
-        source.create_keys(&id, &[OIDC, DATABASE]).await.unwrap();
-        let used = source.wrapper(&id, &OIDC).await.unwrap();
-        from.execute(&format!(
-            "insert into oidc_client (id, organization_id, key_version_id)
-             values ('c', '{id}', '{}')",
-            used.key_version_id()
-        ));
-        let exported = source.export_scope(&id).await.unwrap();
-        let _ = target.import_scope(&exported).await.unwrap();
-        let verified = target.verify_import(&exported).await.unwrap();
-        let error = source.delete_exported(&verified).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::InUse);
-        from.execute("delete from oidc_client");
-        source.delete_exported(&verified).await.unwrap();
-        source.delete_exported(&verified).await.unwrap();
-        assert_eq!(from.count("select count(*) as n from kms_root_key"), 0);
+async fn keys_that_the_application_s_rows_use_are_not_deleted_where_they_came_from(world: &World) {
+    let (from, to) = (&world.database, Database::sqlite());
+    for database in [from, &to] {
+        add_organizations(database, 1);
     }
+    let source = engine(from).build().await.unwrap();
+    let target = engine(&to).build().await.unwrap();
+    let id = ScopeId::new("tenant_0").unwrap();
+    source.create_keys(&id, &[OIDC, DATABASE]).await.unwrap();
+    let used = source.wrapper(&id, &OIDC).await.unwrap();
+    from.execute(&format!(
+        "insert into oidc_client (id, organization_id, key_version_id) values ('c', '{id}', '{}')",
+        used.key_version_id()
+    ));
+    let exported = source.export_scope(&id).await.unwrap();
+    let _ = target.import_scope(&exported).await.unwrap();
+    let verified = target.verify_import(&exported).await.unwrap();
+    let error = source.delete_exported(&verified).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InUse);
+    from.execute("delete from oidc_client");
+    source.delete_exported(&verified).await.unwrap();
+    source.delete_exported(&verified).await.unwrap();
+    assert_eq!(from.count("select count(*) as n from kms_root_key"), 0);
 }
