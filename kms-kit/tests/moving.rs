@@ -22,7 +22,7 @@ use support::{DATABASE, Database, OIDC, World};
 /// Tenants that move at one time. `KMS_TEST_MOVED_SCOPES` sets another number, such as 10000.
 fn many() -> usize {
     let number = env::var("KMS_TEST_MOVED_SCOPES").ok();
-    number.map_or(300, |number| number.parse().unwrap())
+    number.map_or(1000, |number| number.parse().unwrap())
 }
 
 const PAGE: usize = 100;
@@ -83,7 +83,7 @@ async fn thousands_move(from: &Database, to: &Database) {
         assert!(report.failed.is_empty(), "{:?}", report.failed.first());
         assert_eq!(report.created.len(), page.len());
     }
-    println!("{count} scopes imported in {:?}", started.elapsed());
+    eprintln!("{count} scopes imported in {:?}", started.elapsed());
 
     assert_opens(&target, &blobs).await;
     // The first ones are given up where they come from; the others go with their database.
