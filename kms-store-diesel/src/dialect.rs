@@ -82,7 +82,15 @@ pub(crate) trait RootCheckTables {
 
 /// A connection to one of the databases.
 pub(crate) trait Dialect:
-    KeyTables + CampaignTables + RootCheckTables + Reading + Writing + R2D2Connection + Send + 'static
+    KeyTables
+    + CampaignTables
+    + RootCheckTables
+    + Reading
+    + Writing
+    + Renaming
+    + R2D2Connection
+    + Send
+    + 'static
 {
 }
 
@@ -92,6 +100,7 @@ impl<
         + RootCheckTables
         + Reading
         + Writing
+        + Renaming
         + R2D2Connection
         + Send
         + 'static,
@@ -193,6 +202,11 @@ pub(crate) trait Writing: Reading {
         rows: &ScopeRows,
         referencers: &[Referencer],
     ) -> Result<(), DeletionFailure>;
+}
+
+/// The one way to change the scope id of a root key: past the trigger that keeps it.
+pub(crate) trait Renaming {
+    fn rename_scope(&mut self, root_key: &RootKeyId, scope: &ScopeId) -> QueryResult<()>;
 }
 
 /// Why a deletion did not happen.

@@ -12,6 +12,7 @@ mod key_tables;
 mod libpq;
 mod opening;
 mod reading;
+mod renaming;
 #[path = "root_check_tables.rs"]
 mod root_check_tables;
 pub(crate) mod schema;

@@ -154,12 +154,16 @@ impl<C: Dialect> Repository for DieselRepository<C> {
         self.connections
             .run("resolve", move |connection, terms| {
                 await_end(connection, &changes, terms)?;
-                let scopes: Vec<_> = changes.iter().map(|change| change.scope.as_str()).collect();
+                let scopes: Vec<_> = changes
+                    .iter()
+                    .map(|change| change.scope_after().as_str())
+                    .collect();
                 let found = connection.snapshot(&scopes)?.scopes;
                 Ok(changes
                     .iter()
                     .map(|change| {
-                        change.resolution(found.iter().find(|rows| rows.scope == change.scope))
+                        let scope = change.scope_after();
+                        change.resolution(found.iter().find(|rows| rows.scope == *scope))
                     })
                     .collect())
             })
@@ -343,10 +347,7 @@ fn apply_patiently<C: Dialect>(
         && C::CREATES_AT_ONCE
         && change.operation == Operation::Create
     {
-        let created = retried(
-            || create(connection, change, terms),
-            Failure::is_conflict,
-        )?;
+        let created = retried(|| create(connection, change, terms), Failure::is_conflict)?;
         return Ok(vec![created]);
     }
     let all: Vec<_> = changes.iter().collect();
