@@ -383,7 +383,8 @@ fn every_variable_counts_alike_for_a_builder_the_environment_and_a_url() {
         assert!(given[0].iter().all(who), "{}: {given:?}", case.name);
     }
     // Attempts are counted.
-    let attempts: [(&str, &[(&str, &str)], usize); 4] = [
+    type Attempts = (&'static str, &'static [(&'static str, &'static str)], usize);
+    let attempts: [Attempts; 4] = [
         ("AWS_MAX_ATTEMPTS", &[("AWS_MAX_ATTEMPTS", "3")], 3),
         (
             "max_attempts of a profile",

@@ -1,8 +1,8 @@
 //! Another id for a scope, as the unique column and the update of it in the databases.
 
 use super::state::State;
-use crate::change::ChangeSet;
 use crate::applying::Refusal;
+use crate::change::ChangeSet;
 use crate::rows::ScopeRows;
 
 impl State {
