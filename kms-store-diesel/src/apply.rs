@@ -11,13 +11,14 @@ use kms_core::{Applied, Batch, ChangeSet, Error, ErrorKind, Operation, Reference
 pub(crate) use self::campaign::apply_step;
 use crate::dialect::Dialect;
 use crate::failure::{Failure, ends_transaction, query_error};
+use crate::transaction::ended;
 use crate::writes::{WriteFailure, write};
 
 /// Applies change sets by the rules of [`Batch`]. Each is all or nothing for itself.
 ///
 /// Runs inside a transaction or savepoint that is rolled back if this fails. If every change set was
 /// refused it fails too, with [`Failure::NoneApplied`], so that not even the counter moves.
-pub(crate) fn apply<C: Dialect>(
+pub(crate) async fn apply<C: Dialect>(
     connection: &mut C,
     changes: &[&ChangeSet],
     wait: Option<Duration>,
@@ -26,9 +27,9 @@ pub(crate) fn apply<C: Dialect>(
         batch: Batch::new(changes.to_vec()),
         wait,
     };
-    applying.lock(connection)?;
-    applying.write(connection)?;
-    applying.delete(connection)?;
+    applying.lock(connection).await?;
+    applying.write(connection).await?;
+    applying.delete(connection).await?;
     let applied = applying.batch.finish();
     if applied.is_nothing() {
         return Err(Failure::NoneApplied(applied));
@@ -44,40 +45,44 @@ struct Applying<'a> {
 
 impl Applying<'_> {
     /// Locks, and reads the rows in a statement that begins after the locks were taken.
-    fn lock<C: Dialect>(&mut self, connection: &mut C) -> Result<(), Failure> {
+    async fn lock<C: Dialect>(&mut self, connection: &mut C) -> Result<(), Failure> {
         let root_keys = self.batch.root_keys();
         let root_keys: Vec<_> = root_keys.iter().map(|id| id.as_str()).collect();
-        connection.lock(self.batch.bumps(), &root_keys, self.wait)?;
+        connection
+            .lock(self.batch.bumps(), &root_keys, self.wait)
+            .await?;
         let scopes = self.batch.scopes();
         let scopes: Vec<_> = scopes.iter().map(|scope| scope.as_str()).collect();
         if !scopes.is_empty() {
-            let found = connection.snapshot(&scopes)?.scopes;
+            let found = connection.snapshot(&scopes).await?.scopes;
             self.batch.compare(found);
         }
         Ok(())
     }
 
     /// Writes together, or one by one if that shows that one of them can't be written.
-    fn write<C: Dialect>(&mut self, connection: &mut C) -> Result<(), Failure> {
+    async fn write<C: Dialect>(&mut self, connection: &mut C) -> Result<(), Failure> {
         let positions = self.batch.to_write();
-        if positions.len() > 1 && self.write_together(connection, &positions)? {
+        if positions.len() > 1 && self.write_together(connection, &positions).await? {
             return Ok(());
         }
         for position in positions {
-            self.write_one(connection, position)?;
+            self.write_one(connection, position).await?;
         }
         Ok(())
     }
 
     /// Gives whether it worked. If not, nothing was written.
-    fn write_together<C: Dialect>(
+    async fn write_together<C: Dialect>(
         &mut self,
         connection: &mut C,
         positions: &[usize],
     ) -> Result<bool, Failure> {
         let started = Instant::now();
         let writes = self.batch.writes(positions);
-        match connection.transaction(|connection| write(connection, &writes)) {
+        connection.begin().await?;
+        let written = write(connection, &writes).await;
+        match ended(connection, written).await {
             Ok(outcomes) => {
                 for (&position, outcome) in positions.iter().zip(outcomes) {
                     self.batch.settle(position, outcome);
@@ -91,7 +96,7 @@ impl Applying<'_> {
         }
     }
 
-    fn write_one<C: Dialect>(
+    async fn write_one<C: Dialect>(
         &mut self,
         connection: &mut C,
         position: usize,
@@ -101,9 +106,11 @@ impl Applying<'_> {
         let written = if self.batch.len() == 1 {
             // What is around all of it is rolled back if this one is refused, so it needs no savepoint. That
             // is two messages to the server.
-            write(connection, &writes)
+            write(connection, &writes).await
         } else {
-            connection.transaction(|connection| write(connection, &writes))
+            connection.begin().await?;
+            let written = write(connection, &writes).await;
+            ended(connection, written).await
         };
         match written {
             Ok(outcomes) => outcomes
@@ -142,7 +149,7 @@ impl Applying<'_> {
         Ok(error)
     }
 
-    fn delete<C: Dialect>(&mut self, connection: &mut C) -> Result<(), Failure> {
+    async fn delete<C: Dialect>(&mut self, connection: &mut C) -> Result<(), Failure> {
         let mut referencers: Option<Vec<Referencer>> = None;
         for position in self.batch.to_delete() {
             let change = self.batch.change(position);
@@ -151,9 +158,9 @@ impl Applying<'_> {
             };
             let referencers = match &mut referencers {
                 Some(referencers) => referencers,
-                unknown @ None => unknown.insert(connection.referencers()?),
+                unknown @ None => unknown.insert(connection.referencers().await?),
             };
-            let outcome = deletion::delete(connection, change, deletion, rows, referencers)?;
+            let outcome = deletion::delete(connection, change, deletion, rows, referencers).await?;
             self.batch.settle(position, outcome);
         }
         Ok(())

@@ -28,19 +28,23 @@ use kms_core::{Error, ErrorKind, Result, SCHEMA_VERSION, schema_mismatch};
 use kms_migrations::EXTENSION_VERSION;
 use tokio::sync::oneshot;
 
-use crate::dialect::{Dialect, SchemaVersions};
+use crate::blocking::{Blocking, now};
+use crate::calls::{Calls, Work};
+use crate::dialect::SchemaVersions;
 use crate::failure::Failure;
 use crate::transaction::Terms;
 use departure::Departure;
 use lease::{Lease, Stage};
 use silence::{Admission, Silence};
-use source::{Opening, Source, exhausted};
+use source::{Opening, Source};
 use turn::job;
 use waiting::Waiting;
 use worker::Workers;
 
+#[cfg(feature = "diesel-async")]
+pub(crate) use limits::Deadlines;
 pub(crate) use limits::Limits;
-pub(crate) use source::{Prepare, Redact};
+pub(crate) use source::{Prepare, Redact, exhausted};
 
 /// A free connection is closed, and its thread ends, when no call needed it for this long.
 const IDLE: Duration = Duration::from_secs(10 * 60);
@@ -49,7 +53,7 @@ const IDLE: Duration = Duration::from_secs(10 * 60);
 const LARGEST: u32 = 1 << 16;
 
 /// The threads of a repository, one for each connection.
-pub(crate) struct Connections<C: R2D2Connection + Send + 'static> {
+pub struct Connections<C: R2D2Connection + Send + 'static> {
     pool: managed::Pool<Workers<C>>,
     /// After the pool, as in the order in which they are dropped.
     departure: Arc<Departure>,
@@ -88,7 +92,7 @@ pub(crate) struct PoolSettings<C> {
     pub(crate) redact: Redact,
 }
 
-impl<C: Dialect> Connections<C> {
+impl<C: R2D2Connection + Send + 'static> Connections<C> {
     /// A pool of our own. Connects to nothing yet.
     pub(crate) fn new(settings: PoolSettings<C>) -> Self {
         let opening = Opening {
@@ -157,7 +161,10 @@ impl<C: Dialect> Connections<C> {
         &self,
         operation: &'static str,
         work: impl Fn(&mut C, Terms<'_>) -> Result<T, Failure> + Send + 'static,
-    ) -> Result<T> {
+    ) -> Result<T>
+    where
+        C: Blocking,
+    {
         self.call(work)
             .await
             .map_err(|error| error.with_operation(operation))
@@ -166,7 +173,10 @@ impl<C: Dialect> Connections<C> {
     async fn call<T: Send + 'static>(
         &self,
         work: impl Fn(&mut C, Terms<'_>) -> Result<T, Failure> + Send + 'static,
-    ) -> Result<T> {
+    ) -> Result<T>
+    where
+        C: Blocking,
+    {
         let silence = &self.shared.silence;
         let admission = silence.admit()?;
         let deadlines = self.limits.deadlines();
@@ -216,6 +226,20 @@ impl<C: Dialect> Connections<C> {
                     .with_source(source),
                 other => Error::new(ErrorKind::Internal).with_source(other),
             })
+    }
+}
+
+impl<C: Blocking> Calls<C> for Connections<C> {
+    async fn run<D: Send + Sync + 'static, T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        given: D,
+        work: Work<C, D, T>,
+    ) -> Result<T> {
+        self.run(operation, move |connection, terms| {
+            now(work(&given, connection, terms))
+        })
+        .await
     }
 }
 

@@ -58,17 +58,20 @@
 #![allow(clippy::duplicate_mod)]
 // Without a database the crate compiles, and offers nothing.
 #![cfg_attr(
-    not(any(feature = "postgres", feature = "sqlite")),
+    not(any(feature = "diesel-async", feature = "postgres", feature = "sqlite")),
     allow(dead_code, unused_imports)
 )]
 
 mod apply;
+mod blocking;
+mod calls;
 mod changes_row;
 mod connection;
 mod connections;
 mod dialect;
+mod explaining;
 mod failure;
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "diesel-async", feature = "postgres"))]
 mod postgres;
 mod records;
 mod repository;
@@ -76,12 +79,18 @@ mod snapshot_row;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod stored_time;
+#[cfg(feature = "diesel-async")]
+mod tasks;
 mod transaction;
 mod writes;
 
+#[cfg(feature = "diesel-async")]
+pub use connection::AsyncKeyConnection;
 pub use connection::KeyConnection;
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresBuilder, PostgresRepository};
 pub use repository::DieselRepository;
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteBuilder, SqliteRepository};
+#[cfg(feature = "diesel-async")]
+pub use tasks::AsyncPostgresRepository;

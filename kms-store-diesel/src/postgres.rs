@@ -1,20 +1,18 @@
 //! Postgres: schema, statements in its own words, pool settings.
 
+#[cfg(feature = "postgres")]
 mod address;
+#[cfg(feature = "diesel-async")]
+mod asynchronous;
+#[cfg(feature = "postgres")]
+mod blocking;
+#[cfg(feature = "postgres")]
 mod builder;
-#[path = "campaign_tables.rs"]
-mod campaign_tables;
 mod changes;
-mod deleting;
-#[path = "key_tables.rs"]
-mod key_tables;
-mod reading;
-#[path = "root_check_tables.rs"]
-mod root_check_tables;
+mod locking;
 pub(crate) mod schema;
 mod set_wise;
 mod snapshot;
-mod writing;
 
 use std::time::Duration;
 
@@ -22,10 +20,8 @@ use diesel::dsl::sql;
 use diesel::expression::SqlLiteral;
 use diesel::sql_types::{Nullable, Timestamptz};
 
+#[cfg(feature = "postgres")]
 pub use self::builder::{PostgresBuilder, PostgresRepository};
-
-/// The connection that `key_tables.rs`, `campaign_tables.rs` and `root_check_tables.rs` are compiled for.
-type Conn = diesel::PgConnection;
 
 /// The end of a lease that begins now, by the server's clock.
 fn lease_end(length: Duration) -> SqlLiteral<Nullable<Timestamptz>> {

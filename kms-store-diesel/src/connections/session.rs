@@ -1,16 +1,17 @@
 //! What a thread does for a call, on the connection that it has.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use diesel::r2d2::R2D2Connection;
 use kms_core::{Error, ErrorKind, Result};
 
+use super::Shared;
 use super::lease::Lease;
 use super::limits::Deadlines;
 use super::source::Opened;
-use super::{Shared, check};
-use crate::dialect::Dialect;
+use crate::blocking::{Blocking, now};
+use crate::explaining::explain;
 use crate::failure::Failure;
 use crate::transaction::Terms;
 
@@ -26,7 +27,7 @@ impl<C: R2D2Connection + Send + 'static> Session<C> {
     }
 }
 
-impl<C: Dialect> Session<C> {
+impl<C: Blocking> Session<C> {
     /// Runs the work. If the server has closed the connection and nothing was committed, it runs once more on a
     /// connection that answers. It does not begin, and commits nothing, after the call was abandoned.
     pub(super) fn perform<T>(
@@ -67,37 +68,10 @@ impl<C: Dialect> Session<C> {
             shared.silence.answered();
         }
         let elapsed = started.elapsed();
-        let result = result.map_err(|failure| shared.explain(&mut connection, failure, elapsed));
+        let result = result
+            .map_err(|failure| now(explain(&mut *connection, failure, elapsed, &shared.limits)));
         self.kept = connection.kept();
         result
-    }
-}
-
-impl<C: Dialect> Shared<C> {
-    fn explain(&self, connection: &mut C, failure: Failure, elapsed: Duration) -> Error {
-        match &failure {
-            Failure::Query(error) | Failure::Commit(error) if C::is_busy(error) => busy(failure),
-            _ if failure.is_unclassified() => {
-                if elapsed >= self.limits.lock.min(self.limits.statement) {
-                    return busy(failure);
-                }
-                match connection.schema_versions() {
-                    Ok(versions) => check(&versions)
-                        .err()
-                        .unwrap_or_else(|| failure.into_error()),
-                    Err(_) => failure.into_error(),
-                }
-            }
-            _ => failure.into_error(),
-        }
-    }
-}
-
-fn busy(failure: Failure) -> Error {
-    let error = Error::new(ErrorKind::DatabaseBusy).with_detail("a lock was not granted in time");
-    match failure {
-        Failure::Query(source) | Failure::Commit(source) => error.with_source(source),
-        _ => error,
     }
 }
 

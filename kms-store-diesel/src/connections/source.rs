@@ -78,7 +78,7 @@ fn taken_from<C: R2D2Connection + Send + 'static>(
 }
 
 /// The error of a pool all of whose connections are in use.
-pub(super) fn exhausted(size: u32, waited: Duration) -> Error {
+pub(crate) fn exhausted(size: u32, waited: Duration) -> Error {
     Error::new(ErrorKind::DatabaseBusy).with_detail(format!(
         "no connection of the pool ({size}) was free within {waited:?}"
     ))

@@ -1,14 +1,15 @@
 //! Deletions on Postgres, with every foreign key asked before anything is really deleted.
 
-use diesel::connection::SimpleConnection as _;
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error as QueryError};
 use diesel::sql_types::{Array, Text};
 use kms_core::{Deletion, DeletionTarget, Error, Refusal, ScopeRows};
 
+use super::{Conn, RunQueryDsl, batch_execute};
 use crate::dialect::{DeletionFailure, KeyTables as _};
 use crate::failure::in_use;
+use crate::transaction::Transactions as _;
 
 const LOCK_VERSIONS: &str = "\
 select kms_lock_key_version(v.id) as answer, v.id from unnest($1) as v (id)";
@@ -39,27 +40,16 @@ struct ConstraintName {
     name: String,
 }
 
-/// The end of the savepoint in which a deletion was tried.
-enum Tried {
-    Possible,
-    Failed(QueryError),
-}
-
-impl From<QueryError> for Tried {
-    fn from(error: QueryError) -> Self {
-        Self::Failed(error)
-    }
-}
-
-pub(super) fn delete(
-    connection: &mut PgConnection,
+pub(super) async fn delete(
+    connection: &mut Conn,
     deletion: &Deletion,
     rows: &ScopeRows,
 ) -> Result<(), DeletionFailure> {
-    lock_versions(connection, deletion, rows)?;
-    try_out(connection, deletion, rows)?;
+    lock_versions(connection, deletion, rows).await?;
+    try_out(connection, deletion, rows).await?;
     let count = connection
         .delete_target(&rows.root_key, &deletion.target)
+        .await
         .map_err(refused)?;
     if count == 1 {
         Ok(())
@@ -70,8 +60,8 @@ pub(super) fn delete(
 
 /// Locks the versions that go, without waiting: to wait here, while the collection version is locked,
 /// would stop every other change. A version that somebody holds is just being referenced.
-fn lock_versions(
-    connection: &mut PgConnection,
+async fn lock_versions(
+    connection: &mut Conn,
     deletion: &Deletion,
     rows: &ScopeRows,
 ) -> Result<(), DeletionFailure> {
@@ -84,7 +74,8 @@ fn lock_versions(
     };
     let locks: Vec<VersionLock> = diesel::sql_query(LOCK_VERSIONS)
         .bind::<Array<Text>, _>(ids)
-        .load(connection)?;
+        .load(connection)
+        .await?;
     for lock in locks {
         return Err(DeletionFailure::Refused(match lock.answer.as_str() {
             "ok" => continue,
@@ -99,24 +90,25 @@ fn lock_versions(
 
 /// Deletes and checks all foreign keys at once, in a savepoint that is rolled back whatever comes of it:
 /// `immediate` would outlive a savepoint that is released, and fire on later rows of the caller's.
-fn try_out(
-    connection: &mut PgConnection,
+async fn try_out(
+    connection: &mut Conn,
     deletion: &Deletion,
     rows: &ScopeRows,
 ) -> Result<(), DeletionFailure> {
-    let names: Vec<ConstraintName> = diesel::sql_query(DEFERRABLE).load(connection)?;
+    let names: Vec<ConstraintName> = diesel::sql_query(DEFERRABLE).load(connection).await?;
     let names: Vec<_> = names.into_iter().map(|row| row.name).collect();
-    let end: Result<(), Tried> = connection.transaction(|connection| {
-        connection.delete_target(&rows.root_key, &deletion.target)?;
-        if !names.is_empty() {
-            connection.batch_execute(&format!("set constraints {} immediate", names.join(", ")))?;
-        }
-        Err(Tried::Possible)
-    });
-    match end {
-        Ok(()) | Err(Tried::Possible) => Ok(()),
-        Err(Tried::Failed(error)) => Err(refused(error)),
+    connection.begin().await?;
+    let mut tried = connection
+        .delete_target(&rows.root_key, &deletion.target)
+        .await
+        .map(drop);
+    if tried.is_ok() && !names.is_empty() {
+        let immediate = format!("set constraints {} immediate", names.join(", "));
+        tried = batch_execute(connection, &immediate).await;
     }
+    let rolled_back = connection.roll_back().await;
+    tried.map_err(refused)?;
+    Ok(rolled_back?)
 }
 
 fn refused(error: QueryError) -> DeletionFailure {

@@ -137,4 +137,4 @@ impl<S: Statement> QueryFragment<Pg> for OverRows<'_, S> {
     }
 }
 
-impl<S: Statement> RunQueryDsl<PgConnection> for OverRows<'_, S> {}
+impl<S: Statement, C> RunQueryDsl<C> for OverRows<'_, S> {}

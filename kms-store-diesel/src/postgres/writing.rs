@@ -3,96 +3,32 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use diesel::connection::{AnsiTransactionManager, TransactionManager as _};
 use diesel::dsl::sql;
-use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::result::Error as QueryError;
-use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text};
+use diesel::sql_types::BigInt;
 use kms_core::{
     Deletion, Error, ErrorKind, NewDataKey, NewDataKeyVersion, NewRootKeyVersion, Referencer,
     RewrappedDataKeyVersion, RootKeyId, RootKeyVersionId, ScopeId, ScopeRows,
 };
 
-use super::deleting;
+use super::locking::{Lock, PatientLock};
 use super::schema::kms_collection_version;
 use super::set_wise::{
     InsertDataKeyVersions, InsertDataKeys, InsertRootKeyVersions, InsertRootKeys, OverRows,
     RewrapDataKeyVersions, RewrapRootKeyVersions,
 };
+use super::{Conn, RunQueryDsl, begin_transaction_sql, deleting};
 use crate::dialect::{DeletionFailure, Writing};
 use crate::failure::Failure;
+use crate::transaction::Transactions as _;
 
-/// Takes the locks of a change. What the locking functions of the schema answer is text: diesel tells neither a
-/// deadlock nor a lock that was not granted from other errors.
-struct Lock<'a> {
-    bump: bool,
-    root_keys: &'a [&'a str],
-}
-
-/// The same, waiting no longer than this. The timeout holds for this transaction, and for the second column
-/// already.
-struct PatientLock<'a> {
-    lock: Lock<'a>,
-    wait: String,
-}
-
-// Each has a constant text, so that its type stands for it: prepared once in a connection.
-impl Query for Lock<'_> {
-    type SqlType = (Nullable<Text>, Text);
-}
-
-impl Query for PatientLock<'_> {
-    type SqlType = (Nullable<Text>, Text);
-}
-
-impl QueryId for Lock<'_> {
-    type QueryId = Lock<'static>;
-}
-
-impl QueryId for PatientLock<'_> {
-    type QueryId = PatientLock<'static>;
-}
-
-impl QueryFragment<Pg> for Lock<'_> {
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql("select null::text, ");
-        self.call(&mut out)
-    }
-}
-
-impl QueryFragment<Pg> for PatientLock<'_> {
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql("select set_config('lock_timeout', ");
-        out.push_bind_param::<Text, _>(&self.wait)?;
-        out.push_sql(", true), ");
-        self.lock.call(&mut out)
-    }
-}
-
-impl Lock<'_> {
-    fn call<'b>(&'b self, out: &mut AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql("kms_lock_for_change(");
-        out.push_bind_param::<Bool, _>(&self.bump)?;
-        out.push_sql(", ");
-        out.push_bind_param::<Array<Text>, _>(&self.root_keys)?;
-        out.push_sql(")");
-        Ok(())
-    }
-}
-
-impl RunQueryDsl<PgConnection> for Lock<'_> {}
-impl RunQueryDsl<PgConnection> for PatientLock<'_> {}
-
-impl Writing for PgConnection {
-    fn begin_writing(&mut self, settings: Option<&str>) -> QueryResult<()> {
+impl Writing for Conn {
+    async fn begin_writing(&mut self, settings: Option<&str>) -> QueryResult<()> {
         match settings {
-            None => AnsiTransactionManager::begin_transaction(self),
+            None => self.begin().await,
             // In one message.
-            Some(settings) => {
-                AnsiTransactionManager::begin_transaction_sql(self, &format!("begin; {settings}"))
-            }
+            Some(settings) => begin_transaction_sql(self, &format!("begin; {settings}")).await,
         }
     }
 
@@ -101,7 +37,7 @@ impl Writing for PgConnection {
         false
     }
 
-    fn scramble_collection(&mut self) -> QueryResult<()> {
+    async fn scramble_collection(&mut self) -> QueryResult<()> {
         // The lower half of the numbers, so that there is room to count on.
         diesel::update(kms_collection_version::table)
             .set(
@@ -109,10 +45,11 @@ impl Writing for PgConnection {
                     .eq(sql::<BigInt>("1 + (random() * 4611686018427387902)::int8")),
             )
             .execute(self)
+            .await
             .map(drop)
     }
 
-    fn lock(
+    async fn lock(
         &mut self,
         bump: bool,
         root_keys: &[&str],
@@ -122,9 +59,9 @@ impl Writing for PgConnection {
         let (_, answer): (Option<String>, String) = match wait {
             Some(wait) => {
                 let wait = format!("{}ms", wait.as_millis().max(1));
-                PatientLock { lock, wait }.get_result(self)?
+                PatientLock { lock, wait }.get_result(self).await?
             }
-            None => lock.get_result(self)?,
+            None => lock.get_result(self).await?,
         };
         match answer.as_str() {
             "ok" => Ok(()),
@@ -136,17 +73,19 @@ impl Writing for PgConnection {
         }
     }
 
-    fn insert_root_keys(
+    async fn insert_root_keys(
         &mut self,
         rows: &[(&RootKeyId, &ScopeId)],
     ) -> QueryResult<HashSet<String>> {
         let ids = rows.iter().map(|(id, _)| id.as_str()).collect();
         let scopes = rows.iter().map(|(_, scope)| scope.as_str()).collect();
-        let inserted: Vec<String> = OverRows::<InsertRootKeys>::texts([ids, scopes]).load(self)?;
+        let inserted: Vec<String> = OverRows::<InsertRootKeys>::texts([ids, scopes])
+            .load(self)
+            .await?;
         Ok(inserted.into_iter().collect())
     }
 
-    fn insert_root_key_versions(
+    async fn insert_root_key_versions(
         &mut self,
         rows: &[(&RootKeyId, &NewRootKeyVersion)],
     ) -> QueryResult<Vec<(String, i64)>> {
@@ -155,18 +94,20 @@ impl Writing for PgConnection {
         OverRows::<InsertRootKeyVersions>::texts([ids, root_keys])
             .and_keys(rows.iter().map(|(_, new)| &*new.key).collect())
             .load(self)
+            .await
     }
 
-    fn insert_data_keys(&mut self, rows: &[(&RootKeyId, &NewDataKey)]) -> QueryResult<()> {
+    async fn insert_data_keys(&mut self, rows: &[(&RootKeyId, &NewDataKey)]) -> QueryResult<()> {
         let ids = rows.iter().map(|(_, new)| new.id.as_str()).collect();
         let root_keys = rows.iter().map(|(root_key, _)| root_key.as_str()).collect();
         let purposes = rows.iter().map(|(_, new)| new.purpose.as_str()).collect();
         OverRows::<InsertDataKeys>::texts([ids, root_keys, purposes])
             .execute(self)
+            .await
             .map(drop)
     }
 
-    fn insert_data_key_versions(
+    async fn insert_data_key_versions(
         &mut self,
         rows: &[&NewDataKeyVersion],
     ) -> QueryResult<Vec<(String, i64)>> {
@@ -179,18 +120,20 @@ impl Writing for PgConnection {
         OverRows::<InsertDataKeyVersions>::texts([ids, data_keys, wrappers])
             .and_keys(rows.iter().map(|new| &*new.key).collect())
             .load(self)
+            .await
     }
 
-    fn rewrap_root_key_versions(
+    async fn rewrap_root_key_versions(
         &mut self,
         rows: &[&(RootKeyVersionId, Vec<u8>)],
     ) -> QueryResult<usize> {
         OverRows::<RewrapRootKeyVersions>::texts([rows.iter().map(|(id, _)| id.as_str()).collect()])
             .and_keys(rows.iter().map(|(_, key)| &**key).collect())
             .execute(self)
+            .await
     }
 
-    fn rewrap_data_key_versions(
+    async fn rewrap_data_key_versions(
         &mut self,
         rows: &[&RewrappedDataKeyVersion],
     ) -> QueryResult<usize> {
@@ -202,14 +145,15 @@ impl Writing for PgConnection {
         OverRows::<RewrapDataKeyVersions>::texts([ids, wrappers])
             .and_keys(rows.iter().map(|new| &*new.key).collect())
             .execute(self)
+            .await
     }
 
-    fn delete(
+    async fn delete(
         &mut self,
         deletion: &Deletion,
         rows: &ScopeRows,
         _referencers: &[Referencer],
     ) -> Result<(), DeletionFailure> {
-        deleting::delete(self, deletion, rows)
+        deleting::delete(self, deletion, rows).await
     }
 }

@@ -24,7 +24,7 @@ use crate::dialect::{DeletionFailure, Writing};
 use crate::failure::Failure;
 
 impl Writing for SqliteConnection {
-    fn begin_writing(&mut self, _: Option<&str>) -> QueryResult<()> {
+    async fn begin_writing(&mut self, _: Option<&str>) -> QueryResult<()> {
         // A transaction that only finds out later that it wants to write may not be let.
         AnsiTransactionManager::begin_transaction_sql(self, "BEGIN IMMEDIATE")
     }
@@ -40,14 +40,14 @@ impl Writing for SqliteConnection {
         )
     }
 
-    fn scramble_collection(&mut self) -> QueryResult<()> {
+    async fn scramble_collection(&mut self) -> QueryResult<()> {
         // The lower half of the numbers, so that there is room to count on.
         diesel::sql_query("update kms_collection_version set version = 1 + abs(random() / 4)")
             .execute(self)
             .map(drop)
     }
 
-    fn lock(
+    async fn lock(
         &mut self,
         bump: bool,
         _root_keys: &[&str],
@@ -66,7 +66,7 @@ impl Writing for SqliteConnection {
         Ok(())
     }
 
-    fn insert_root_keys(
+    async fn insert_root_keys(
         &mut self,
         rows: &[(&RootKeyId, &ScopeId)],
     ) -> QueryResult<HashSet<String>> {
@@ -87,7 +87,7 @@ impl Writing for SqliteConnection {
         Ok(inserted)
     }
 
-    fn insert_root_key_versions(
+    async fn insert_root_key_versions(
         &mut self,
         rows: &[(&RootKeyId, &NewRootKeyVersion)],
     ) -> QueryResult<Vec<(String, i64)>> {
@@ -106,7 +106,7 @@ impl Writing for SqliteConnection {
         Ok(assigned)
     }
 
-    fn insert_data_keys(&mut self, rows: &[(&RootKeyId, &NewDataKey)]) -> QueryResult<()> {
+    async fn insert_data_keys(&mut self, rows: &[(&RootKeyId, &NewDataKey)]) -> QueryResult<()> {
         for (root_key, new) in rows {
             diesel::insert_into(kms_data_key::table)
                 .values((
@@ -119,7 +119,7 @@ impl Writing for SqliteConnection {
         Ok(())
     }
 
-    fn insert_data_key_versions(
+    async fn insert_data_key_versions(
         &mut self,
         rows: &[&NewDataKeyVersion],
     ) -> QueryResult<Vec<(String, i64)>> {
@@ -139,7 +139,7 @@ impl Writing for SqliteConnection {
         Ok(assigned)
     }
 
-    fn rewrap_root_key_versions(
+    async fn rewrap_root_key_versions(
         &mut self,
         rows: &[&(RootKeyVersionId, Vec<u8>)],
     ) -> QueryResult<usize> {
@@ -150,7 +150,7 @@ impl Writing for SqliteConnection {
         Ok(count)
     }
 
-    fn rewrap_data_key_versions(
+    async fn rewrap_data_key_versions(
         &mut self,
         rows: &[&RewrappedDataKeyVersion],
     ) -> QueryResult<usize> {
@@ -161,12 +161,12 @@ impl Writing for SqliteConnection {
         Ok(count)
     }
 
-    fn delete(
+    async fn delete(
         &mut self,
         deletion: &Deletion,
         rows: &ScopeRows,
         referencers: &[Referencer],
     ) -> Result<(), DeletionFailure> {
-        deleting::delete(self, deletion, rows, referencers)
+        deleting::delete(self, deletion, rows, referencers).await
     }
 }
