@@ -4,3 +4,5 @@ pub use kms_core::{Blob, Freshness, Kms, Purpose, Rewrap, RewrapKeys, ScopeId, W
 
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub use kms_store_diesel::KeyConnection;
+#[cfg(feature = "diesel-async")]
+pub use kms_store_diesel::AsyncKeyConnection;

@@ -55,7 +55,7 @@ impl Asked {
 pub(crate) enum Mark {
     /// The one to its version.
     #[cfg_attr(
-        not(feature = "postgres"),
+        not(any(feature = "diesel-async", feature = "postgres")),
         expect(dead_code, reason = "only Postgres knows")
     )]
     ThisStep,

@@ -12,7 +12,7 @@ pub(crate) enum Failure {
     Commit(QueryError),
     /// The server took this transaction to break a deadlock.
     #[cfg_attr(
-        not(feature = "postgres"),
+        not(any(feature = "diesel-async", feature = "postgres")),
         allow(dead_code, reason = "SQLite has one writer")
     )]
     Deadlock,

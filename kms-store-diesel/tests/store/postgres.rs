@@ -3,6 +3,8 @@
 //! `KMS_TEST_POSTGRES_URL` names a server where databases may be created. Without it these tests are
 //! skipped, loudly, or fail if `KMS_TEST_REQUIRE` names `postgres`.
 
+#[cfg(feature = "diesel-async")]
+mod asynchronous;
 mod breaking;
 mod callers;
 mod changes;
