@@ -176,10 +176,10 @@ pub use kms_migrations as migrations;
 pub use kms_store_diesel::KeyConnection;
 #[cfg(feature = "postgres")]
 pub use kms_store_diesel::PostgresRepository;
-#[cfg(feature = "diesel-async")]
-pub use kms_store_diesel::{AsyncKeyConnection, AsyncPostgresRepository};
 #[cfg(feature = "sqlite")]
 pub use kms_store_diesel::SqliteRepository;
+#[cfg(feature = "diesel-async")]
+pub use kms_store_diesel::{AsyncKeyConnection, AsyncPostgresRepository};
 
 /// Everything of the domain, for those who implement a repository, a wrapper or an AEAD provider.
 pub use kms_core as core;

@@ -15,7 +15,7 @@ use tokio::sync::Barrier;
 use tokio::time::timeout;
 
 use super::{on_postgres, pool};
-use crate::application::{Application, Database as _};
+use crate::application::Application;
 use crate::keys::{DATABASE, apply, rows, scope, with_keys};
 use crate::postgres::database::PostgresDatabase;
 
