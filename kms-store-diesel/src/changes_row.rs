@@ -62,7 +62,7 @@ pub(crate) enum Mark {
     /// That one or the next.
     #[cfg_attr(
         not(feature = "sqlite"),
-        expect(dead_code, reason = "only SQLite doesn't know")
+        allow(dead_code, reason = "only SQLite doesn't know")
     )]
     ThisStepOrNext,
 }

@@ -74,7 +74,7 @@
 // Without a database the crate compiles, and offers nothing; with diesel-async alone, nothing that blocks.
 #![cfg_attr(
     not(any(feature = "postgres", feature = "sqlite")),
-    allow(dead_code, unused_imports)
+    allow(dead_code, unreachable_pub, unused_imports)
 )]
 
 mod apply;
