@@ -1,6 +1,7 @@
 //! Engines that read from a replica: what they see, and when.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[allow(dead_code, reason = "the store's test of a failover needs the rest")]
 #[path = "replica/servers.rs"]
 mod servers;
 
@@ -122,7 +123,7 @@ mod postgres {
             reader.delete_keys(&scope(1)).await,
         ] {
             let error = refused.unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Database, "{error}");
+            assert_eq!(error.kind(), ErrorKind::DatabaseReadOnly, "{error}");
         }
         reader.wrapper(&scope(1), &PURPOSES[0]).await.unwrap();
         assert_eq!(reader.census().await.unwrap().scopes, 1);

@@ -25,6 +25,7 @@ mod freshness;
 mod listing;
 mod loader;
 mod named_roots;
+mod numbers;
 mod outage;
 mod prepare;
 mod reconcile;
@@ -40,6 +41,7 @@ pub use changes::Rewrap;
 pub use dangerous::Dangerous;
 pub use freshness::Freshness;
 pub use listing::{Key, KeyId, KeyKind, KeyVersion};
+pub use numbers::NumberProof;
 pub use reconcile::{Reconciliation, Scopes};
 pub use warm_up::{WarmUp, WarmUpOptions};
 

@@ -74,7 +74,8 @@ impl Error {
     }
 
     /// Keeps a cause of any type.
-    pub(crate) fn with_boxed_source(mut self, source: Box<dyn StdError + Send + Sync>) -> Self {
+    #[must_use]
+    pub fn with_boxed_source(mut self, source: Box<dyn StdError + Send + Sync>) -> Self {
         self.0.source = Some(source.into());
         self
     }

@@ -70,8 +70,8 @@ pub use change::{
 pub use clock::{Clock, SystemClock};
 pub use engine::{
     CampaignId, CampaignOptions, CampaignOutcome, CampaignProgress, CampaignReport, Census,
-    Dangerous, Freshness, Key, KeyId, KeyKind, KeyVersion, Kms, KmsBuilder, Reconciliation, Rewrap,
-    RootCensus, Scopes, WarmUp, WarmUpOptions,
+    Dangerous, Freshness, Key, KeyId, KeyKind, KeyVersion, Kms, KmsBuilder, NumberProof,
+    Reconciliation, Rewrap, RootCensus, Scopes, WarmUp, WarmUpOptions,
 };
 pub use envelope::{ENVELOPE_MECHANISM, Envelope, Sealed};
 pub use error::{Error, ErrorKind, Result};

@@ -34,8 +34,8 @@ pub use campaign::{
 ///
 /// # Errors
 ///
-/// `DatabaseUnreachable`, `DatabaseBusy`, `SchemaVersion`, `Database`, and from `apply` also
-/// `OutcomeUnknown` when the answer to the commit was lost.
+/// `DatabaseUnreachable`, `DatabaseLogin`, `DatabaseBusy`, `SchemaVersion`, `Database`, from what writes also
+/// `DatabaseReadOnly`, and from `apply` `OutcomeUnknown` when the answer to the commit was lost.
 ///
 /// # Implementing it
 ///
@@ -47,6 +47,15 @@ pub use campaign::{
 /// [`MemoryRepository`]: crate::MemoryRepository
 #[async_trait]
 pub trait Repository: CampaignRepository {
+    /// How often this repository found out that it had been connected to a server that is not the right one any more,
+    /// such as a primary that was demoted. When it grows, the engine takes nothing that was read before for confirmed:
+    /// it reads the rows of each scope again before it uses their keys.
+    ///
+    /// It is asked after each call, and must not block. A repository that has one database for ever returns 0.
+    fn server_changes(&self) -> u64 {
+        0
+    }
+
     /// The collection version as committed now, and which scopes changed since an earlier one, in one snapshot and
     /// one round trip. See [`Changes`] for what the answer promises.
     ///

@@ -116,3 +116,29 @@ async fn within_the_grace_period_keys_are_served_at_once_while_one_caller_asks_i
     process.clock.advance(WINDOW * 2);
     assert_ne!(newest(&process, &id).await, before);
 }
+
+/// A password that was changed, say: nobody is let in until the process knows the new one.
+#[tokio::test]
+async fn a_database_that_refuses_the_login_is_away_like_one_that_is_not_there() {
+    let world = World::with_scope("o_1").await;
+    let (id, refused) = (scope("o_1"), Error::new(ErrorKind::DatabaseLogin));
+    for (grace, served) in [(Duration::from_secs(60), true), (Duration::ZERO, false)] {
+        let process = Process::with(&world, |builder| builder.grace_period(grace)).await;
+        newest(&process, &id).await;
+        process.repository.inject(
+            RepositoryMethod::CollectionVersion,
+            When::Always,
+            Fault::FailBefore(refused.clone()),
+        );
+        process.clock.advance(WINDOW * 2);
+        match process.kms.wrapper(&id, &OIDC).await {
+            Ok(_) => assert!(served),
+            Err(error) => {
+                assert!(!served, "{error}");
+                assert_eq!(error.kind(), ErrorKind::Stale);
+                let source = std::error::Error::source(&error).unwrap();
+                assert_eq!(source.to_string(), refused.to_string());
+            }
+        }
+    }
+}

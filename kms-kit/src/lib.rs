@@ -153,10 +153,10 @@ mod root_wrapper;
 /// The terms and the engine.
 pub use kms_core::{
     Binding, Blob, Census, Claim, Clock, DataKeyVersionId, DataKeyWrapper, Error, ErrorKind,
-    Freshness, Key, KeyId, KeyKind, KeyRing, KeyVersion, KeyVersionId, Kms, KmsBuilder, Ownership,
-    PendingDataKeyWrapper, PooledWrapper, Prepared, Purpose, Receipt, Reconciliation, Repository,
-    Result, Rewrap, RewrapKeys, RootKeyWrapper, ScopeId, Scopes, SecretBytes, SystemClock,
-    VersionAge, WarmUp, WarmUpOptions, Wrapper,
+    Freshness, Key, KeyId, KeyKind, KeyRing, KeyVersion, KeyVersionId, Kms, KmsBuilder,
+    NumberProof, Ownership, PendingDataKeyWrapper, PooledWrapper, Prepared, Purpose, Receipt,
+    Reconciliation, Repository, Result, Rewrap, RewrapKeys, RootKeyWrapper, ScopeId, Scopes,
+    SecretBytes, SystemClock, VersionAge, WarmUp, WarmUpOptions, Wrapper,
 };
 /// Work over all scopes.
 pub use kms_core::{

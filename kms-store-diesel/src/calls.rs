@@ -26,6 +26,9 @@ pub(crate) type Running<'c, T> = Pin<Box<dyn Future<Output = Result<T, Failure>>
 
 /// Runs calls on connections.
 pub(crate) trait Calls<C> {
+    /// How often the connections were found to be to the wrong server.
+    fn server_changes(&self) -> u64;
+
     /// Runs the work on a connection, and once more on another one if the server had closed that and nothing can have
     /// been committed. Waits for it until the call's deadline.
     fn run<D: Send + Sync + 'static, T: Send + 'static>(

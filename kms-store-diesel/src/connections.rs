@@ -7,6 +7,7 @@
 //! ```
 
 mod departure;
+mod generation;
 mod lease;
 mod limits;
 mod pace;
@@ -31,9 +32,10 @@ use tokio::sync::oneshot;
 use crate::blocking::{Blocking, now};
 use crate::calls::{Calls, Work};
 use crate::dialect::SchemaVersions;
-use crate::failure::Failure;
+use crate::failure::{Failure, REPAIR};
 use crate::transaction::Terms;
 use departure::Departure;
+use generation::Generation;
 use lease::{Lease, Stage};
 use silence::{Admission, Silence};
 use source::{Opening, Source};
@@ -44,7 +46,7 @@ use worker::Workers;
 #[cfg(feature = "diesel-async")]
 pub(crate) use limits::Deadlines;
 pub(crate) use limits::Limits;
-pub(crate) use source::{Prepare, Redact, exhausted};
+pub(crate) use source::{Holds, Open, exhausted};
 
 /// A free connection is closed, and its thread ends, when no call needed it for this long.
 const IDLE: Duration = Duration::from_secs(10 * 60);
@@ -68,6 +70,7 @@ struct Shared<C: R2D2Connection + Send + 'static> {
     /// Settings of each of our transactions.
     transaction: Option<Box<str>>,
     silence: Silence,
+    generation: Generation,
 }
 
 impl<C: R2D2Connection + Send + 'static> Clone for Connections<C> {
@@ -83,22 +86,21 @@ impl<C: R2D2Connection + Send + 'static> Clone for Connections<C> {
 
 /// Settings of a pool of our own.
 pub(crate) struct PoolSettings<C> {
-    pub(crate) url: String,
+    pub(crate) open: Open<C>,
+    /// What must hold of the server of each connection, or it is given up.
+    pub(crate) demand: Option<Holds<C>>,
     pub(crate) size: u32,
     pub(crate) limits: Limits,
-    pub(crate) prepare: Prepare<C>,
     /// Statements for the settings of each transaction: where sessions don't keep theirs.
     pub(crate) transaction: Option<Box<str>>,
-    pub(crate) redact: Redact,
 }
 
 impl<C: R2D2Connection + Send + 'static> Connections<C> {
     /// A pool of our own. Connects to nothing yet.
     pub(crate) fn new(settings: PoolSettings<C>) -> Self {
         let opening = Opening {
-            url: settings.url,
-            prepare: settings.prepare,
-            redact: settings.redact,
+            open: settings.open,
+            demand: settings.demand,
             warnings: pace::Pace::default(),
         };
         Self::over(
@@ -134,6 +136,7 @@ impl<C: R2D2Connection + Send + 'static> Connections<C> {
             limits,
             transaction,
             silence: Silence::new(size),
+            generation: Generation::default(),
         });
         let workers = Workers {
             shared: Arc::clone(&shared),
@@ -230,6 +233,10 @@ impl<C: R2D2Connection + Send + 'static> Connections<C> {
 }
 
 impl<C: Blocking> Calls<C> for Connections<C> {
+    fn server_changes(&self) -> u64 {
+        self.shared.generation.current()
+    }
+
     async fn run<D: Send + Sync + 'static, T: Send + 'static>(
         &self,
         operation: &'static str,
@@ -260,15 +267,26 @@ impl<C: R2D2Connection + Send + 'static> Connections<C> {
 pub(crate) fn check(versions: &SchemaVersions) -> Result<String> {
     let found = versions.shared.as_deref();
     if found != Some(SCHEMA_VERSION) {
-        return Err(schema_mismatch(SCHEMA_VERSION, found));
+        let mismatch = schema_mismatch(SCHEMA_VERSION, found);
+        return Err(match found {
+            None => mismatch.with_detail(REPAIR),
+            Some(_) => mismatch,
+        });
     }
     let extension = versions.extension.as_deref();
     if extension.and_then(number) < number(EXTENSION_VERSION) {
-        return Err(schema_mismatch(EXTENSION_VERSION, extension)
-            .with_detail("of kms_extension_version, beside the version shared with Go kms"));
+        return Err(
+            schema_mismatch(EXTENSION_VERSION, extension).with_detail(match extension {
+                None => REPAIR_EXTENSION,
+                Some(_) => "of kms_extension_version, beside the version shared with Go kms",
+            }),
+        );
     }
     Ok(SCHEMA_VERSION.to_owned())
 }
+
+const REPAIR_EXTENSION: &str = "\
+kms_extension_version is missing, or has no row: then `repair` of kms-migrations puts it back";
 
 /// The number of a version like `v2`; nothing for any other text.
 fn number(version: &str) -> Option<u32> {
@@ -299,9 +317,10 @@ mod tests {
 
     fn in_memory(idle: Duration) -> Connections<SqliteConnection> {
         let opening = Opening {
-            url: ":memory:".to_owned(),
-            prepare: Box::new(|_| Ok(())),
-            redact: Box::new(str::to_owned),
+            open: Box::new(|_| {
+                Ok(SqliteConnection::establish(":memory:").expect("it needs no file"))
+            }),
+            demand: None,
             warnings: pace::Pace::default(),
         };
         Connections::over(Source::Own(opening), 1, Limits::default(), None, idle)

@@ -145,6 +145,9 @@ impl<
 
 /// Queries that differ between the databases.
 pub(crate) trait Reading {
+    /// Whether the server lets this session write.
+    fn accepts_writes(&mut self) -> impl Future<Output = QueryResult<bool>> + Send;
+
     /// Never fails for a missing table.
     fn schema_versions(&mut self) -> impl Future<Output = QueryResult<SchemaVersions>> + Send;
 

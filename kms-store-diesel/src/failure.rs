@@ -1,7 +1,7 @@
 //! What goes wrong between the database and the core's error type.
 
 use diesel::result::{DatabaseErrorKind, Error as QueryError};
-use kms_core::{Applied, Error, ErrorKind};
+use kms_core::{Applied, Error, ErrorKind, SCHEMA_VERSION};
 
 /// Why a transaction, or a single query, came to nothing.
 #[derive(Debug)]
@@ -43,6 +43,11 @@ impl Failure {
     /// Whether the connection is gone.
     pub(crate) fn is_lost(&self) -> bool {
         matches!(self, Self::Query(error) | Self::Commit(error) if is_lost(error))
+    }
+
+    /// Whether the server accepts no writes. Then nothing was committed.
+    pub(crate) fn is_read_only(&self) -> bool {
+        matches!(self, Self::Query(error) if is_read_only(error))
     }
 
     /// Whether the server found that this transaction can't stand beside another one; nothing was written.
@@ -89,12 +94,39 @@ pub(crate) fn query_error(error: QueryError) -> Error {
         return conflict("the server could not put it in order with another transaction")
             .with_source(error);
     }
+    if lacks_row(&error) {
+        return Error::new(ErrorKind::SchemaVersion)
+            .with_detail(REPAIR)
+            .with_context("expected", SCHEMA_VERSION)
+            .with_context("found", "none")
+            .with_source(error);
+    }
+    if is_read_only(&error) {
+        return Error::new(ErrorKind::DatabaseReadOnly).with_source(error);
+    }
     let refused = Error::new(ErrorKind::Database);
     match table_of(&error) {
         Some(table) => refused.with_context("table", table),
         None => refused,
     }
     .with_source(error)
+}
+
+/// What to do where a table with one row has none.
+pub(crate) const REPAIR: &str =
+    "where a table with one row has none, `repair` of kms-migrations puts it back";
+
+/// Whether a table with one row has none: the collection version was not found, or the schema refused keys that nobody
+/// could read. SQLite has no name for what refused, but the message of the trigger is ours.
+fn lacks_row(error: &QueryError) -> bool {
+    const NAME: &str = "kms_one_row_tables";
+    match error {
+        QueryError::NotFound => true,
+        QueryError::DatabaseError(_, information) => {
+            information.constraint_name() == Some(NAME) || information.message().starts_with(NAME)
+        }
+        _ => false,
+    }
 }
 
 fn commit_error(error: QueryError) -> Error {
@@ -140,9 +172,17 @@ pub(crate) fn is_serialization(error: &QueryError) -> bool {
     }
 }
 
+/// Whether the server accepts no writes (SQLSTATE 25006).
+pub(crate) fn is_read_only(error: &QueryError) -> bool {
+    matches!(
+        error,
+        QueryError::DatabaseError(DatabaseErrorKind::ReadOnlyTransaction, _)
+    )
+}
+
 /// Whether the whole transaction suffers from this error, not only the statement that met it.
 pub(crate) fn ends_transaction(error: &QueryError) -> bool {
-    is_lost(error) || is_serialization(error)
+    is_lost(error) || is_serialization(error) || is_read_only(error)
 }
 
 fn table_of(error: &QueryError) -> Option<String> {

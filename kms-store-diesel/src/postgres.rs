@@ -9,7 +9,11 @@ mod blocking;
 #[cfg(feature = "postgres")]
 mod builder;
 mod changes;
+#[cfg(feature = "postgres")]
+mod libpq;
 mod locking;
+#[cfg(feature = "postgres")]
+mod opening;
 pub(crate) mod schema;
 mod set_wise;
 mod snapshot;
@@ -22,6 +26,9 @@ use diesel::sql_types::{Nullable, Timestamptz};
 
 #[cfg(feature = "postgres")]
 pub use self::builder::{PostgresBuilder, PostgresRepository};
+
+/// Whether the server lets a session write. Of a standby it is always on.
+const ACCEPTS_WRITES: &str = "current_setting('transaction_read_only') = 'off'";
 
 /// The end of a lease that begins now, by the server's clock.
 fn lease_end(length: Duration) -> SqlLiteral<Nullable<Timestamptz>> {

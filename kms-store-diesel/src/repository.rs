@@ -50,7 +50,8 @@ const PAUSES: [Duration; 3] = [
 /// # Errors
 ///
 /// Of every call: [`ErrorKind::DatabaseUnreachable`] if no connection could be made, or the database did not answer in
-/// time; [`ErrorKind::DatabaseBusy`] if no connection was free, or a lock was not granted, in time;
+/// time; [`ErrorKind::DatabaseLogin`] if it refused the role, the password or the name of the database;
+/// [`ErrorKind::DatabaseReadOnly`] if it accepts no writes; [`ErrorKind::DatabaseBusy`] if no connection was free, or a lock was not granted, in time;
 /// [`ErrorKind::SchemaVersion`] if a table is missing; [`ErrorKind::Database`] for what else the database
 /// refused. Neither they nor `Debug` show the connection string or a password.
 ///
@@ -96,6 +97,10 @@ impl<C: Pooled> fmt::Debug for DieselRepository<C> {
 
 #[async_trait]
 impl<C: Dialect + Pooled<Calls: Calls<C>>> Repository for DieselRepository<C> {
+    fn server_changes(&self) -> u64 {
+        self.calls.server_changes()
+    }
+
     async fn validate_schema(&self) -> Result<String> {
         let versions = self.calls.run("validate_schema", (), |_, connection, _| {
             Box::pin(async move { Ok(connection.schema_versions().await?) })

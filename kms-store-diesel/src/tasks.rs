@@ -1,7 +1,8 @@
 //! Calls on connections of diesel-async: each in a task, with every wait bounded, and no thread blocked.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use diesel_async::pooled_connection::deadpool::{Object, Pool, PoolError};
@@ -44,6 +45,9 @@ impl AsyncPostgresRepository {
     /// the wait for a connection and 45 seconds. Then the call is abandoned and its connection closed, so that the pool
     /// has room for another one at once.
     ///
+    /// If the server turns out to accept no writes any more, the pool's idle connections are closed, and the call runs
+    /// once more on a fresh one: name all servers and `target_session_attrs=read-write` in the pool's URL.
+    ///
     /// How connections are made, by TLS for instance, is the pool's: `ManagerConfig::custom_setup`. With
     /// `RecyclingMethod::Verified`, which is diesel-async's default, each call costs a query more; `Fast` is enough here.
     #[must_use]
@@ -52,7 +56,11 @@ impl AsyncPostgresRepository {
         if let Some(wait) = pool.timeouts().wait {
             limits.connection = wait;
         }
-        Self::over(Tasks { pool, limits })
+        Self::over(Tasks {
+            pool,
+            limits,
+            server_changes: Arc::default(),
+        })
     }
 }
 
@@ -70,6 +78,7 @@ impl Pooled for AsyncPgConnection {
 pub struct Tasks {
     pool: Pool<AsyncPgConnection>,
     limits: Limits,
+    server_changes: Arc<AtomicU64>,
 }
 
 impl fmt::Debug for Tasks {
@@ -82,6 +91,10 @@ impl fmt::Debug for Tasks {
 }
 
 impl Calls<AsyncPgConnection> for Tasks {
+    fn server_changes(&self) -> u64 {
+        self.server_changes.load(Ordering::Relaxed)
+    }
+
     async fn run<D: Send + Sync + 'static, T: Send + 'static>(
         &self,
         operation: &'static str,
@@ -127,8 +140,8 @@ impl Tasks {
         }
     }
 
-    /// Runs the work. If the server has closed the connection and nothing was committed, it runs once more on a
-    /// connection that answers.
+    /// Runs the work. If the server has closed the connection and nothing was committed, or accepts no writes, it runs
+    /// once more on another connection.
     async fn perform<D: Sync, T>(
         &self,
         given: &D,
@@ -141,6 +154,14 @@ impl Tasks {
         let mut result = work(given, lent.connection(), terms).await;
         if matches!(&result, Err(failure) if failure.lost_before_commit()) {
             drop(lent);
+            lent = self.answering_connection(deadlines).await?;
+            started = Instant::now();
+            result = work(given, lent.connection(), terms).await;
+        } else if matches!(&result, Err(failure) if failure.is_read_only()) {
+            // Was this the primary, then so it was of the others.
+            drop(lent);
+            self.pool.retain(|_, _| false);
+            self.server_changes.fetch_add(1, Ordering::Relaxed);
             lent = self.answering_connection(deadlines).await?;
             started = Instant::now();
             result = work(given, lent.connection(), terms).await;

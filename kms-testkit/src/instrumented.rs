@@ -148,6 +148,10 @@ impl InstrumentedRepository {
 
 #[async_trait]
 impl Repository for InstrumentedRepository {
+    fn server_changes(&self) -> u64 {
+        self.inner.server_changes()
+    }
+
     async fn validate_schema(&self) -> Result<String> {
         let call = self.counted(
             |calls| &mut calls.validate_schema,

@@ -236,6 +236,44 @@ pub(crate) const SHARED_TABLES: [&str; 6] = [
 /// The domains with constraints that they use on Postgres.
 const SHARED_DOMAINS: [&str; 3] = ["kms_private_id", "kms_scope_id", "kms_version"];
 
+/// The tables with one row and the version that is to stand there; that of the collection is the database's affair.
+pub(crate) const ONE_ROW_TABLES: [(&str, Option<&str>); 3] = [
+    ("kms_schema_version", Some("'v0.0.2'")),
+    ("kms_extension_version", Some("'v5'")),
+    ("kms_collection_version", None),
+];
+
+/// Refuses to repair what is not ours yet.
+pub(crate) fn refuse_repair(bookkeeping: Bookkeeping, has_tables: bool) -> Result<()> {
+    match bookkeeping {
+        Bookkeeping::Ours => Ok(()),
+        Bookkeeping::Incomplete(missing) => Err(ErrorKind::HalfMigrated { missing }.into()),
+        Bookkeeping::Untouched if has_tables => Err(ErrorKind::NotAdopted.into()),
+        Bookkeeping::Untouched => Err(ErrorKind::NotMigrated.into()),
+    }
+}
+
+/// Refuses what a later release has migrated: it knows what belongs there.
+pub(crate) fn refuse_later(status: &Status) -> Result<()> {
+    match status.unknown.last() {
+        Some(found) => Err(ErrorKind::WrongVersion {
+            expected: crate::EXTENSION_VERSION.to_owned(),
+            found: found.clone(),
+        }
+        .into()),
+        None => Ok(()),
+    }
+}
+
+/// The row that a statement was about must be there.
+pub(crate) fn expect_one(rows: usize) -> Result<()> {
+    if rows == 1 {
+        Ok(())
+    } else {
+        Err(diesel::result::Error::NotFound.into())
+    }
+}
+
 /// What is known of a database before it is adopted.
 pub(crate) struct Candidate {
     /// Those of [`SHARED_TABLES`] that are there.
@@ -279,5 +317,20 @@ pub(crate) fn check_candidate(candidate: &Candidate) -> Result<()> {
         Ok(())
     } else {
         Err(ErrorKind::HalfMigrated { missing }.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rows_that_are_put_back_hold_this_releases_versions() {
+        let quoted = |version: &str| format!("'{version}'");
+        assert_eq!(ONE_ROW_TABLES[0].1, Some(&*quoted(crate::SCHEMA_VERSION)));
+        assert_eq!(
+            ONE_ROW_TABLES[1].1,
+            Some(&*quoted(crate::EXTENSION_VERSION))
+        );
     }
 }

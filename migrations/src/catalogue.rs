@@ -75,6 +75,34 @@ impl Catalogue {
     }
 }
 
+impl Catalogue {
+    /// The triggers and indexes of `self`, the expected, that `found` lacks or has differently, and that a statement
+    /// makes anew. A definition that can't be run, that of a constraint's index, is not among them.
+    pub(crate) fn lost_statements<'a>(&'a self, found: &'a Self) -> impl Iterator<Item = Lost<'a>> {
+        self.iter().filter_map(|(object, statement)| {
+            let (kind, path) = object.split_once(' ')?;
+            let (table, name) = path.split_once('.')?;
+            let is_lost = found.definition(object) != Some(statement);
+            (is_lost && ["trigger", "index"].contains(&kind)).then_some(Lost {
+                object,
+                kind,
+                table,
+                name,
+                statement,
+            })
+        })
+    }
+}
+
+/// An object that is to be made anew.
+pub(crate) struct Lost<'a> {
+    pub(crate) object: &'a str,
+    pub(crate) kind: &'a str,
+    pub(crate) table: &'a str,
+    pub(crate) name: &'a str,
+    pub(crate) statement: &'a str,
+}
+
 impl fmt::Display for Catalogue {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (name, definition) in self.iter() {

@@ -11,6 +11,8 @@
 //! | see how far a database is | `status` |
 //! | hold a database against what it should have | `verify` |
 //! | take over a database that Go kms made | `adopt` |
+//! | put back rows and triggers that were lost | `repair` |
+//! | give versions back the numbers that a restore took | `renumber` |
 //!
 //! # Two parts
 //!
@@ -18,7 +20,8 @@
 //! version [`SCHEMA_VERSION`], under its names. The migrations named `own` add
 //! what is ours ([`EXTENSION_VERSION`]): a root key version in use can't be
 //! deleted, deleted scopes are noticed by caches, indexes, lock functions,
-//! campaigns, and a record of which scopes changed with each collection version.
+//! campaigns, a record of which scopes changed with each collection version,
+//! and functions that keep what a restore writes and call nothing of others'.
 //! A Go service keeps working on a database with both.
 //!
 //! # The application's part
@@ -73,8 +76,10 @@
 //!
 //! # Rights
 //!
-//! On Postgres the role that migrates owns the tables. The application's role
-//! needs:
+//! On Postgres the role that migrates owns the tables. Nobody else should have
+//! `create` on their schema: [`Report::creators`] names who has. The statements
+//! for a reader, a writer, an operator and a migrator are in `docs/rights.md`.
+//! In short, the application's role needs:
 //!
 //! | on | a process that reads keys | one that changes them, as well |
 //! |---|---|---|
@@ -117,7 +122,7 @@ pub mod sqlite;
 pub use catalogue::{Catalogue, Difference};
 pub use combined::{Combined, NoMigrations};
 pub use error::{Error, ErrorKind, Result};
-pub use report::{Adoption, MigrationName, Oddity, Report, Status};
+pub use report::{Adoption, MigrationName, Oddity, Repair, Report, Status};
 
 /// The version of the tables shared with Go kms, as `kms_schema_version` holds
 /// it.
@@ -126,4 +131,4 @@ pub const SCHEMA_VERSION: &str = "v0.0.2";
 /// The version of what we add to them, as `kms_extension_version` holds it: a
 /// `v` and a number. A process accepts its own and any later one, so that it
 /// outlives migrations that add something.
-pub const EXTENSION_VERSION: &str = "v4";
+pub const EXTENSION_VERSION: &str = "v5";

@@ -1,5 +1,6 @@
 //! Rows that today's constraints would refuse, as adopted data may hold them.
 
+use crate::error::Result;
 use crate::report::Oddity;
 
 /// A rule, as the condition that odd rows fulfil.
@@ -110,3 +111,63 @@ pub(crate) fn rules(trimmed: impl Fn(&str) -> String) -> Vec<Rule> {
     }
     rules
 }
+
+/// Versions that came in one statement with others of their key, for several keys: no change of keys does so, but a copy
+/// does whose rows get the time of the copy. Where times are fine enough to tell: not on SQLite.
+pub(crate) fn copied() -> [Rule; 2] {
+    [
+        ("kms_root_key_version", "root_key_id"),
+        ("kms_data_key_version", "data_key_id"),
+    ]
+    .map(|(table, key)| Rule {
+        table,
+        rule: "were copied in one statement with others of their key, which may have numbered them anew: \
+               Kms::prove_numbers tells",
+        condition: format!(
+            "create_time in (\
+               select create_time from (\
+                 select {key}, create_time from {table} group by {key}, create_time having count(*) > 1) c \
+                group by create_time having count(*) > 1) \
+             and exists (\
+               select 1 from {table} o where o.{key} = t.{key} and o.create_time = t.create_time \
+                  and o.private_id <> t.private_id)"
+        ),
+    })
+}
+
+/// Scope ids that `ScopeId::new` refuses, read page by page: `page` returns those after an id, in the database's order.
+/// Blank ones have a rule of their own.
+pub(crate) fn refused_scope_ids(
+    mut page: impl FnMut(&str) -> Result<Vec<String>>,
+) -> Result<Option<Oddity>> {
+    let mut odd = Oddity {
+        table: "kms_root_key".to_owned(),
+        rule: "have a scope id that ScopeId::new refuses".to_owned(),
+        rows: 0,
+        ids: Vec::new(),
+    };
+    let mut after = String::new();
+    loop {
+        let ids = page(&after)?;
+        let Some(last) = ids.last() else {
+            return Ok((odd.rows > 0).then_some(odd));
+        };
+        after.clone_from(last);
+        for id in ids.into_iter().filter(|id| is_refused(id)) {
+            odd.rows += 1;
+            if odd.ids.len() < 5 {
+                odd.ids.push(id);
+            }
+        }
+    }
+}
+
+/// The rules of `kms_core::ScopeId`, of which this crate knows nothing else.
+fn is_refused(id: &str) -> bool {
+    let trimmed = id.trim();
+    !trimmed.is_empty() && (trimmed != id || id.len() > 255 || id.contains('\0'))
+}
+
+/// The ids after one.
+pub(crate) const SCOPE_IDS: &str = "\
+select cast(scope_id as text) as text from kms_root_key where scope_id > $1 order by scope_id limit 10000";

@@ -15,6 +15,7 @@
 
 mod adopt;
 mod introspection;
+mod repair;
 mod verify;
 
 use diesel::connection::TransactionManager;
@@ -31,6 +32,7 @@ use crate::report::{MigrationName, Status};
 
 pub use adopt::adopt;
 pub use introspection::catalogue;
+pub use repair::{renumber, repair};
 pub use verify::verify;
 
 /// Our migrations, shared part and own part.

@@ -70,11 +70,16 @@ pub struct Report {
     /// Rows that today's constraints would refuse. They are listed, and keep
     /// working.
     pub oddities: Vec<Oddity>,
+    /// Roles that may create objects in the schema of the tables, beside its
+    /// owner and theirs; `public` is every role. The functions of these
+    /// migrations call nothing that such a role makes, but the application's own
+    /// statements may: `revoke create on schema … from …`. Postgres only.
+    pub creators: Vec<String>,
 }
 
 impl Report {
-    /// Whether nothing is missing and nothing differs. Oddities and what is
-    /// tolerated don't count.
+    /// Whether nothing is missing and nothing differs. Oddities, creators and
+    /// what is tolerated don't count.
     #[must_use]
     pub fn is_ok(&self) -> bool {
         self.missing.is_empty() && self.differing.is_empty()
@@ -97,6 +102,9 @@ impl fmt::Display for Report {
         }
         for oddity in &self.oddities {
             writeln!(formatter, "odd: {oddity}")?;
+        }
+        for role in &self.creators {
+            writeln!(formatter, "may create objects beside the tables: {role}")?;
         }
         Ok(())
     }
@@ -126,6 +134,18 @@ impl fmt::Display for Oddity {
         } = self;
         write!(formatter, "{table}: {rows} rows {rule} ({ids:?})")
     }
+}
+
+/// What repairing a database did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Repair {
+    /// Migrations that were pending and ran.
+    pub ran: Vec<MigrationName>,
+    /// Rows that were put back: `row in kms_collection_version`.
+    pub rows: Vec<String>,
+    /// Triggers and indexes that were made anew.
+    pub objects: Vec<String>,
 }
 
 /// What adopting a database did.

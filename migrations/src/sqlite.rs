@@ -10,6 +10,7 @@
 
 mod adopt;
 mod introspection;
+mod repair;
 mod verify;
 
 use diesel::connection::TransactionManager;
@@ -26,6 +27,7 @@ use crate::report::{MigrationName, Status};
 
 pub use adopt::adopt;
 pub use introspection::catalogue;
+pub use repair::{renumber, repair};
 pub use verify::verify;
 
 /// Our migrations, shared part and own part.

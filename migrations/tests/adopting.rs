@@ -56,7 +56,7 @@ fn an_adopted_database_passes_verification_and_keeps_its_rows(
     let status = conn.status().unwrap();
     assert!(status.is_current());
     assert_eq!(status.schema_version.as_deref(), Some("v0.0.2"));
-    assert_eq!(status.extension_version.as_deref(), Some("v4"));
+    assert_eq!(status.extension_version.as_deref(), Some("v5"));
 }
 
 fn adopting_again_changes_nothing(_: &TestDatabase, conn: &mut Connection) {
@@ -151,10 +151,14 @@ fn a_client_cannot_set_create_time_or_version(_: &TestDatabase, conn: &mut Conne
     conn.adopt().unwrap();
     conn.create_scope("new");
     let blob = conn.blob();
-    conn.execute(&format!(
-        "insert into kms_root_key_version (private_id, root_key_id, key, version, create_time)
-         values ('krkv_3_new', 'krk_new', {blob}, 70, '2001-01-01 00:00:00')"
-    ));
+    let insert = |version: i64| {
+        format!(
+            "insert into kms_root_key_version (private_id, root_key_id, key, version, create_time)
+             values ('krkv_3_new', 'krk_new', {blob}, {version}, '2001-01-01 00:00:00')"
+        )
+    };
+    conn.refusal(&insert(70));
+    conn.execute(&insert(3));
     let row = "kms_root_key_version where private_id = 'krkv_3_new'";
     assert_eq!(conn.value("version", row), "3");
     assert!(!conn.value("create_time", row).starts_with("2001"));

@@ -66,12 +66,29 @@ fn versions_count_from_one_whatever_the_client_sends(database: &TestDatabase) {
     conn.create_scope("a");
     conn.create_scope("b");
     let blob = conn.blob();
-    conn.execute(&format!(
-        "insert into kms_root_key_version (private_id, root_key_id, key, version)
-           values ('krkv_3_a', 'krk_a', {blob}, 70);
-         insert into kms_data_key_version (private_id, data_key_id, root_key_version_id, key, version)
-           values ('kdkv_3_a', 'kdk_a', 'krkv_1_a', {blob}, 70);"
-    ));
+    let insert = |table: &str, version: i64| {
+        match table {
+        "kms_root_key_version" => format!(
+            "insert into kms_root_key_version (private_id, root_key_id, key, version)
+               values ('krkv_3_a', 'krk_a', {blob}, {version})"
+        ),
+        _ => format!(
+            "insert into kms_data_key_version (private_id, data_key_id, root_key_version_id, key, version)
+               values ('kdkv_3_a', 'kdk_a', 'krkv_1_a', {blob}, {version})"
+        ),
+    }
+    };
+    // Another number than the next is bound to a key of another database, or a mistake: no row gets in under it, and
+    // none under a number that it did not come with.
+    for table in ["kms_root_key_version", "kms_data_key_version"] {
+        for version in [70, 2, 0, -1] {
+            conn.refusal(&insert(table, version));
+        }
+        let message = conn.refusal(&insert(table, 70));
+        assert!(message.contains("next"), "{message}");
+        assert_eq!(conn.count(table), 4);
+        conn.execute(&insert(table, 3));
+    }
     for (table, prefix) in [
         ("kms_root_key_version", "krkv"),
         ("kms_data_key_version", "kdkv"),
@@ -267,7 +284,7 @@ fn the_one_row_tables_take_no_second_row(database: &TestDatabase) {
         assert_eq!(conn.count(table), 1);
     }
     assert_eq!(conn.value("version", "kms_schema_version"), "v0.0.2");
-    assert_eq!(conn.value("version", "kms_extension_version"), "v4");
+    assert_eq!(conn.value("version", "kms_extension_version"), "v5");
     assert_eq!(conn.collection_version(), 1);
     conn.refusal("update kms_collection_version set version = 0");
 }

@@ -17,6 +17,7 @@ on_both_databases! {
     what_differs_is_named_with_both_definitions
     what_the_application_adds_is_listed_and_no_fault
     odd_rows_are_listed_and_no_fault
+    scope_ids_that_the_engine_refuses_are_listed
 }
 
 /// `KMS_UPDATE_EXPECTED=1` writes it anew after a migration was added.
@@ -141,4 +142,61 @@ fn odd_rows_are_listed_and_no_fault(database: &TestDatabase) {
             r#"kms_data_key_version: 1 rows are wrapped by a root key version of another scope (["kdkv_1_a"])"#,
         ]
     );
+}
+
+fn scope_ids_that_the_engine_refuses_are_listed(database: &TestDatabase) {
+    let mut conn = database.migrated();
+    let long = "x".repeat(256);
+    for (number, scope) in ["good", " before", "after\u{a0}", &long, "ü\u{3000}ok"]
+        .iter()
+        .enumerate()
+    {
+        conn.execute(&format!(
+            "insert into kms_root_key (private_id, scope_id) values ('krk_{number}', '{scope}');
+             insert into kms_root_key_version (private_id, root_key_id, key)
+               values ('krkv_{number}', 'krk_{number}', {})",
+            conn.blob()
+        ));
+    }
+    let report = conn.verify().unwrap();
+    assert!(report.is_ok());
+    let [odd] = &report.oddities[..] else {
+        panic!("{report}");
+    };
+    assert_eq!(odd.rule, "have a scope id that ScopeId::new refuses");
+    assert_eq!(odd.rows, 3);
+    let mut ids = odd.ids.clone();
+    ids.sort();
+    assert_eq!(ids, [" before", "after\u{a0}", &long]);
+}
+
+/// As rows were before a restore kept numbers and times.
+#[test]
+fn versions_that_a_copy_may_have_numbered_anew_are_listed() {
+    let Some(database) = TestDatabase::postgres() else {
+        return;
+    };
+    let mut conn = database.migrated();
+    let versions = |times: [&str; 4]| {
+        format!(
+            "set kms_kit.restoring = on;
+             delete from kms_root_key;
+             insert into kms_root_key (private_id, scope_id) values ('krk_a', 'a'), ('krk_b', 'b');
+             insert into kms_root_key_version (private_id, root_key_id, version, key, create_time) values
+               ('krkv_a1', 'krk_a', 1, 'x', '{}'), ('krkv_a2', 'krk_a', 2, 'x', '{}'),
+               ('krkv_b1', 'krk_b', 1, 'x', '{}'), ('krkv_b2', 'krk_b', 2, 'x', '{}');
+             reset kms_kit.restoring;",
+            times[0], times[1], times[2], times[3]
+        )
+    };
+    let (old, new) = ("2026-01-01 10:00:00", "2026-02-01 10:00:00");
+    // Two scopes rotated in one transaction.
+    conn.execute(&versions([old, new, old, new]));
+    assert_eq!(conn.verify().unwrap().oddities, []);
+    conn.execute(&versions([new, new, new, new]));
+    let report = conn.verify().unwrap();
+    assert!(report.is_ok());
+    assert_eq!(report.oddities.len(), 1, "{report}");
+    assert_eq!(report.oddities[0].rows, 4);
+    assert!(report.to_string().contains("prove_numbers"), "{report}");
 }

@@ -14,6 +14,9 @@ use nix::unistd::{Uid, User};
 
 const DATABASE: &str = "keys";
 
+/// What connections call themselves that are counted.
+pub(crate) const APPLICATION: &str = "engine";
+
 /// A primary and its replica, which applies what it receives when it is told to.
 pub(crate) struct Servers {
     pub(crate) primary: Server,
@@ -71,6 +74,19 @@ impl Servers {
         wait_until("it pauses", || self.replica.finds_true(paused));
     }
 
+    /// The primary accepts no more writes, and keeps its connections; the replica has all that was committed, and
+    /// becomes the primary.
+    pub(crate) fn fail_over(&self) {
+        self.primary
+            .execute("alter system set default_transaction_read_only = on");
+        self.primary.execute("select pg_reload_conf()");
+        let ended = "current_setting('default_transaction_read_only') = 'on' and not exists \
+                     (select from pg_stat_activity where backend_xid is not null)";
+        wait_until("writes end", || self.primary.finds_true(ended));
+        self.catch_up();
+        self.replica.execute("select pg_promote()");
+    }
+
     /// The replica is as the primary is now.
     pub(crate) fn catch_up(&self) {
         let position = self.primary.text_of("pg_current_wal_lsn()");
@@ -105,6 +121,14 @@ impl Server {
             .unwrap()
             .batch_execute(sql)
             .unwrap();
+    }
+
+    /// How many sessions of the engine's there are.
+    pub(crate) fn sessions(&self) -> usize {
+        let count = self.text_of(&format!(
+            "(select count(*) from pg_stat_activity where application_name = '{APPLICATION}')"
+        ));
+        count.parse().unwrap()
     }
 
     /// What an expression is.

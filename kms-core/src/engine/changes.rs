@@ -229,6 +229,7 @@ impl Engine {
     }
 
     fn changed(&self, operation: Operation, scope: &ScopeId) {
+        self.loader.notice_server_changes();
         match operation {
             Operation::Delete | Operation::Revoke => self.cache.forget(scope),
             _ => self.cache.overtake(scope),

@@ -1,6 +1,7 @@
 //! From the cache, or from the database: getting a scope's keys within the promised freshness.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use crate::opener::{Opener, Opening};
 use crate::repository::Repository;
 use crate::rows::{CollectionVersion, ScopeRows};
 use crate::scope::ScopeId;
-use crate::sync::Mutex;
+use crate::sync::{AtomicU64, Mutex};
 
 #[cfg(all(test, shuttle))]
 mod model;
@@ -62,6 +63,8 @@ pub(super) struct Loader {
     settings: Settings,
     executor: Executor,
     outage: Outage,
+    /// How many of the repository's changes of servers are known.
+    server_changes: AtomicU64,
     /// The question that is under way. Nothing is dropped, woken or called under this lock.
     asking: Mutex<Option<Question>>,
 }
@@ -74,6 +77,7 @@ impl Loader {
         settings: Settings,
         executor: Executor,
     ) -> Self {
+        let server_changes = AtomicU64::new(repository.server_changes());
         Self {
             repository,
             opener,
@@ -81,6 +85,7 @@ impl Loader {
             settings,
             executor,
             outage: Outage::default(),
+            server_changes,
             asking: Mutex::default(),
         }
     }
@@ -296,13 +301,29 @@ impl Loader {
             // An answer, if not the one that was wished for.
             _ => self.outage.is_over(),
         }
+        self.notice_server_changes();
         result
+    }
+
+    /// To be called after each call of the repository: if that was connected to the wrong server until now, nothing
+    /// in the cache counts as confirmed any more.
+    pub(super) fn notice_server_changes(&self) {
+        let changes = self.repository.server_changes();
+        // Read first: calls on all threads share it.
+        if self.server_changes.load(Ordering::Acquire) < changes
+            && self.server_changes.fetch_max(changes, Ordering::AcqRel) < changes
+        {
+            tracing::warn!(
+                "the repository was connected to the wrong server; all cached keys are compared with their rows"
+            );
+            self.cache.overtake_all();
+        }
     }
 
     /// A busy database is one that others may still be served by, unless nobody needs it to be served.
     fn is_remembered(&self, error: &Error) -> bool {
-        error.kind() == ErrorKind::DatabaseUnreachable
-            || (Outage::is_one(error) && !self.settings.grace.is_zero())
+        Outage::is_one(error)
+            && (error.kind() != ErrorKind::DatabaseBusy || !self.settings.grace.is_zero())
     }
 
     /// Loads the scope, together with all who may share the load.

@@ -36,7 +36,7 @@ impl Outage {
     pub(crate) fn is_one(error: &Error) -> bool {
         matches!(
             error.kind(),
-            ErrorKind::DatabaseUnreachable | ErrorKind::DatabaseBusy
+            ErrorKind::DatabaseUnreachable | ErrorKind::DatabaseLogin | ErrorKind::DatabaseBusy
         )
     }
 

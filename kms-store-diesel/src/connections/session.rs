@@ -9,7 +9,7 @@ use kms_core::{Error, ErrorKind, Result};
 use super::Shared;
 use super::lease::Lease;
 use super::limits::Deadlines;
-use super::source::Opened;
+use super::source::{Opened, Taken};
 use crate::blocking::{Blocking, now};
 use crate::explaining::explain;
 use crate::failure::Failure;
@@ -29,7 +29,8 @@ impl<C: R2D2Connection + Send + 'static> Session<C> {
 
 impl<C: Blocking> Session<C> {
     /// Runs the work. If the server has closed the connection and nothing was committed, it runs once more on a
-    /// connection that answers. It does not begin, and commits nothing, after the call was abandoned.
+    /// connection that answers; if it accepts no writes, on one to a server that does, where there is one. It does not
+    /// begin, and commits nothing, after the call was abandoned.
     pub(super) fn perform<T>(
         &mut self,
         lease: &Lease<C>,
@@ -37,26 +38,42 @@ impl<C: Blocking> Session<C> {
         work: impl Fn(&mut C, Terms<'_>) -> Result<T, Failure>,
     ) -> Result<T> {
         let shared = Arc::clone(&self.shared);
+        let (limits, generation) = (&shared.limits, &shared.generation);
         let terms = Terms {
-            lock: shared.limits.lock,
+            lock: limits.lock,
             settings: shared.transaction.as_deref(),
             may_commit: &|| lease.commit(),
         };
         let by = deadlines.connection.into_std();
-        let mut connection = shared.source.take(&mut self.kept, by, &shared.limits)?;
+        let source = &shared.source;
+        let mut connection = source.take(&mut self.kept, by, limits, generation)?;
         if !lease.begin() {
             self.kept = connection.kept();
             return Err(abandoned());
         }
         let mut started = Instant::now();
         let mut result = work(&mut connection, terms);
-        if let Err(failure) = &result
-            && failure.lost_before_commit()
-            && lease.wanted()
-        {
+        let (closed, read_only) = match &result {
+            Err(failure) if lease.wanted() => {
+                (failure.lost_before_commit(), failure.is_read_only())
+            }
+            _ => (false, false),
+        };
+        if closed {
             // Diesel has noticed too, so that the application's pool drops it.
             drop(connection);
-            connection = shared.source.take_answering(&shared.limits)?;
+            connection = source.take_answering(limits, generation)?;
+        } else if read_only {
+            connection = match source.elsewhere(connection, limits, generation) {
+                Ok(another) => another,
+                Err(same) => {
+                    shared.silence.answered();
+                    self.kept = same.and_then(Taken::kept);
+                    return result.map_err(Failure::into_error);
+                }
+            };
+        }
+        if closed || read_only {
             if !lease.begin() {
                 self.kept = connection.kept();
                 return Err(abandoned());

@@ -1,54 +1,78 @@
 //! Connection strings: what is added to them, and how their secrets are kept out of messages.
 
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
 use kms_core::{Error, ErrorKind, Result};
 
-/// A libpq connection string. Never shown.
+use super::libpq;
+
+/// A libpq connection string, as it was given. Never shown.
 #[derive(Clone)]
-pub(super) struct Address(String);
+pub(super) struct Address {
+    text: String,
+    /// What libpq reads in it.
+    settings: BTreeMap<String, String>,
+}
 
 impl Address {
-    /// Takes a URI (`postgres://…`, `postgresql://…`) or keywords (`host=… dbname=…`).
+    /// Takes whatever libpq takes, but for a blank text.
     pub(super) fn new(text: &str) -> Result<Self> {
-        let uri = text.starts_with("postgres://") || text.starts_with("postgresql://");
-        if text.contains('\0') || !(uri || text.contains('=') && !text.contains("://")) {
-            return Err(Error::new(ErrorKind::InvalidConfiguration)
-                .with_operation("PostgresRepository::builder")
-                .with_detail(
-                    "not a connection string; they look like postgres://user@host:5432/database, \
-                     or host=… dbname=…",
-                ));
-        }
-        Ok(Self(text.to_owned()))
+        let settings = (!text.trim().is_empty()).then(|| libpq::settings(text));
+        let settings = settings.flatten().ok_or_else(|| {
+            // libpq would quote what may be a password.
+            invalid(
+                "not a connection string; they look like postgres://user@host:5432/database, or \
+                 host=… dbname=…",
+            )
+        })?;
+        Ok(Self {
+            text: text.to_owned(),
+            settings,
+        })
     }
 
-    /// The string with these parameters added where it doesn't set them itself.
-    pub(super) fn with_defaults(&self, defaults: &[(&str, String)]) -> String {
-        let mut text = self.0.clone();
-        let uri = text.contains("://");
-        for (name, value) in defaults {
-            if self.sets(name) {
-                continue;
-            }
-            let separator = match (uri, text.contains('?')) {
-                (true, false) => '?',
-                (true, true) => '&',
-                (false, _) => ' ',
-            };
-            text.push(separator);
-            text.push_str(name);
-            text.push('=');
-            text.push_str(value);
+    pub(super) fn sets(&self, name: &str) -> bool {
+        self.settings.contains_key(name)
+    }
+
+    /// Which servers it asks for: its `target_session_attrs`, or that of the environment.
+    pub(super) fn target(&self) -> Option<String> {
+        let given = self.settings.get("target_session_attrs").cloned();
+        given.or_else(|| std::env::var("PGTARGETSESSIONATTRS").ok())
+    }
+
+    /// The string with these settings added where it has none of them. It stays as it is, and libpq is asked which way
+    /// of adding to it adds these and changes nothing else: no rules of strings are repeated here.
+    pub(super) fn with_defaults(&self, defaults: &[(&str, &str)]) -> Result<String> {
+        let added = defaults.iter().filter(|(name, _)| !self.sets(name));
+        let (mut parameters, mut keywords) = (String::new(), String::new());
+        let mut expected = self.settings.clone();
+        for (name, value) in added {
+            let separator = if parameters.is_empty() { "" } else { "&" };
+            // Writing to a string does not fail.
+            let _ = write!(parameters, "{separator}{name}={}", percent_encoded(value));
+            let quoted = value.replace('\\', "\\\\").replace('\'', "\\'");
+            let _ = write!(keywords, "{name}='{quoted}' ");
+            expected.insert((*name).to_owned(), (*value).to_owned());
         }
-        text
+        let text = &self.text;
+        [
+            format!("{keywords}{text}"),
+            format!("{text}?{parameters}"),
+            format!("{text}&{parameters}"),
+            format!("{text}{parameters}"),
+        ]
+        .into_iter()
+        .find(|candidate| libpq::settings(candidate).as_ref() == Some(&expected))
+        .ok_or_else(|| invalid("the connection string leaves no way to add settings to it"))
     }
 
     /// A message of libpq without what it may quote of the string: a password with a character that
     /// should have been escaped ends up where libpq expects a host, say.
-    pub(super) fn redact(&self, message: &str) -> String {
+    /// The second is a password that it does not hold.
+    pub(super) fn redact(&self, message: &str, password: Option<&str>) -> String {
         let secret = self.secret_part();
-        if secret.is_empty() {
-            return message.to_owned();
-        }
         let mut shown = String::with_capacity(message.len());
         for (position, part) in message.split('"').enumerate() {
             let quoted = position % 2 == 1;
@@ -61,37 +85,29 @@ impl Address {
                 shown.push_str(part);
             }
         }
-        for piece in self.secrets() {
-            shown = shown.replace(&piece, "***");
+        let others = password.map(str::to_owned);
+        for piece in self.secrets().into_iter().chain(others) {
+            // Shorter ones would black out words that have nothing to do with them.
+            if piece.len() > 2 {
+                shown = shown.replace(&piece, "***");
+            }
         }
         shown
-    }
-
-    fn sets(&self, name: &str) -> bool {
-        self.0.match_indices(name).any(|(position, _)| {
-            let before = self.0[..position].chars().next_back();
-            let begins = before.is_none_or(|c| c.is_whitespace() || c == '?' || c == '&');
-            // Keywords may have white space around the sign.
-            begins
-                && self.0[position + name.len()..]
-                    .trim_start()
-                    .starts_with('=')
-        })
     }
 
     /// Everything that may be part of a password: in a URI what is between the user and the last `@`, and
     /// in both forms what follows `password`.
     fn secret_part(&self) -> String {
         let mut secret = String::new();
-        if let Some((_, rest)) = self.0.split_once("://")
+        if let Some((_, rest)) = self.text.split_once("://")
             && let Some((user_info, _)) = rest.rsplit_once('@')
             && let Some((_, password)) = user_info.split_once(':')
         {
             secret.push_str(password);
         }
-        if let Some(position) = self.0.find("password") {
+        if let Some(position) = self.text.find("password") {
             secret.push(' ');
-            secret.push_str(&self.0[position + "password".len()..]);
+            secret.push_str(&self.text[position + "password".len()..]);
         }
         secret
     }
@@ -99,15 +115,14 @@ impl Address {
     /// The passwords as such, raw and decoded.
     fn secrets(&self) -> Vec<String> {
         let mut secrets = Vec::new();
-        if let Some((_, rest)) = self.0.split_once("://")
+        if let Some((_, rest)) = self.text.split_once("://")
             && let Some((user_info, _)) = rest.rsplit_once('@')
             && let Some((_, password)) = user_info.split_once(':')
         {
             secrets.push(password.to_owned());
-            secrets.push(percent_decoded(password));
         }
-        for (position, name) in self.0.match_indices("password") {
-            let rest = &self.0[position + name.len()..];
+        for (position, name) in self.text.match_indices("password") {
+            let rest = &self.text[position + name.len()..];
             let value = rest
                 .trim_start()
                 .strip_prefix('=')
@@ -118,35 +133,33 @@ impl Address {
                 None => value.split(['&', ' ']).next().unwrap_or_default(),
             };
             secrets.push(value.to_owned());
-            secrets.push(percent_decoded(value));
         }
-        // Shorter ones would black out words that have nothing to do with them.
-        secrets.retain(|secret| secret.len() > 2);
+        let read = ["password", "sslpassword", "oauth_client_secret"];
+        secrets.extend(
+            read.iter()
+                .filter_map(|name| self.settings.get(*name).cloned()),
+        );
         secrets
     }
 }
 
-fn percent_decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, tail)) = rest.split_first() {
-        let decoded = (first == b'%')
-            .then(|| tail.get(..2))
-            .flatten()
-            .and_then(|digits| std::str::from_utf8(digits).ok())
-            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        match decoded {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &tail[2..];
-            }
-            None => {
-                bytes.push(first);
-                rest = tail;
-            }
+fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() {
+            encoded.push(char::from(byte));
+        } else {
+            // Writing to a string does not fail.
+            let _ = write!(encoded, "%{byte:02X}");
         }
     }
-    String::from_utf8_lossy(&bytes).into_owned()
+    encoded
+}
+
+fn invalid(detail: &'static str) -> Error {
+    Error::new(ErrorKind::InvalidConfiguration)
+        .with_operation("PostgresRepository::builder")
+        .with_detail(detail)
 }
 
 #[cfg(test)]
@@ -154,30 +167,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_string_does_not_set_is_added() {
+    fn what_the_string_does_not_set_is_added_and_nothing_else_changes() {
         let defaults = [
-            ("connect_timeout", "5".to_owned()),
-            ("keepalives_idle", "30".to_owned()),
+            ("connect_timeout", "5"),
+            ("application_name", r"it's \ a&b"),
         ];
-        for (given, expected) in [
-            (
-                "postgres://h/d",
-                "postgres://h/d?connect_timeout=5&keepalives_idle=30",
-            ),
-            (
-                "postgres://h/d?connect_timeout=1",
-                "postgres://h/d?connect_timeout=1&keepalives_idle=30",
-            ),
-            ("host=h", "host=h connect_timeout=5 keepalives_idle=30"),
-            (
-                "host=h connect_timeout = 1",
-                "host=h connect_timeout = 1 keepalives_idle=30",
-            ),
+        for (given, sets) in [
+            ("postgres://h/d", None),
+            ("postgresql://h/d", None),
+            ("postgres://h/d?", None),
+            ("postgres://h/d?sslmode=require&", None),
+            ("postgres://h/d?connect_timeout=1", Some("1")),
+            ("postgres://u:se?cret@h/d", None),
+            ("postgres://u:se?cret@h/d?connect_timeout=1", Some("1")),
+            ("postgres://u:p%E9@[::1]:5433,b/d", None),
+            ("postgres://", None),
+            ("host=h", None),
+            ("host=h connect_timeout = 1", Some("1")),
+            ("host=h password=a://b?connect_timeout=2", None),
+            ("host=h password='connect_timeout=1'", None),
+            (r"host=h password=ends_with\", None),
         ] {
-            assert_eq!(
-                Address::new(given).unwrap().with_defaults(&defaults),
-                expected
-            );
+            let before = libpq::settings(given).unwrap();
+            let whole = Address::new(given).unwrap().with_defaults(&defaults);
+            let mut after = libpq::settings(&whole.unwrap()).unwrap();
+            let timeout = after.remove("connect_timeout");
+            assert_eq!(timeout.as_deref(), Some(sets.unwrap_or("5")), "{given}");
+            let name = after.remove("application_name");
+            assert_eq!(name.as_deref(), Some(defaults[1].1), "{given}");
+            let mut expected = before;
+            expected.remove("connect_timeout");
+            assert_eq!(after, expected, "{given}");
         }
     }
 
@@ -206,8 +226,13 @@ mod tests {
                 "unterminated quoted string \"hunter2\"",
             ),
         ] {
-            let shown = Address::new(address).unwrap().redact(message);
-            assert!(!shown.contains("hunter"), "{address}: {shown}");
+            // Some of them are such as libpq refuses.
+            let address = Address {
+                text: address.to_owned(),
+                settings: libpq::settings(address).unwrap_or_default(),
+            };
+            let shown = address.redact(message, None);
+            assert!(!shown.contains("hunter"), "{message}: {shown}");
         }
     }
 
@@ -215,7 +240,12 @@ mod tests {
     fn the_rest_of_a_message_stays() {
         let address = Address::new("postgres://user:hunter2@127.0.0.1:1/d").unwrap();
         let message = "connection to server at \"127.0.0.1\", port 1 failed: Connection refused";
-        assert_eq!(address.redact(message), message);
+        assert_eq!(address.redact(message, None), message);
+        let message = "could not send hunter3";
+        assert_eq!(
+            address.redact(message, Some("hunter3")),
+            "could not send ***"
+        );
     }
 
     #[test]

@@ -19,7 +19,9 @@ use diesel::QueryResult;
 use diesel::connection::TransactionManagerStatus;
 use diesel_async::{AnsiTransactionManager, RunQueryDsl, TransactionManager as _};
 
-use super::{LEASE_IS_OVER, changes, lease_end, locking, schema, set_wise, snapshot};
+use super::{
+    ACCEPTS_WRITES, LEASE_IS_OVER, changes, lease_end, locking, schema, set_wise, snapshot,
+};
 use crate::transaction::Transactions;
 
 type Conn = diesel_async::AsyncPgConnection;

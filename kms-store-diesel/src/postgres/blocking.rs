@@ -16,7 +16,9 @@ mod writing;
 use diesel::QueryResult;
 use diesel::connection::AnsiTransactionManager;
 
-use super::{LEASE_IS_OVER, changes, lease_end, locking, schema, set_wise, snapshot};
+use super::{
+    ACCEPTS_WRITES, LEASE_IS_OVER, changes, lease_end, locking, schema, set_wise, snapshot,
+};
 use crate::blocking::RunQueryDsl;
 
 type Conn = diesel::PgConnection;

@@ -1,15 +1,16 @@
 //! How a repository on Postgres is made.
 
+use std::error::Error as StdError;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use diesel::PgConnection;
-use diesel::QueryResult;
-use diesel::connection::{CacheSize, Connection as _, SimpleConnection as _};
 use diesel::r2d2::{ConnectionManager, Pool};
-use kms_core::{Error, ErrorKind, Result};
+use kms_core::{Error, ErrorKind, Result, SecretBytes};
 
 use super::address::Address;
+use super::opening::{Opening, Password, Session};
 use crate::connections::{Connections, Limits, PoolSettings};
 use crate::repository::DieselRepository;
 
@@ -32,13 +33,26 @@ pub type PostgresRepository = DieselRepository<PgConnection>;
 
 impl PostgresRepository {
     /// Settings for a pool of its own. The address is a libpq connection string: a URI
-    /// (`postgres://user:password@host:5432/database?sslmode=verify-full`) or keywords (`host=… dbname=…`).
+    /// (`postgres://user:password@host:5432/database?sslmode=verify-full`) or keywords (`host=… dbname=…`). Whatever
+    /// libpq takes is taken.
+    ///
+    /// # After a failover
+    ///
+    /// A write that meets a server which accepts none is tried once more on a new connection. If that one is to a server
+    /// that accepts writes, all others are replaced before their next use, and the engine compares every cached key with
+    /// its row. Otherwise the error is [`ErrorKind::DatabaseReadOnly`].
+    ///
+    /// Name all servers, and the one that is wanted, so that each new connection finds it:
+    /// `postgres://app@one,two/app?target_session_attrs=read-write`. With `read-write` or `primary` a connection that
+    /// has not been looked at for a second is asked before its next use whether its server is still that one, so that a
+    /// process that only reads leaves a former primary as well.
     pub fn builder(address: impl Into<String>) -> PostgresBuilder {
         PostgresBuilder {
             address: address.into(),
             size: 10,
             limits: Limits::default(),
             pooler: false,
+            password: None,
         }
     }
 
@@ -46,6 +60,11 @@ impl PostgresRepository {
     /// `connection_timeout`; `statement_timeout` is what the pool's connections are set to; a change waits
     /// 5 seconds for a lock. A call takes no longer than [`with_call_timeout`](Self::with_call_timeout) says, and unless
     /// that says something, no longer than `connection_timeout` and 45 seconds.
+    ///
+    /// After a failover its connections are looked at one by one, as they are taken from the pool, and those to a server
+    /// that accepts no writes are closed. Why a connection can't be made only the pool's error handler knows: the pool
+    /// tries until its `connection_timeout`, and the error is [`ErrorKind::DatabaseUnreachable`], for a wrong password
+    /// too.
     ///
     /// A call that got no answer in time keeps its connection, which can't be taken from the application's pool until
     /// the database, or the operating system, ends the wait.
@@ -67,6 +86,7 @@ pub struct PostgresBuilder {
     size: u32,
     limits: Limits,
     pooler: bool,
+    password: Option<Password>,
 }
 
 impl PostgresBuilder {
@@ -122,15 +142,55 @@ impl PostgresBuilder {
         self
     }
 
+    /// Passwords that expire, as cloud databases have them: this is called for each new connection, on the thread of
+    /// that connection, where it may block. The address must hold no password then.
+    ///
+    /// Tokens are often had by asynchronous calls. Let a runtime that goes on running do them:
+    ///
+    /// ```no_run
+    /// # async fn token() -> Result<String, std::io::Error> { Ok(String::new()) }
+    /// # async fn start() -> Result<(), kms_core::Error> {
+    /// use kms_core::SecretBytes;
+    /// use kms_store_diesel::PostgresRepository;
+    ///
+    /// let runtime = tokio::runtime::Handle::current();
+    /// let repository = PostgresRepository::builder("postgres://app@db.example.org/app?sslmode=verify-full")
+    ///     // RDS: `AuthTokenGenerator::auth_token` of `aws-sdk-rds`, which is good for 15 minutes.
+    ///     .password_with(move || runtime.block_on(token()).map(|token| SecretBytes::new(token.into_bytes())))
+    ///     .build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// If it fails, the call that needed the connection fails with [`ErrorKind::DatabaseUnreachable`], and that error's
+    /// source is the one returned here. A password that the server refuses is [`ErrorKind::DatabaseLogin`].
+    pub fn password_with<E>(
+        mut self,
+        password: impl Fn() -> Result<SecretBytes, E> + Send + Sync + 'static,
+    ) -> Self
+    where
+        E: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        self.password = Some(Arc::new(move || {
+            password().map_err(|error| {
+                Error::new(ErrorKind::DatabaseUnreachable)
+                    .with_detail("there is no password for a new connection: the function that returns it failed")
+                    .with_boxed_source(error.into())
+            })
+        }));
+        self
+    }
+
     /// Makes the repository. Connects to nothing yet: a server that is not there is found at the first
-    /// call, by [`ErrorKind::DatabaseUnreachable`].
+    /// call, by [`ErrorKind::DatabaseUnreachable`], and a wrong role, password or database name by
+    /// [`ErrorKind::DatabaseLogin`].
     ///
     /// Unless the address says otherwise, TCP keep-alives find a server that vanished after about a minute.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidConfiguration`] for an address that is no connection string, a pool of no
-    /// connections, or a timeout of zero.
+    /// [`ErrorKind::InvalidConfiguration`] for an address that is no connection string, or has a password where
+    /// [`password_with`](Self::password_with) is to give it, a pool of no connections, or a timeout of zero.
     pub fn build(self) -> Result<PostgresRepository> {
         const OPERATION: &str = "PostgresRepository::builder";
         self.limits.check(OPERATION)?;
@@ -146,13 +206,18 @@ impl PostgresBuilder {
             ..
         } = self.limits;
         let address = Address::new(&self.address)?;
-        let url = address.with_defaults(&[
+        if self.password.is_some() && address.sets("password") {
+            return Err(Error::new(ErrorKind::InvalidConfiguration)
+                .with_operation(OPERATION)
+                .with_detail("the address has a password, and password_with is to give it; leave one of them out"));
+        }
+        let defaults = vec![
             ("connect_timeout", whole_seconds(connection).to_string()),
             ("keepalives_idle", "30".to_owned()),
             ("keepalives_interval", "10".to_owned()),
             ("keepalives_count", "3".to_owned()),
             ("tcp_user_timeout", "60000".to_owned()),
-        ]);
+        ];
         // Between two statements of a change nothing is waited for; the last of them is for a process that was
         // stopped in the middle.
         let timeouts = |set: &str| {
@@ -167,13 +232,18 @@ impl PostgresBuilder {
         } else {
             (Session::Own(timeouts("set")), None)
         };
+        let opening = Opening {
+            address,
+            defaults,
+            password: self.password,
+            session,
+        };
         Ok(PostgresRepository::over(Connections::new(PoolSettings {
-            url,
+            demand: opening.demand(),
+            open: Box::new(move |by| opening.open(by)),
             size: self.size,
             limits: self.limits,
-            prepare: Box::new(move |connection| session.prepare(connection)),
             transaction,
-            redact: Box::new(move |message| address.redact(message)),
         })))
     }
 }
@@ -191,25 +261,4 @@ impl fmt::Debug for PostgresBuilder {
 /// libpq takes whole seconds, and makes 2 of 1.
 fn whole_seconds(timeout: Duration) -> u64 {
     (timeout.as_secs() + u64::from(timeout.subsec_nanos() > 0)).max(2)
-}
-
-/// Whose the server's sessions are.
-#[derive(Debug)]
-enum Session {
-    /// A connection's, with these settings.
-    Own(String),
-    /// A pooler's: nothing that is kept in them is found again.
-    Foreign,
-}
-
-impl Session {
-    fn prepare(&self, connection: &mut PgConnection) -> QueryResult<()> {
-        match self {
-            Self::Own(settings) => connection.batch_execute(settings),
-            Self::Foreign => {
-                connection.set_prepared_statement_cache_size(CacheSize::Disabled);
-                Ok(())
-            }
-        }
-    }
 }

@@ -3,12 +3,12 @@
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error as QueryError};
-use diesel::sql_types::{Array, Text};
-use kms_core::{Deletion, DeletionTarget, Error, Refusal, ScopeRows};
+use diesel::sql_types::{Array, Bool, Text};
+use kms_core::{Deletion, DeletionTarget, Error, ErrorKind, Refusal, ScopeRows};
 
 use super::{Conn, RunQueryDsl, batch_execute};
 use crate::dialect::{DeletionFailure, KeyTables as _};
-use crate::failure::in_use;
+use crate::failure::{ends_transaction, in_use};
 use crate::transaction::Transactions as _;
 
 const LOCK_VERSIONS: &str = "\
@@ -17,7 +17,8 @@ select kms_lock_key_version(v.id) as answer, v.id from unnest($1) as v (id)";
 /// Every foreign key to the key tables whose check may come as late as the commit: our own and the
 /// application's.
 const DEFERRABLE: &str = "\
-select distinct format('%I.%I', n.nspname, c.conname) as name
+select distinct format('%I.%I', n.nspname, c.conname) as name, n.nspname::text as schema,
+       has_schema_privilege(n.oid, 'usage') as usable
   from pg_constraint c join pg_namespace n on n.oid = c.connamespace
  where c.contype = 'f' and c.condeferrable
    and c.confrelid in ('kms_root_key'::regclass, 'kms_root_key_version'::regclass,
@@ -35,9 +36,27 @@ struct VersionLock {
 
 #[derive(QueryableByName)]
 #[diesel(check_for_backend(Pg))]
-struct ConstraintName {
+struct Deferrable {
     #[diesel(sql_type = Text)]
     name: String,
+    #[diesel(sql_type = Text)]
+    schema: String,
+    /// Whether this role may name it.
+    #[diesel(sql_type = Bool)]
+    usable: bool,
+}
+
+/// Why a deletion that was tried is not possible.
+enum Tried {
+    Failed(QueryError),
+    /// Something else that the transaction deferred does not hold, so that nothing can be told by all of it.
+    Pending(QueryError),
+}
+
+impl From<QueryError> for Tried {
+    fn from(error: QueryError) -> Self {
+        Self::Failed(error)
+    }
 }
 
 pub(super) async fn delete(
@@ -90,25 +109,71 @@ async fn lock_versions(
 
 /// Deletes and checks all foreign keys at once, in a savepoint that is rolled back whatever comes of it:
 /// `immediate` would outlive a savepoint that is released, and fire on later rows of the caller's.
+///
+/// A constraint is named with its schema, which the role may not be allowed to use. Then all that is deferred is
+/// checked before the deletion and after it: what fails only after it comes from the deletion.
 async fn try_out(
     connection: &mut Conn,
     deletion: &Deletion,
     rows: &ScopeRows,
 ) -> Result<(), DeletionFailure> {
-    let names: Vec<ConstraintName> = diesel::sql_query(DEFERRABLE).load(connection).await?;
-    let names: Vec<_> = names.into_iter().map(|row| row.name).collect();
+    let constraints: Vec<Deferrable> = diesel::sql_query(DEFERRABLE).load(connection).await?;
+    let hidden = constraints.iter().find(|constraint| !constraint.usable);
+    let names: Vec<_> = match hidden {
+        Some(_) => vec!["all"],
+        None => constraints.iter().map(|row| row.name.as_str()).collect(),
+    };
     connection.begin().await?;
-    let mut tried = connection
-        .delete_target(&rows.root_key, &deletion.target)
-        .await
-        .map(drop);
-    if tried.is_ok() && !names.is_empty() {
-        let immediate = format!("set constraints {} immediate", names.join(", "));
-        tried = batch_execute(connection, &immediate).await;
-    }
+    let tried = delete_and_check(connection, deletion, rows, hidden.is_some(), &names).await;
     let rolled_back = connection.roll_back().await;
-    tried.map_err(refused)?;
-    Ok(rolled_back?)
+    match tried {
+        Ok(()) => Ok(rolled_back?),
+        Err(Tried::Failed(error)) => Err(refused(error)),
+        Err(Tried::Pending(error)) => Err(not_proven(error, hidden)),
+    }
+}
+
+async fn delete_and_check(
+    connection: &mut Conn,
+    deletion: &Deletion,
+    rows: &ScopeRows,
+    check_before: bool,
+    names: &[&str],
+) -> Result<(), Tried> {
+    if check_before {
+        batch_execute(connection, "set constraints all immediate")
+            .await
+            .map_err(pending)?;
+        batch_execute(connection, "set constraints all deferred").await?;
+    }
+    connection
+        .delete_target(&rows.root_key, &deletion.target)
+        .await?;
+    if !names.is_empty() {
+        let immediate = format!("set constraints {} immediate", names.join(", "));
+        batch_execute(connection, &immediate).await?;
+    }
+    Ok(())
+}
+
+fn pending(error: QueryError) -> Tried {
+    if ends_transaction(&error) {
+        Tried::Failed(error)
+    } else {
+        Tried::Pending(error)
+    }
+}
+
+fn not_proven(error: QueryError, hidden: Option<&Deferrable>) -> DeletionFailure {
+    let schema = hidden.map_or("", |constraint| &constraint.schema);
+    Error::new(ErrorKind::UseNotProven)
+        .with_detail(
+            "something else that the transaction deferred does not hold yet, and this role may not use the schema of a \
+             foreign key to the keys, to check that alone: grant usage on the schema, or delete in another transaction",
+        )
+        .with_context("schema", schema)
+        .with_source(error)
+        .into()
 }
 
 fn refused(error: QueryError) -> DeletionFailure {

@@ -15,7 +15,7 @@ use super::schema::{
     kms_extension_version, kms_root_key, kms_root_key_version, kms_schema_version,
 };
 use super::snapshot::{SnapshotOf, SnapshotOfOne};
-use super::{Conn, RunQueryDsl};
+use super::{ACCEPTS_WRITES, Conn, RunQueryDsl};
 use crate::changes_row::{Asked, ChangesRow, Mark};
 use crate::dialect::{Reading, SchemaVersions};
 use crate::records::{missing_keys, seconds};
@@ -89,6 +89,12 @@ struct ReferencerRow {
 }
 
 impl Reading for Conn {
+    async fn accepts_writes(&mut self) -> QueryResult<bool> {
+        diesel::select(sql::<Bool>(ACCEPTS_WRITES))
+            .get_result(self)
+            .await
+    }
+
     async fn schema_versions(&mut self) -> QueryResult<SchemaVersions> {
         // One statement where both tables are there, as they are at every start but a failing one.
         let both = diesel::select((

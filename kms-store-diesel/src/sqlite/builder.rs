@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use diesel::SqliteConnection;
-use diesel::connection::SimpleConnection as _;
+use diesel::connection::{Connection as _, SimpleConnection as _};
 use diesel::r2d2::{ConnectionManager, Pool};
 use kms_core::{Error, ErrorKind, Result};
 
 use super::location::uri;
 use crate::connections::{Connections, Limits, PoolSettings};
+use crate::failure::query_error;
 use crate::repository::DieselRepository;
 
 /// Keys in a SQLite file.
@@ -112,13 +113,23 @@ impl SqliteBuilder {
              pragma synchronous = full; pragma foreign_keys = on;",
             self.limits.lock.as_millis().clamp(1, i32::MAX as u128)
         );
+        let url = uri(&location)?;
+        let open = move |_| {
+            let failed = |reason: &dyn std::fmt::Display| {
+                Error::new(ErrorKind::DatabaseUnreachable)
+                    .with_detail(format!("{reason}: {location}"))
+            };
+            let mut connection = SqliteConnection::establish(&url).map_err(|e| failed(&e))?;
+            let prepared = connection.batch_execute(&settings);
+            prepared.map_err(|error| failed(&query_error(error)))?;
+            Ok(connection)
+        };
         Ok(SqliteRepository::over(Connections::new(PoolSettings {
-            url: uri(&location)?,
+            open: Box::new(open),
+            demand: None,
             size: self.size,
             limits: self.limits,
-            prepare: Box::new(move |connection| connection.batch_execute(&settings)),
             transaction: None,
-            redact: Box::new(move |message| format!("{message}: {location}")),
         })))
     }
 }

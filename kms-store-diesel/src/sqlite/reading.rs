@@ -58,6 +58,11 @@ struct ReferencerRow {
 }
 
 impl Reading for SqliteConnection {
+    async fn accepts_writes(&mut self) -> QueryResult<bool> {
+        // A file is not left for another one.
+        Ok(true)
+    }
+
     async fn schema_versions(&mut self) -> QueryResult<SchemaVersions> {
         // One statement where both tables are there, as they are at every start but a failing one.
         let both = diesel::select((

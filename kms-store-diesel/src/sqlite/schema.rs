@@ -79,6 +79,12 @@ diesel::table! {
 }
 
 diesel::table! {
+    kms_restoring (reason) {
+        reason -> Text,
+    }
+}
+
+diesel::table! {
     kms_root_check (key_id) {
         key_id -> Text,
         check_blob -> Binary,
@@ -144,6 +150,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     kms_data_key,
     kms_data_key_version,
     kms_extension_version,
+    kms_restoring,
     kms_root_check,
     kms_root_key,
     kms_root_key_version,

@@ -3,17 +3,21 @@
 //! `KMS_TEST_POSTGRES_URL` names a server where databases may be created. Without it these tests are
 //! skipped, loudly, or fail if `KMS_TEST_REQUIRE` names `postgres`.
 
+mod addresses;
 #[cfg(feature = "diesel-async")]
 mod asynchronous;
 mod breaking;
 mod callers;
 mod changes;
 mod database;
+mod failover;
 mod hanging;
 mod line;
 mod locking;
+mod login;
 mod pooling;
 mod rights;
+mod roles;
 mod schemas;
 
 use self::database::PostgresDatabase;

@@ -11,7 +11,7 @@ use crate::report::Adoption;
 
 /// The shared migration that replaces Go's triggers. They number a version
 /// wrongly when the client names one, let a client's own `create_time` stand,
-/// write local time, and may lack the change that Go kms made without changing
+/// write local time into `update_time`, and may lack the change that Go kms made without changing
 /// its version.
 const REPLACING: [&str; 1] = ["_shared_triggers"];
 

@@ -1,13 +1,15 @@
 //! Holds a database against what the migrations make.
 
+use diesel::prelude::*;
+use diesel::sql_types::Text;
 use diesel::sqlite::SqliteConnection;
 
-use super::{catalogue, number, shared_tables, table_exists, texts};
+use super::{TextRow, catalogue, number, shared_tables, table_exists, texts};
 use crate::bookkeeping::SHARED_TABLES;
 use crate::catalogue::{Catalogue, Difference};
 use crate::error::{ErrorKind, Result};
 use crate::oddities;
-use crate::report::Report;
+use crate::report::{Oddity, Report};
 
 /// What the migrations make, as [`catalogue`](super::catalogue()) sees it. A
 /// test holds it against a database that was just migrated.
@@ -61,6 +63,22 @@ pub fn verify(conn: &mut SqliteConnection) -> Result<Report> {
                 let ids = texts(conn, &rule.ids())?;
                 report.oddities.push(rule.oddity(rows, ids));
             }
+        }
+        report.oddities.extend(oddities::refused_scope_ids(|after| {
+            let ids = diesel::sql_query(oddities::SCOPE_IDS).bind::<Text, _>(after);
+            let rows = ids.load::<TextRow>(conn)?;
+            Ok(rows.into_iter().map(|row| row.text).collect())
+        })?);
+    }
+    if table_exists(conn, "kms_restoring")? {
+        let reasons = texts(conn, "select reason as text from kms_restoring")?;
+        if !reasons.is_empty() {
+            report.oddities.push(Oddity {
+                table: "kms_restoring".to_owned(),
+                rule: "say that a restore is under way: delete them after it".to_owned(),
+                rows: i64::try_from(reasons.len()).unwrap_or(i64::MAX),
+                ids: reasons,
+            });
         }
     }
     Ok(report)

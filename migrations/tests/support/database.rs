@@ -132,6 +132,17 @@ impl TestDatabase {
         conn
     }
 
+    /// A role of this test, named after its database and this ending. It goes
+    /// with the database.
+    pub(crate) fn role(&self, conn: &mut Connection, ending: &str) -> String {
+        let Kind::Postgres { name, .. } = &self.kind else {
+            panic!("SQLite has no roles");
+        };
+        let role = format!("{name}{ending}");
+        conn.execute(&format!("create role {role}"));
+        role
+    }
+
     pub(crate) fn postgres_connection(&self) -> PgConnection {
         match self.connect() {
             Connection::Postgres(conn) => conn,
@@ -148,7 +159,9 @@ impl Drop for TestDatabase {
             let _ = conn.batch_execute(&format!("drop database {name} with (force)"));
             // Roles are the server's. A test that needs one names it as its
             // database is named.
-            let _ = conn.batch_execute(&format!("drop role if exists {name}"));
+            for ending in ["", "_reader", "_writer", "_operator", "_migrator"] {
+                let _ = conn.batch_execute(&format!("drop role if exists {name}{ending}"));
+            }
         }
     }
 }

@@ -8,7 +8,6 @@ use std::thread::{self, JoinHandle};
 /// Forwards TCP connections to a server, from a port of the loopback interface.
 pub(crate) struct Line {
     address: SocketAddr,
-    server: String,
     state: Arc<State>,
     listening: Option<JoinHandle<()>>,
 }
@@ -21,6 +20,8 @@ struct State {
 
 #[derive(Default)]
 struct Flow {
+    /// Where new connections lead.
+    server: String,
     /// Nothing is forwarded, and all sockets stay open.
     hanging: bool,
     /// Connections with lower numbers stay as hanging as they are.
@@ -36,10 +37,10 @@ impl Line {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let mut line = Self {
             address: listener.local_addr().unwrap(),
-            server: server_of(url).to_owned(),
             state: Arc::default(),
             listening: None,
         };
+        line.lead_to(url);
         line.listen(listener);
         line
     }
@@ -47,6 +48,11 @@ impl Line {
     /// The URL with this line's address in place of the server's.
     pub(crate) fn url(&self, url: &str) -> String {
         url.replacen(server_of(url), &self.address.to_string(), 1)
+    }
+
+    /// Forwards new connections to the server of this URL. Those that there are stay where they are.
+    pub(crate) fn lead_to(&self, url: &str) {
+        self.change(|flow| flow.server = server_of(url).to_owned());
     }
 
     /// Forwards nothing any more, while all sockets stay open and new connections are accepted.
@@ -85,13 +91,15 @@ impl Line {
     }
 
     fn listen(&mut self, listener: TcpListener) {
-        let (state, server) = (Arc::clone(&self.state), self.server.clone());
+        let state = Arc::clone(&self.state);
         self.listening = Some(thread::spawn(move || {
             while let Ok((client, _)) = listener.accept() {
-                if state.flow.lock().unwrap().cut {
+                let flow = state.flow.lock().unwrap();
+                if flow.cut {
                     return;
                 }
-                let server = TcpStream::connect(&server).unwrap();
+                let server = TcpStream::connect(&flow.server).unwrap();
+                drop(flow);
                 for stream in [&client, &server] {
                     stream.set_nodelay(true).unwrap();
                 }

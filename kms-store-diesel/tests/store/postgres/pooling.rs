@@ -113,7 +113,7 @@ fn a_server_that_refuses_the_database_says_so_without_the_password() {
             .build()
             .unwrap();
         let error = repository.validate_schema().await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::DatabaseUnreachable, "{error}");
+        assert_eq!(error.kind(), ErrorKind::DatabaseLogin, "{error}");
         assert!(
             !format!("{error} {error:?}").contains(&password),
             "the password is shown"

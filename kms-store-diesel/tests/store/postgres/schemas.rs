@@ -12,6 +12,7 @@ use crate::application::Database as _;
 use crate::keys::{DATABASE, apply, rows, scope};
 use crate::starting::{
     accepts_a_later_extension_and_no_earlier_one, counted_pool, takes_one_statement,
+    without_its_one_row_nothing_is_created_and_repair_is_named,
 };
 
 #[test]
@@ -50,6 +51,16 @@ fn a_database_without_tables_is_told_by_every_call() {
             assert_eq!(error.context("expected"), Some("v0.0.2"));
             assert_eq!(error.context("found"), Some("none"));
         }
+    });
+}
+
+#[test]
+fn emptied_tables_with_one_row_are_told_and_nothing_is_created() {
+    on_postgres(async |application| {
+        let repair = || {
+            kms_migrations::postgres::repair(&mut application.database.connection()).unwrap();
+        };
+        without_its_one_row_nothing_is_created_and_repair_is_named(&application, repair).await;
     });
 }
 

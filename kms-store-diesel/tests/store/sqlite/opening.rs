@@ -15,6 +15,7 @@ use super::on_sqlite;
 use crate::keys::{apply, scope, with_keys};
 use crate::starting::{
     accepts_a_later_extension_and_no_earlier_one, counted_pool, takes_one_statement,
+    without_its_one_row_nothing_is_created_and_repair_is_named,
 };
 
 const SHORT: Duration = Duration::from_millis(400);
@@ -47,6 +48,16 @@ fn the_schema_is_checked_with_one_statement() {
 #[test]
 fn a_later_extension_is_accepted_and_an_earlier_one_refused() {
     on_sqlite(async |application| accepts_a_later_extension_and_no_earlier_one(&application).await);
+}
+
+#[test]
+fn emptied_tables_with_one_row_are_told_and_nothing_is_created() {
+    on_sqlite(async |application| {
+        let repair = || {
+            kms_migrations::sqlite::repair(&mut application.database.connection()).unwrap();
+        };
+        without_its_one_row_nothing_is_created_and_repair_is_named(&application, repair).await;
+    });
 }
 
 #[test]
