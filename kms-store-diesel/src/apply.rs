@@ -169,7 +169,7 @@ impl Applying<'_> {
 
 /// Whether a failed statement says something about the transaction rather than about its change set.
 fn must_end<C: Dialect>(error: &QueryError) -> bool {
-    ends_transaction(error) || C::is_busy(error)
+    ends_transaction(error) || C::is_busy(error) || C::condition(error).is_some()
 }
 
 /// Why the database did not take what a change set writes.

@@ -6,7 +6,8 @@ use crate::apply::apply;
 use crate::blocking::now;
 use crate::dialect::Dialect;
 use crate::failure::{Failure, query_error};
-use crate::transaction::{Whole, ended, require_transaction};
+use crate::transaction::{ended, require_transaction};
+use crate::whole::Whole;
 
 /// Reads keys and applies changes on a diesel connection of the application's, inside its transaction
 /// and beside its own rows: no second connection is taken.
@@ -205,7 +206,10 @@ fn outside<C: Dialect>(failure: Failure) -> Error {
         Failure::Query(error) if crate::failure::is_serialization(&error) => {
             Error::new(ErrorKind::RestartTransaction).with_source(error)
         }
-        Failure::Query(error) => query_error(error),
+        Failure::Query(error) => match C::condition(&error) {
+            Some(kind) => Error::new(kind).with_source(error),
+            None => query_error(error),
+        },
         other => other.into_error(),
     }
 }

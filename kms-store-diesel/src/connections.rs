@@ -11,6 +11,7 @@ mod generation;
 mod lease;
 mod limits;
 mod pace;
+mod place;
 mod session;
 mod silence;
 mod source;
@@ -46,6 +47,7 @@ use worker::Workers;
 #[cfg(feature = "diesel-async")]
 pub(crate) use limits::Deadlines;
 pub(crate) use limits::Limits;
+pub(crate) use place::{Place, Site};
 pub(crate) use source::{Holds, Open, exhausted};
 
 /// A free connection is closed, and its thread ends, when no call needed it for this long.
@@ -93,6 +95,8 @@ pub(crate) struct PoolSettings<C> {
     pub(crate) limits: Limits,
     /// Statements for the settings of each transaction: where sessions don't keep theirs.
     pub(crate) transaction: Option<Box<str>>,
+    /// Where the database is, if that is a place where another one can be put.
+    pub(crate) place: Option<Place>,
 }
 
 impl<C: R2D2Connection + Send + 'static> Connections<C> {
@@ -101,6 +105,7 @@ impl<C: R2D2Connection + Send + 'static> Connections<C> {
         let opening = Opening {
             open: settings.open,
             demand: settings.demand,
+            place: settings.place,
             warnings: pace::Pace::default(),
         };
         Self::over(
@@ -168,9 +173,13 @@ impl<C: R2D2Connection + Send + 'static> Connections<C> {
     where
         C: Blocking,
     {
-        self.call(work)
-            .await
-            .map_err(|error| error.with_operation(operation))
+        let replacements = self.server_changes();
+        let result = self.call(work).await;
+        if self.server_changes() != replacements {
+            // Each would find out for itself, but keep the former database open until then.
+            self.pool.retain(|_, _| false);
+        }
+        result.map_err(|error| error.with_operation(operation))
     }
 
     async fn call<T: Send + 'static>(
@@ -234,7 +243,7 @@ impl<C: R2D2Connection + Send + 'static> Connections<C> {
 
 impl<C: Blocking> Calls<C> for Connections<C> {
     fn server_changes(&self) -> u64 {
-        self.shared.generation.current()
+        self.server_changes()
     }
 
     async fn run<D: Send + Sync + 'static, T: Send + 'static>(
@@ -255,6 +264,11 @@ impl<C: R2D2Connection + Send + 'static> Connections<C> {
     pub(crate) fn with_call_limit(mut self, limit: Duration) -> Self {
         self.limits.call = Some(limit);
         self
+    }
+
+    /// How often the connections were found to be to the wrong server, or to a database that was replaced.
+    pub(crate) fn server_changes(&self) -> u64 {
+        self.shared.generation.current() + self.shared.source.replacements()
     }
 
     fn size(&self) -> u32 {
@@ -321,6 +335,7 @@ mod tests {
                 Ok(SqliteConnection::establish(":memory:").expect("it needs no file"))
             }),
             demand: None,
+            place: None,
             warnings: pace::Pace::default(),
         };
         Connections::over(Source::Own(opening), 1, Limits::default(), None, idle)

@@ -7,7 +7,7 @@ use diesel::QueryResult;
 use diesel::result::Error as QueryError;
 use kms_core::{
     CampaignFailure, CampaignState, CampaignSummary, Changes, CollectionVersion, Deletion,
-    DeletionTarget, Hold, KeyVersionId, Lease, MissingKeys, NewCampaign, NewDataKey,
+    DeletionTarget, ErrorKind, Hold, KeyVersionId, Lease, MissingKeys, NewCampaign, NewDataKey,
     NewDataKeyVersion, NewRootKeyVersion, Purpose, Referencer, Refusal, RewrappedDataKeyVersion,
     RootCheck, RootKeyId, RootKeyVersionId, ScopeFilter, ScopeId, ScopeRows, Snapshot, Writes,
 };
@@ -197,6 +197,11 @@ pub(crate) trait Writing {
 
     /// Whether the failure of a statement means that a lock was not to be had.
     fn is_busy(error: &QueryError) -> bool;
+
+    /// What the failure of a statement says about the database as a whole, where that is known by its code.
+    fn condition(_error: &QueryError) -> Option<ErrorKind> {
+        None
+    }
 
     fn scramble_collection(&mut self) -> impl Future<Output = QueryResult<()>> + Send;
 

@@ -16,6 +16,9 @@ pub(crate) async fn explain<C: Dialect>(
 ) -> Error {
     match &failure {
         Failure::Query(error) | Failure::Commit(error) if C::is_busy(error) => busy(failure),
+        Failure::Query(error) | Failure::Commit(error) if let Some(kind) = C::condition(error) => {
+            of_kind(kind, failure)
+        }
         _ if failure.is_unclassified() => {
             if elapsed >= limits.lock.min(limits.statement) {
                 return busy(failure);
@@ -32,9 +35,12 @@ pub(crate) async fn explain<C: Dialect>(
 }
 
 fn busy(failure: Failure) -> Error {
-    let error = Error::new(ErrorKind::DatabaseBusy).with_detail("a lock was not granted in time");
+    of_kind(ErrorKind::DatabaseBusy, failure).with_detail("a lock was not granted in time")
+}
+
+fn of_kind(kind: ErrorKind, failure: Failure) -> Error {
     match failure {
-        Failure::Query(source) | Failure::Commit(source) => error.with_source(source),
-        _ => error,
+        Failure::Query(source) | Failure::Commit(source) => Error::new(kind).with_source(source),
+        _ => kind.into(),
     }
 }

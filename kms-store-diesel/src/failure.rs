@@ -16,6 +16,8 @@ pub(crate) enum Failure {
         allow(dead_code, reason = "SQLite has one writer")
     )]
     Deadlock,
+    /// Another database is in the place of the one that the connection is to. Nothing was committed.
+    Displaced(Error),
     /// All change sets were refused, so that the transaction is to be rolled back.
     NoneApplied(Applied),
     /// An error that is ready to be handed out.
@@ -35,9 +37,9 @@ impl From<Error> for Failure {
 }
 
 impl Failure {
-    /// Whether the connection is gone and nothing was committed on it: trying once more is safe.
+    /// Whether the connection is gone, or of no use, and nothing was committed on it: trying once more is safe.
     pub(crate) fn lost_before_commit(&self) -> bool {
-        matches!(self, Self::Query(error) if is_lost(error))
+        matches!(self, Self::Query(error) if is_lost(error)) || matches!(self, Self::Displaced(_))
     }
 
     /// Whether the connection is gone.
@@ -55,7 +57,7 @@ impl Failure {
         match self {
             Self::Deadlock => true,
             Self::Query(error) | Self::Commit(error) => is_serialization(error),
-            Self::NoneApplied(_) | Self::Ready(_) => false,
+            Self::NoneApplied(_) | Self::Displaced(_) | Self::Ready(_) => false,
         }
     }
 
@@ -78,7 +80,7 @@ impl Failure {
                 .into_iter()
                 .find_map(Result::err)
                 .unwrap_or_else(|| Error::new(ErrorKind::Internal)),
-            Self::Ready(error) => error,
+            Self::Displaced(error) | Self::Ready(error) => error,
         }
     }
 }

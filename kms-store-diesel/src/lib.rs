@@ -55,7 +55,8 @@
 //! | a load of many scopes | one statement | one read transaction |
 //! | a batch | a fixed number of statements | statements row by row, in one transaction |
 //! | proof that a version is unused | every foreign key is checked on trial | every referencing table is looked into |
-//! | a lost answer to a commit | `OutcomeUnknown`, which the engine resolves | can't be |
+//! | a lost answer to a commit | `OutcomeUnknown`, which the engine resolves | only if the file is replaced during it |
+//! | what refuses is told by | its code | its code's message: diesel keeps no code |
 //!
 //! # Features
 //!
@@ -97,6 +98,7 @@ mod stored_time;
 #[cfg(feature = "diesel-async")]
 mod tasks;
 mod transaction;
+mod whole;
 mod writes;
 
 #[cfg(feature = "diesel-async")]

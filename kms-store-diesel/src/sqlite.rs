@@ -8,7 +8,9 @@ mod deleting;
 #[path = "key_tables.rs"]
 mod key_tables;
 mod location;
+mod opening;
 mod reading;
+mod refusal;
 #[path = "root_check_tables.rs"]
 mod root_check_tables;
 mod rows;

@@ -11,7 +11,7 @@ use kms_core::{Error, ErrorKind, Result};
 use tokio::time::timeout_at;
 
 use crate::calls::{Calls, Pooled, Work};
-use crate::connections::{Deadlines, Limits, exhausted};
+use crate::connections::{Deadlines, Limits, Site, exhausted};
 use crate::explaining::explain;
 use crate::failure::Failure;
 use crate::repository::DieselRepository;
@@ -124,6 +124,7 @@ impl Tasks {
             lock: self.limits.lock,
             settings: None,
             may_commit: &may_commit,
+            site: Site::SERVER,
         };
         match timeout_at(deadlines.call, self.perform(given, work, terms, deadlines)).await {
             Ok(result) => result,

@@ -7,6 +7,7 @@ use diesel::connection::TransactionManagerStatus;
 use diesel::result::Error as QueryError;
 use kms_core::{Error, ErrorKind};
 
+use crate::connections::Site;
 use crate::dialect::Dialect;
 use crate::failure::Failure;
 
@@ -36,6 +37,8 @@ pub(crate) struct Terms<'a> {
     pub(crate) settings: Option<&'a str>,
     /// Asked right before each commit. `false` if the caller was told meanwhile that nothing was written.
     pub(crate) may_commit: &'a (dyn Fn() -> bool + Sync),
+    /// What the connection is to.
+    pub(crate) site: Site<'a>,
 }
 
 /// Ends the savepoint or transaction that was begun last: commits it if the work in it succeeded, and rolls it back
@@ -64,9 +67,15 @@ pub(crate) async fn own_ended<C: Dialect, T>(
     terms: Terms<'_>,
     result: Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let failure = match result {
+    let worked = result.and_then(|value| {
+        terms.site.check().map_err(Failure::Displaced)?;
+        Ok(value)
+    });
+    let failure = match worked {
         Ok(value) if (terms.may_commit)() => {
             connection.commit().await.map_err(Failure::Commit)?;
+            // Or it was committed to a file that nobody opens any more, unless that one was copied after the commit.
+            terms.site.check().map_err(displaced)?;
             return Ok(value);
         }
         Ok(_) => Error::new(ErrorKind::DatabaseUnreachable)
@@ -77,6 +86,12 @@ pub(crate) async fn own_ended<C: Dialect, T>(
     // If this fails too the connection is broken, and the first error tells more.
     let _ = connection.roll_back().await;
     Err(failure)
+}
+
+fn displaced(error: Error) -> Error {
+    Error::new(ErrorKind::OutcomeUnknown)
+        .with_detail("the database was removed or replaced during the commit")
+        .with_source(error)
 }
 
 /// Refuses a connection that is in no transaction: what is applied on it would commit at once, without
@@ -94,29 +109,67 @@ pub(crate) fn require_transaction<C: Dialect>(connection: &mut C) -> Result<(), 
     }
 }
 
-/// A connection in the middle of a change. Left there, because the change's future was dropped or panicked, it counts
-/// as broken: nothing can be committed on it any more, neither what was written of the change nor the rows of the
-/// caller's beside it, and pools drop it.
-pub(crate) struct Whole<'c, C: Dialect>(Option<&'c mut C>);
+#[cfg(all(test, feature = "sqlite", unix))]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use std::fs;
 
-impl<'c, C: Dialect> Whole<'c, C> {
-    pub(crate) fn begun(connection: &'c mut C) -> Self {
-        Self(Some(connection))
-    }
+    use diesel::connection::SimpleConnection as _;
+    use diesel::prelude::*;
+    use diesel::sqlite::SqliteConnection;
 
-    pub(crate) fn connection(&mut self) -> &mut C {
-        self.0.as_mut().expect("it has one until it is done")
-    }
+    use super::*;
+    use crate::blocking::now;
+    use crate::connections::Place;
+    use crate::dialect::Writing as _;
 
-    pub(crate) fn done(mut self) {
-        self.0 = None;
-    }
-}
-
-impl<C: Dialect> Drop for Whole<'_, C> {
-    fn drop(&mut self) {
-        if let Some(connection) = &mut self.0 {
-            connection.status().set_in_error();
+    /// What becomes of a change if its file is removed by the work, or after that, before the commit.
+    fn removed(during_work: bool) -> Failure {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app.sqlite3");
+        let place = Place::new(path.clone());
+        fs::write(&path, "").unwrap();
+        let (mut connection, site) = place
+            .site_of(|| Ok(SqliteConnection::establish(path.to_str().unwrap()).unwrap()))
+            .unwrap();
+        connection
+            .batch_execute("pragma journal_mode = wal; create table change (id integer)")
+            .unwrap();
+        let remove = || fs::remove_file(&path).unwrap();
+        let may_commit = || {
+            assert!(!during_work, "it is not asked for");
+            remove();
+            true
+        };
+        let terms = Terms {
+            lock: Duration::from_secs(1),
+            settings: None,
+            may_commit: &may_commit,
+            site,
+        };
+        now(connection.begin_writing(terms.settings)).unwrap();
+        connection
+            .batch_execute("insert into change values (1)")
+            .unwrap();
+        if during_work {
+            remove();
         }
+        now(own_ended(&mut connection, terms, Ok(()))).unwrap_err()
+    }
+
+    #[test]
+    fn a_change_whose_file_is_gone_before_the_commit_is_not_committed_and_can_be_tried_again() {
+        let failure = removed(true);
+        assert!(failure.lost_before_commit());
+        let error = failure.into_error();
+        assert_eq!(error.kind(), ErrorKind::DatabaseUnreachable, "{error}");
+    }
+
+    #[test]
+    fn a_commit_to_a_file_that_is_gone_is_not_acknowledged() {
+        let failure = removed(false);
+        assert!(!failure.lost_before_commit());
+        let error = failure.into_error();
+        assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "{error}");
     }
 }

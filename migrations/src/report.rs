@@ -162,4 +162,8 @@ pub struct Adoption {
     pub ran: Vec<MigrationName>,
     /// Objects of Go kms that have another definition now.
     pub mended: Vec<String>,
+    /// SQLite: the journal mode that the file is in now, which is `wal` unless
+    /// another process used the file all the time. `None` inside a transaction of
+    /// the caller's, which can't change it, and on Postgres.
+    pub journal_mode: Option<String>,
 }

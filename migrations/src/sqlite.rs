@@ -10,6 +10,7 @@
 
 mod adopt;
 mod introspection;
+mod log;
 mod repair;
 mod verify;
 
@@ -127,15 +128,17 @@ fn locked<T>(
     conn: &mut SqliteConnection,
     work: impl FnOnce(&mut SqliteConnection) -> Result<T>,
 ) -> Result<T> {
-    let in_transaction =
-        <SqliteConnection as Connection>::TransactionManager::transaction_manager_status_mut(conn)
-            .transaction_depth()?
-            .is_some();
-    if in_transaction {
+    if in_transaction(conn)? {
         conn.transaction(work)
     } else {
         waiting(conn, |conn| conn.immediate_transaction(work))
     }
+}
+
+fn in_transaction(conn: &mut SqliteConnection) -> Result<bool> {
+    let status =
+        <SqliteConnection as Connection>::TransactionManager::transaction_manager_status_mut(conn);
+    Ok(status.transaction_depth()?.is_some())
 }
 
 /// Runs `work` with a busy timeout of at least [`WAIT`].

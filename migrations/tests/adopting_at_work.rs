@@ -1,5 +1,4 @@
-//! Taking over a database while changes are under way. Postgres only: on SQLite
-//! one writer waits for the other.
+//! Taking over a database while changes are under way.
 
 #![cfg(all(feature = "postgres", feature = "sqlite"))]
 // Clippy's exception for tests ends at functions that are no tests themselves.
@@ -73,6 +72,32 @@ fn with_a_lock_timeout_adoption_gives_up_and_has_changed_nothing() {
     assert_eq!(conn.catalogue().unwrap(), before);
     change.execute("commit");
     conn.adopt().unwrap();
+}
+
+#[test]
+fn a_sqlite_file_is_switched_to_the_write_ahead_log() {
+    let (database, mut conn) = made_by_go(false).unwrap();
+    assert_eq!(conn.value("journal_mode", "pragma_journal_mode"), "delete");
+    // Again on a database that is ours already.
+    for mode in ["delete", "wal"] {
+        conn.execute(&format!("pragma journal_mode = {mode}"));
+        let adoption = conn.adopt().unwrap();
+        assert_eq!(adoption.journal_mode.as_deref(), Some("wal"));
+        let mut another = database.connect();
+        assert_eq!(another.value("journal_mode", "pragma_journal_mode"), "wal");
+    }
+}
+
+#[test]
+fn inside_a_transaction_a_sqlite_file_stays_in_its_mode() {
+    let (_database, mut conn) = made_by_go(false).unwrap();
+    let Connection::Sqlite(sqlite) = &mut conn else {
+        panic!("it is a file");
+    };
+    let adoption = sqlite.immediate_transaction(kms_migrations::sqlite::adopt);
+    assert_eq!(adoption.unwrap().journal_mode, None);
+    assert!(conn.verify().unwrap().is_ok());
+    assert_eq!(conn.value("journal_mode", "pragma_journal_mode"), "delete");
 }
 
 fn wait_until_adoption_waits(conn: &mut Connection) {

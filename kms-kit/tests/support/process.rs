@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use kms_kit::core::KeyBytes;
-use kms_kit::{AeadWrapper, KmsBuilder};
+use kms_kit::{AeadWrapper, KmsBuilder, Repository};
 
 use super::{DATABASE, Database, OIDC};
 
@@ -16,9 +16,14 @@ const ROOT_KEY: [u8; 32] = [42; 32];
 
 /// An engine under the root key that all processes know.
 pub fn engine(database: &Database) -> KmsBuilder {
+    engine_on(database.repository())
+}
+
+/// The same on another repository.
+pub fn engine_on(repository: Arc<dyn Repository>) -> KmsBuilder {
     let root =
         AeadWrapper::builder("root of all processes").key(KeyBytes::from_slice(&ROOT_KEY).unwrap());
-    kms_kit::builder(database.repository())
+    kms_kit::builder(repository)
         .root_wrapper(Arc::new(root.build().unwrap()))
         .purposes([DATABASE, OIDC])
 }

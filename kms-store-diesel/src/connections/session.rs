@@ -28,9 +28,10 @@ impl<C: R2D2Connection + Send + 'static> Session<C> {
 }
 
 impl<C: Blocking> Session<C> {
-    /// Runs the work. If the server has closed the connection and nothing was committed, it runs once more on a
-    /// connection that answers; if it accepts no writes, on one to a server that does, where there is one. It does not
-    /// begin, and commits nothing, after the call was abandoned.
+    /// Runs the work. If the server has closed the connection, or another database is in the place of the one that it
+    /// was to, and nothing was committed, it runs once more on a connection that answers; if it accepts no writes, on
+    /// one to a server that does, where there is one. It does not begin, and commits nothing, after the call was
+    /// abandoned.
     pub(super) fn perform<T>(
         &mut self,
         lease: &Lease<C>,
@@ -39,10 +40,12 @@ impl<C: Blocking> Session<C> {
     ) -> Result<T> {
         let shared = Arc::clone(&self.shared);
         let (limits, generation) = (&shared.limits, &shared.generation);
-        let terms = Terms {
+        let may_commit = || lease.commit();
+        let terms = |site| Terms {
             lock: limits.lock,
             settings: shared.transaction.as_deref(),
-            may_commit: &|| lease.commit(),
+            may_commit: &may_commit,
+            site,
         };
         let by = deadlines.connection.into_std();
         let source = &shared.source;
@@ -52,7 +55,8 @@ impl<C: Blocking> Session<C> {
             return Err(abandoned());
         }
         let mut started = Instant::now();
-        let mut result = work(&mut connection, terms);
+        let site = source.site(&connection);
+        let mut result = work(&mut connection, terms(site));
         let (closed, read_only) = match &result {
             Err(failure) if lease.wanted() => {
                 (failure.lost_before_commit(), failure.is_read_only())
@@ -79,7 +83,8 @@ impl<C: Blocking> Session<C> {
                 return Err(abandoned());
             }
             started = Instant::now();
-            result = work(&mut connection, terms);
+            let site = source.site(&connection);
+            result = work(&mut connection, terms(site));
         }
         if !matches!(&result, Err(failure) if failure.is_lost()) {
             shared.silence.answered();

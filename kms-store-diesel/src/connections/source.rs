@@ -11,6 +11,7 @@ use tracing::warn;
 use super::generation::Generation;
 use super::limits::Limits;
 use super::pace::Pace;
+use super::place::{FileId, Place, Site};
 use crate::blocking::{Blocking, now};
 
 /// A connection is closed when it is free and older than this, so that no session of the server lives forever.
@@ -38,7 +39,10 @@ impl<C: Blocking> Source<C> {
     ) -> Result<Taken<C>> {
         match self {
             Self::Own(opening) => match kept.take() {
-                Some(opened) if opened.generation == generation.current() => {
+                Some(opened)
+                    if opened.generation == generation.current()
+                        && opening.is_in_place(&opened)? =>
+                {
                     opening.as_demanded(opened, by, generation).map(Taken::Own)
                 }
                 _ => opening.open(by, generation).map(Taken::Own),
@@ -148,6 +152,26 @@ fn give_up<C: Blocking>(connection: &mut C) {
     connection.status().set_in_error();
 }
 
+impl<C: R2D2Connection + Send + 'static> Source<C> {
+    /// What this connection was opened to.
+    pub(super) fn site(&self, taken: &Taken<C>) -> Site<'_> {
+        match (self, taken) {
+            (Self::Own(opening), Taken::Own(opened)) => {
+                Site(opening.place.as_ref().zip(opened.file))
+            }
+            _ => Site(None),
+        }
+    }
+
+    /// How often another database was found in the place of the one before.
+    pub(super) fn replacements(&self) -> u64 {
+        match self {
+            Self::Own(opening) => opening.place.as_ref().map_or(0, Place::replacements),
+            Self::Application(_) => 0,
+        }
+    }
+}
+
 fn taken_from<C: R2D2Connection + Send + 'static>(
     pool: &Pool<ConnectionManager<C>>,
     by: Instant,
@@ -183,6 +207,8 @@ fn unreachable(limits: &Limits) -> Error {
 pub(super) struct Opening<C> {
     pub(super) open: Open<C>,
     pub(super) demand: Option<Holds<C>>,
+    /// Where the database is, if that is a place where another one can be put.
+    pub(super) place: Option<Place>,
     pub(super) warnings: Pace,
 }
 
@@ -193,13 +219,28 @@ pub(crate) type Open<C> = Box<dyn Fn(Instant) -> Result<C> + Send + Sync>;
 pub(crate) type Holds<C> = Box<dyn Fn(&mut C) -> QueryResult<bool> + Send + Sync>;
 
 impl<C: Blocking> Opening<C> {
+    /// Whether what the connection was opened to is in its place.
+    fn is_in_place(&self, opened: &Opened<C>) -> Result<bool> {
+        match &self.place {
+            Some(place) => Ok(opened.file == Some(place.file()?)),
+            None => Ok(true),
+        }
+    }
+
     /// Opens one. A database that refuses is told at once, with its reason.
     fn open(&self, by: Instant, generation: &Generation) -> Result<Opened<C>> {
         // Before it is opened: what is found out meanwhile may be about this one.
         let generation = generation.current();
-        match (self.open)(by) {
-            Ok(connection) => Ok(Opened {
+        let opened = match &self.place {
+            Some(place) => place
+                .open(|| (self.open)(by))
+                .map(|(connection, file)| (connection, Some(file))),
+            None => (self.open)(by).map(|connection| (connection, None)),
+        };
+        match opened {
+            Ok((connection, file)) => Ok(Opened {
                 connection,
+                file,
                 since: Instant::now(),
                 looked_at: Instant::now(),
                 generation,
@@ -241,6 +282,7 @@ impl<C: Blocking> Opening<C> {
 /// A connection of our own.
 pub(super) struct Opened<C> {
     connection: C,
+    file: Option<FileId>,
     since: Instant,
     /// When its server was last seen to be what is demanded.
     looked_at: Instant,

@@ -244,6 +244,7 @@ impl PostgresBuilder {
             size: self.size,
             limits: self.limits,
             transaction,
+            place: None,
         })))
     }
 }

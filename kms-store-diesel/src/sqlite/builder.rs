@@ -3,21 +3,26 @@
 use std::time::Duration;
 
 use diesel::SqliteConnection;
-use diesel::connection::{Connection as _, SimpleConnection as _};
 use diesel::r2d2::{ConnectionManager, Pool};
 use kms_core::{Error, ErrorKind, Result};
 
-use super::location::uri;
-use crate::connections::{Connections, Limits, PoolSettings};
-use crate::failure::query_error;
+use super::location::Location;
+use super::opening::open;
+use crate::connections::{Connections, Limits, Place, PoolSettings};
 use crate::repository::DieselRepository;
 
 /// Keys in a SQLite file.
 ///
 /// Connections are set to `journal_mode = wal` (readers and the writer don't wait for each other),
-/// `foreign_keys = on` (the schema and every proof of disuse depend on it) and `synchronous = full`: with
-/// `normal` a power failure could take back the last commits, and with them a key under which something
-/// outside of this database is encrypted already, or a destruction that was reported as done.
+/// `foreign_keys = on` (the schema and every proof of disuse depend on it) and `synchronous = extra`, which with the
+/// log is the same as `full`: with `normal` a power failure could take back the last commits, and with them a key under
+/// which something outside of this database is encrypted already, or a destruction that was reported as done.
+///
+/// A file that can't be switched to the log, because another process writes to it all the time or because it can't be
+/// written to, is used in the mode that it has. Nothing else is written by opening it, so that an engine that only
+/// decrypts works on every file that SQLite can read: with `?mode=ro`, say, or with `?immutable=1` in a folder that
+/// can't be written to, where nobody else changes the file. (There SQLite itself reads a file with a log only if the
+/// log's `-shm` file is there, too.)
 ///
 /// ```no_run
 /// use kms_store_diesel::SqliteRepository;
@@ -106,30 +111,16 @@ impl SqliteBuilder {
                 .with_operation(OPERATION)
                 .with_detail("the pool size must be more than zero"));
         }
-        let location = self.location;
-        // The timeout first: to switch to the log takes a lock.
-        let settings = format!(
-            "pragma busy_timeout = {}; pragma journal_mode = wal; \
-             pragma synchronous = full; pragma foreign_keys = on;",
-            self.limits.lock.as_millis().clamp(1, i32::MAX as u128)
-        );
-        let url = uri(&location)?;
-        let open = move |_| {
-            let failed = |reason: &dyn std::fmt::Display| {
-                Error::new(ErrorKind::DatabaseUnreachable)
-                    .with_detail(format!("{reason}: {location}"))
-            };
-            let mut connection = SqliteConnection::establish(&url).map_err(|e| failed(&e))?;
-            let prepared = connection.batch_execute(&settings);
-            prepared.map_err(|error| failed(&query_error(error)))?;
-            Ok(connection)
-        };
+        let Location { uri, path } = Location::parse(&self.location)?;
+        let shown = path.display().to_string();
+        let lock = self.limits.lock;
         Ok(SqliteRepository::over(Connections::new(PoolSettings {
-            open: Box::new(open),
+            open: Box::new(move |_| open(&uri, &shown, lock)),
             demand: None,
             size: self.size,
             limits: self.limits,
             transaction: None,
+            place: Some(Place::new(path)),
         })))
     }
 }

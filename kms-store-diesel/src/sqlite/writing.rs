@@ -9,17 +9,17 @@ use diesel::prelude::*;
 use diesel::result::Error as QueryError;
 use diesel::sql_types::Bool;
 use kms_core::{
-    Deletion, NewDataKey, NewDataKeyVersion, NewRootKeyVersion, Referencer,
+    Deletion, ErrorKind, NewDataKey, NewDataKeyVersion, NewRootKeyVersion, Referencer,
     RewrappedDataKeyVersion, RootKeyId, RootKeyVersionId, ScopeId, ScopeRows,
 };
 
-use super::deleting;
 use super::rows::{
     DataKeyVersionNumber, RewrapDataKeyVersion, RewrapRootKeyVersion, RootKeyVersionNumber,
 };
 use super::schema::{
     kms_collection_version, kms_data_key, kms_data_key_version, kms_root_key, kms_root_key_version,
 };
+use super::{deleting, refusal};
 use crate::dialect::{DeletionFailure, Writing};
 use crate::failure::Failure;
 
@@ -30,14 +30,11 @@ impl Writing for SqliteConnection {
     }
 
     fn is_busy(error: &QueryError) -> bool {
-        // Diesel keeps no code; SQLite's messages are constants, the same everywhere.
-        matches!(
-            error,
-            QueryError::DatabaseError(_, information)
-                if ["database is locked", "database table is locked", "database schema is locked"]
-                    .iter()
-                    .any(|known| information.message().starts_with(known))
-        )
+        refusal::condition(error) == Some(ErrorKind::DatabaseBusy)
+    }
+
+    fn condition(error: &QueryError) -> Option<ErrorKind> {
+        refusal::condition(error)
     }
 
     async fn scramble_collection(&mut self) -> QueryResult<()> {

@@ -4,7 +4,10 @@ mod callers;
 mod changes;
 mod database;
 mod opening;
+mod read_only;
 mod reading;
+mod refusing;
+mod replacing;
 
 use self::database::SqliteDatabase;
 use crate::application::Application;

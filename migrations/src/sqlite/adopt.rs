@@ -2,6 +2,7 @@
 
 use diesel::sqlite::SqliteConnection;
 
+use super::log::switch_to_log;
 use super::verify::expected;
 use super::{MIGRATIONS, catalogue, locked, number, shared_tables, texts};
 use crate::bookkeeping::{self, Bookkeeping, Candidate, SHARED_TABLES};
@@ -74,6 +75,11 @@ const OWN: [&str; 1] = ["index kms_data_key_version.kms_data_key_version_root_ke
 /// part. One transaction: all of it or nothing. No table is rebuilt, and a Go
 /// service keeps working.
 ///
+/// Then it switches the file to the write-ahead log, which takes a moment in
+/// which nobody else uses the file. If there is none within ten seconds the file
+/// stays as it is ([`Adoption::journal_mode`] says so), and the engine's
+/// connections use it so.
+///
 /// On a database that is ours already, it runs what is pending. Safe to call
 /// from several processes at once.
 ///
@@ -84,7 +90,7 @@ const OWN: [&str; 1] = ["index kms_data_key_version.kms_data_key_version_root_ke
 /// [`ErrorKind::NotAdoptable`], [`ErrorKind::Locked`],
 /// [`ErrorKind::Database`].
 pub fn adopt(conn: &mut SqliteConnection) -> Result<Adoption> {
-    locked(conn, |conn| {
+    let mut adoption = locked(conn, |conn| {
         match bookkeeping::bookkeeping(conn, &MIGRATIONS)? {
             Bookkeeping::Ours => {
                 return Ok(Adoption {
@@ -113,7 +119,9 @@ pub fn adopt(conn: &mut SqliteConnection) -> Result<Adoption> {
             .map(|difference| difference.object)
             .collect();
         Ok(adoption)
-    })
+    })?;
+    adoption.journal_mode = switch_to_log(conn)?;
+    Ok(adoption)
 }
 
 fn candidate(conn: &mut SqliteConnection) -> Result<Candidate> {

@@ -7,7 +7,8 @@ use diesel::connection::SimpleConnection as _;
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use kms_core::{
-    Advance, CampaignStep, ErrorKind, Lease, NewCampaign, Proof, Repository as _, RootCheck,
+    Advance, CampaignRepository as _, CampaignStep, ErrorKind, Lease, NewCampaign, Proof,
+    Repository as _, RootCheck,
 };
 use kms_store_diesel::{KeyConnection as _, PostgresRepository};
 use kms_testkit::change_sets;

@@ -221,3 +221,43 @@ fn the_first_call_switches_the_file_to_the_write_ahead_log() {
         assert_eq!(mode(), "wal");
     });
 }
+
+#[test]
+fn a_file_that_is_written_to_all_the_time_is_opened_in_the_mode_that_it_has() {
+    on_sqlite(async |application| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app.sqlite3");
+        let path = path.to_str().unwrap();
+        let mut connection = application.database.connection();
+        connection
+            .batch_execute(&format!("vacuum into '{path}'"))
+            .unwrap();
+        let mut writer = SqliteConnection::establish(path).unwrap();
+        let mode = |connection: &mut SqliteConnection| {
+            diesel::dsl::sql::<diesel::sql_types::Text>("pragma journal_mode")
+                .get_result::<String>(connection)
+                .unwrap()
+        };
+        assert_eq!(mode(&mut writer), "delete");
+        writer
+            .batch_execute("begin immediate; insert into organization values ('o_1')")
+            .unwrap();
+        let repository = SqliteRepository::builder(path)
+            .busy_timeout(SHORT)
+            .build()
+            .unwrap();
+        repository.validate_schema().await.unwrap();
+        let create = || apply(&repository, change_sets::create(&scope("o_1"), &[]));
+        let error = create().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::DatabaseBusy, "{error}");
+        writer.batch_execute("commit").unwrap();
+        let _ = create().await.unwrap();
+        assert_eq!(mode(&mut writer), "delete");
+        drop(repository);
+        // The next connection tries again.
+        let repository = SqliteRepository::builder(path).build().unwrap();
+        repository.validate_schema().await.unwrap();
+        let mut another = SqliteConnection::establish(path).unwrap();
+        assert_eq!(mode(&mut another), "wal");
+    });
+}
