@@ -113,9 +113,12 @@ async fn another_root_key(dialect: Dialect, program: &Path) -> Result<()> {
         let root = other.wrapper_named(id)?;
         Ok(engine::builder(repository, root, Binding::Migrating))
     };
-    let refused = builder("root")?.build().await.err();
-    names(refused, ErrorKind::WrongRootKey, "root")?;
-    // Under the former id it is told before anything is changed, and otherwise by the id.
+    for id in ["root", "another"] {
+        let refused = builder(id)?.build().await.err();
+        names(refused, ErrorKind::WrongRootKey, "root")?;
+    }
+    Dump::of(&world.database)?.same_as(&before)?;
+    // Under the former id it is told before anything is changed, and where a new one may be, by the id.
     for (id, reading, changing) in [
         ("root", ErrorKind::TamperedKey, ErrorKind::WrongRootKey),
         (
@@ -124,7 +127,8 @@ async fn another_root_key(dialect: Dialect, program: &Path) -> Result<()> {
             ErrorKind::ForeignRootKey,
         ),
     ] {
-        let kms = builder(id)?.root_checked_later().build().await?;
+        let kms = builder(id)?.root_checked_later().root_may_be_new();
+        let kms = kms.build().await?;
         names(kms.wrapper(&scope, &OIDC).await.err(), reading, "krkv_")?;
         for error in [
             kms.rewrap_keys(&scope, RewrapKeys::All).await.err(),

@@ -273,9 +273,10 @@ error_kinds! {
     TamperedKey false "the wrapped key does not open in its row: it was altered, moved or damaged",
     /// A wrapped key that is none of the root wrapper's: made by a root key that it does not hold.
     ForeignRootKey false "the key is wrapped by a root key that the root wrapper does not hold; add that one to a pool to decrypt with",
-    /// The root wrapper's key opens nothing of what the database holds under its id, so that another key is in its
-    /// place, or all of that was altered.
-    WrongRootKey false "the root wrapper's key opens nothing that this database holds under its id: another key is in its place (it was replaced, or deleted and made again), or what it made was altered; give the engine the former key, or a pool of both to rewrap what the new one made",
+    /// The root wrapper's key is none of those that the database was filled with: it opens nothing of what the database
+    /// holds under its id, so that another key is in its place, or all of that was altered; or nothing there is of its
+    /// id, and the context `known_root_keys` names keys that are known.
+    WrongRootKey false "the root wrapper's key is not one that this database was filled with",
     /// A wrapped key without binding, in a mode that accepts bound ones only.
     UnboundKey false "the wrapped key is not bound to its row; open it in mode Migrating and rewrap",
     /// Two rows hold the same key, so one of them is a copy. Binding it would make that permanent.

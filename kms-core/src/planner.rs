@@ -76,6 +76,10 @@ impl Planner {
         if let Ok(blob) = Blob::decode(&newest.key) {
             root.may_have_made(&blob)
                 .map_err(|error| root.names(error.with_context("key_version", &newest.id)))?;
+            // Where ids can't tell, opening does; a rewrap opens all of them anyway.
+            if !rewrap && !root.surely_made(&blob) {
+                self.opener.root_key_version_of(rows, newest).await?;
+            }
         }
         let newest = newest.version;
         let (root_version, wrapping) = self

@@ -11,7 +11,7 @@ use crate::blob::Blob;
 use crate::engine::Executor;
 use crate::error::{Error, ErrorKind, Result};
 use crate::root_name::RootName;
-use crate::wrapper::{Ownership, Wrapper};
+use crate::wrapper::{Claim, Ownership, Wrapper};
 
 mod limits;
 mod named;
@@ -182,6 +182,14 @@ impl Root {
             return Err(error.with_context("root_key_id", blob.key_id()));
         }
         Ok(())
+    }
+
+    /// Whether the blob's id proves that this root made it.
+    pub(crate) fn surely_made(&self, blob: &Blob) -> bool {
+        let claims = self.wrapper.claims();
+        self.wrapper.owns(blob) == Ownership::Yes
+            && !claims.is_empty()
+            && claims.iter().all(Claim::is_proven_by_id)
     }
 
     /// The error with the root's name, if it has one.

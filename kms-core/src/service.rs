@@ -3,6 +3,7 @@
 //! | a wrapper | takes |
 //! |---|---|
 //! | checks the URL of its service | [`Endpoint`], [`PlainHttp`] |
+//! | goes through a proxy | [`ProxyUrl`] |
 //! | keeps a client for each runtime | [`PerRuntime`] |
 //! | asks within bounds | [`CallLimits`](crate::CallLimits) |
 //! | encrypts in envelopes, or directly | [`Sealing`], [`Mode`], with its calls as a [`ServiceKey`] |
@@ -26,11 +27,13 @@ use crate::error::{Error, ErrorKind};
 
 mod clients;
 mod endpoint;
+mod proxy;
 mod sealing;
 mod text;
 
 pub use clients::PerRuntime;
 pub use endpoint::{Endpoint, PlainHttp};
+pub use proxy::ProxyUrl;
 pub use sealing::{
     BOUND_ENVELOPE_MECHANISM, DIRECT_MECHANISM, Encrypted, Mode, Sealing, ServiceKey,
 };

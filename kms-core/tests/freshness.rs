@@ -152,7 +152,11 @@ async fn defect_03_a_rotation_keeps_the_unchanged_keys_of_its_scope_too() {
     newest(&process, &id).await;
     process.root_calls();
     process.kms.rotate_keys(&id, Rewrap::No).await.unwrap();
-    assert_eq!(process.root_calls(), (1, 0), "one new root key version");
+    assert_eq!(
+        process.root_calls(),
+        (1, 1),
+        "one new root key version, and the newest seen to be the root's"
+    );
     newest(&process, &id).await;
     assert_eq!(process.root_calls(), (0, 1), "only that one is unwrapped");
 }
@@ -164,7 +168,11 @@ async fn root_calls_of_every_operation_are_as_few_as_can_be() {
     let id = scope("o_1");
     let kms = &process.kms;
     kms.rotate_keys(&id, Rewrap::No).await.unwrap();
-    assert_eq!(process.root_calls(), (1, 0));
+    assert_eq!(
+        process.root_calls(),
+        (1, 1),
+        "the id of this root's keys doesn't prove whose they are"
+    );
     newest(&process, &id).await;
     assert_eq!(
         process.root_calls(),

@@ -5,14 +5,16 @@ mod support;
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use kms_core::{
-    Binding, Blob, CampaignOptions, Error, ErrorKind, KeyBytes, Kms, KmsBuilder, MemoryRepository,
-    PooledWrapper, Repository, Rewrap, RewrapKeys, RootCheck, Wrapper,
+    Binding, Blob, CampaignOptions, Claim, Error, ErrorKind, KeyBytes, Kms, KmsBuilder,
+    MemoryRepository, Ownership, PooledWrapper, Repository, Result, Rewrap, RewrapKeys, RootCheck,
+    SecretBytes, Wrapper,
 };
 use kms_testkit::{Fault, RepositoryMethod, When, WrapperMethod};
 use kms_wrapper_aead::AeadWrapper;
 use support::instrumented::Process;
-use support::{OIDC, World, on, scope};
+use support::{OIDC, World, on, root, scope};
 
 /// The local key of the id `root`, one for each number.
 fn key(number: u8) -> Arc<dyn Wrapper> {
@@ -87,6 +89,110 @@ async fn in_an_empty_database_the_first_process_says_which_key_is_the_right_one(
     let repository = MemoryRepository::new();
     engine(&repository, &key(1)).build().await.unwrap();
     refused(engine(&repository, &key(2))).await;
+}
+
+#[tokio::test]
+async fn a_root_key_that_the_database_does_not_know_is_refused_before_it_wraps_anything() {
+    let repository = MemoryRepository::new();
+    let former = engine(&repository, &key(1)).build().await.unwrap();
+    former.create_keys(&scope("o_1"), &[OIDC]).await.unwrap();
+    let mistaken = root("mistaken");
+    // One that is told by check blobs, and one from before them.
+    for database in [repository.clone(), without_checks(&repository).await] {
+        let checks = database.root_checks().await.unwrap();
+        let error = engine(&database, &mistaken).build().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::WrongRootKey, "{error}");
+        assert_eq!(error.context("root_key_id"), Some("mistaken"));
+        assert_eq!(error.context("known_root_keys"), Some("root"));
+        assert!(error.to_string().contains("root_may_be_new"), "{error}");
+        let late = engine(&database, &mistaken).root_checked_later();
+        let late = late.build().await.unwrap();
+        for attempt in [
+            late.preflight().await,
+            late.create_keys(&scope("o_2"), &[OIDC]).await,
+        ] {
+            assert_eq!(attempt.unwrap_err().kind(), ErrorKind::WrongRootKey);
+        }
+        assert_eq!(database.root_checks().await.unwrap(), checks);
+        // Beside the former one it is how a fleet moves.
+        let pool = PooledWrapper::new(Arc::clone(&mistaken));
+        let pool: Arc<dyn Wrapper> = Arc::new(pool.with_decrypting(key(1)).unwrap());
+        engine(&database, &pool).build().await.unwrap();
+        engine(&database, &mistaken).build().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_root_key_may_be_new_to_the_database_where_the_application_says_so() {
+    let repository = MemoryRepository::new();
+    let former = engine(&repository, &key(1)).build().await.unwrap();
+    former.create_keys(&scope("o_1"), &[OIDC]).await.unwrap();
+    let new = root("new");
+    let first = engine(&repository, &new).root_may_be_new();
+    let first = first.build().await.unwrap();
+    first.create_keys(&scope("o_2"), &[OIDC]).await.unwrap();
+    let error = first.wrapper(&scope("o_1"), &OIDC).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ForeignRootKey);
+    // From then on the database knows both.
+    for (root, id) in [(&key(1), "o_1"), (&new, "o_2")] {
+        let kms = engine(&repository, root).build().await.unwrap();
+        kms.wrapper(&scope(id), &OIDC).await.unwrap();
+    }
+    // It says nothing about another key under an id that is known.
+    refused(engine(&repository, &key(2)).root_may_be_new()).await;
+}
+
+/// Knows which key it has once it is asked, as an alias.
+#[derive(Debug)]
+struct Alias(Arc<dyn Wrapper>);
+
+#[async_trait]
+impl Wrapper for Alias {
+    fn kind(&self) -> &'static str {
+        "alias"
+    }
+
+    fn key_id(&self) -> Option<String> {
+        None
+    }
+
+    fn owns(&self, _: &Blob) -> Ownership {
+        Ownership::Unknown
+    }
+
+    fn is_current(&self, _: &Blob) -> Ownership {
+        Ownership::Unknown
+    }
+
+    fn claims(&self) -> Vec<Claim> {
+        vec![Claim::by_alias("alias")]
+    }
+
+    async fn encrypt(&self, plaintext: &[u8], aad: &[u8]) -> Result<Blob> {
+        self.0.encrypt(plaintext, aad).await
+    }
+
+    async fn decrypt(&self, blob: &Blob, aad: &[u8]) -> Result<SecretBytes> {
+        match self.0.owns(blob) {
+            Ownership::No => Err(ErrorKind::ForeignRootKey.into()),
+            _ => self.0.decrypt(blob, aad).await,
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_root_that_learns_from_its_service_that_all_is_another_key_s_is_refused() {
+    let repository = MemoryRepository::new();
+    let right: Arc<dyn Wrapper> = Arc::new(Alias(root("right")));
+    let kms = engine(&repository, &right).build().await.unwrap();
+    kms.create_keys(&scope("o_1"), &[OIDC]).await.unwrap();
+    engine(&repository, &right).build().await.unwrap();
+    let mistaken: Arc<dyn Wrapper> = Arc::new(Alias(root("mistaken")));
+    for database in [repository.clone(), without_checks(&repository).await] {
+        let error = engine(&database, &mistaken).build().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::WrongRootKey, "{error}");
+        assert_eq!(error.context("known_root_keys"), Some("right"));
+    }
 }
 
 #[tokio::test]
@@ -167,15 +273,30 @@ async fn the_check_costs_one_decryption_per_process_and_later_changes_nothing() 
         .rotate_keys(&scope("o_1"), Rewrap::No)
         .await
         .unwrap();
-    assert_eq!(process.root_calls(), (1, 1));
+    // Before each rotation the scope's newest key is opened too, since the id of this root's keys proves nothing.
+    assert_eq!(process.root_calls(), (1, 2));
     assert_eq!(process.queries().root_checks, 1);
     process
         .kms
         .rotate_keys(&scope("o_1"), Rewrap::No)
         .await
         .unwrap();
-    assert_eq!(process.root_calls(), (1, 0));
+    assert_eq!(process.root_calls(), (1, 1));
     assert_eq!(process.queries().root_checks, 0);
+}
+
+#[tokio::test]
+async fn a_rotation_opens_nothing_where_the_ids_of_the_root_s_keys_prove_whose_they_are() {
+    let mut world = World::new().await;
+    world.repository = MemoryRepository::new();
+    let named = AeadWrapper::named("root").key(KeyBytes::generate().unwrap());
+    world.root = Arc::new(named.build().unwrap());
+    let process = Process::new(&world).await;
+    let id = scope("o_1");
+    process.kms.create_keys(&id, &[OIDC]).await.unwrap();
+    process.root_calls();
+    process.kms.rotate_keys(&id, Rewrap::No).await.unwrap();
+    assert_eq!(process.root_calls(), (1, 0));
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! A wrapper of AWS KMS obeys the same settings, whether it is made by a builder, by the environment or by a URL.
 //!
-//! Each case runs this program again in three children, one for each way, with the case's variables. What they send
-//! goes to an endpoint that records it, which is also their proxy.
+//! Each case runs this program again in children, one for each way, with the case's variables. What they send goes to
+//! an endpoint that records it, which is also their proxy.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::env;
@@ -56,9 +56,12 @@ fn record(mut stream: TcpStream) -> std::io::Result<String> {
         }
     }
     let head = String::from_utf8_lossy(&head).into_owned();
+    let is_get = head.starts_with("GET");
     let telling = |line: &&str| {
         let line = line.to_ascii_lowercase();
-        line.starts_with("x-amz-target") || line.starts_with("x-amz-security-token")
+        line.starts_with("x-amz-target")
+            || line.starts_with("x-amz-security-token")
+            || is_get && line.starts_with("authorization")
     };
     let mut entry: Vec<_> = head.lines().take(1).collect();
     entry.extend(head.lines().filter(telling));
@@ -68,7 +71,7 @@ fn record(mut stream: TcpStream) -> std::io::Result<String> {
             entry.push(&head[head.len() - rest.len() - start.len()..][..start.len() + value.len()]);
         }
     }
-    let status = match entry[0].starts_with("GET") {
+    let status = match is_get || head.starts_with("PUT") {
         true => "404 Not Found",
         false => "503 Service Unavailable",
     };
@@ -85,6 +88,8 @@ struct Case {
     variables: &'static [(&'static str, &'static str)],
     /// What the requests say then.
     shows: &'static str,
+    /// Whether that is about credentials, so that a builder which was given some says something else.
+    of_credentials: bool,
 }
 
 const fn case(
@@ -96,6 +101,14 @@ const fn case(
         name,
         variables,
         shows,
+        of_credentials: false,
+    }
+}
+
+impl Case {
+    const fn of_credentials(mut self) -> Self {
+        self.of_credentials = true;
+        self
     }
 }
 
@@ -110,6 +123,14 @@ const BASE: &[(&str, &str)] = &[
     ("AWS_SECRET_ACCESS_KEY", "secret"),
     ("AWS_MAX_ATTEMPTS", "1"),
     ("HTTPS_PROXY", "http://{recorder}"),
+];
+
+const WAYS: [&str; 5] = [
+    "builder",
+    "environment",
+    "url",
+    "builder with keys",
+    "environment with keys",
 ];
 
 const CASES: &[Case] = &[
@@ -188,12 +209,14 @@ const CASES: &[Case] = &[
             ("AWS_ENDPOINT_URL_KMS", "http://{recorder}"),
         ],
         "Credential=AKIDFILE",
-    ),
+    )
+    .of_credentials(),
     case(
         "AWS_ACCESS_KEY_ID",
         &[("AWS_ENDPOINT_URL_KMS", "http://{recorder}")],
         "Credential=AKIDENVIRONMENT",
-    ),
+    )
+    .of_credentials(),
     case(
         "AWS_SESSION_TOKEN",
         &[
@@ -201,7 +224,8 @@ const CASES: &[Case] = &[
             ("AWS_SESSION_TOKEN", "a-token"),
         ],
         "x-amz-security-token: a-token",
-    ),
+    )
+    .of_credentials(),
     case(
         "AWS_WEB_IDENTITY_TOKEN_FILE and AWS_ENDPOINT_URL_STS",
         &[
@@ -213,7 +237,8 @@ const CASES: &[Case] = &[
             ("AWS_ENDPOINT_URL_STS", "http://{recorder}"),
         ],
         "POST / HTTP/1.1",
-    ),
+    )
+    .of_credentials(),
     case(
         "HTTPS_PROXY for credentials",
         &[
@@ -223,7 +248,8 @@ const CASES: &[Case] = &[
             ("AWS_ROLE_ARN", "arn:aws:iam::111122223333:role/app"),
         ],
         "CONNECT sts.eu-central-1.amazonaws.com:443",
-    ),
+    )
+    .of_credentials(),
     case(
         "AWS_CONTAINER_CREDENTIALS_FULL_URI",
         &[
@@ -235,6 +261,42 @@ const CASES: &[Case] = &[
             ),
         ],
         "GET /credentials",
+    )
+    .of_credentials(),
+    case(
+        "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+        &[
+            ("AWS_ACCESS_KEY_ID", ""),
+            ("AWS_SECRET_ACCESS_KEY", ""),
+            (
+                "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+                "http://{recorder}/credentials",
+            ),
+            ("AWS_CONTAINER_AUTHORIZATION_TOKEN", "Basic a-container"),
+        ],
+        "authorization: Basic a-container",
+    )
+    .of_credentials(),
+    case(
+        "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+        &[
+            ("AWS_ACCESS_KEY_ID", ""),
+            ("AWS_SECRET_ACCESS_KEY", ""),
+            ("AWS_EC2_METADATA_DISABLED", ""),
+            ("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://{recorder}"),
+        ],
+        "PUT /latest/api/token",
+    )
+    .of_credentials(),
+    case(
+        "AWS_RETRY_MODE",
+        &[("AWS_RETRY_MODE", "adaptive")],
+        "CONNECT kms.eu-central-1.amazonaws.com:443",
+    ),
+    case(
+        "AWS_RETRY_MODE that there is not",
+        &[("AWS_RETRY_MODE", "never")],
+        "CONNECT kms.eu-central-1.amazonaws.com:443",
     ),
     case(
         "AWS_SDK_UA_APP_ID",
@@ -282,8 +344,10 @@ fn every_variable_counts_alike_for_a_builder_the_environment_and_a_url() {
         text.replace("{folder}", folder.path().to_str().unwrap())
     };
     let config = "[profile app]\nregion = eu-south-1\n[profile endpoint]\nservices = here\n\
-        [services here]\nkms =\n  endpoint_url = http://{recorder}\n";
-    let credentials = "[default]\naws_access_key_id = AKIDFILE\naws_secret_access_key = secret\n";
+        [services here]\nkms =\n  endpoint_url = http://{recorder}\n\
+        [profile patient]\nmax_attempts = 2\n";
+    let credentials = "[default]\naws_access_key_id = AKIDFILE\naws_secret_access_key = secret\n\
+        [named]\naws_access_key_id = AKIDNAMED\naws_secret_access_key = secret\n";
     for (name, text) in [
         ("config", config),
         ("credentials", credentials),
@@ -300,22 +364,95 @@ fn every_variable_counts_alike_for_a_builder_the_environment_and_a_url() {
             seen.push(said);
             seen
         };
+        let shows = |seen: &[String]| seen.iter().any(|entry| entry.contains(case.shows));
         let all = ["builder", "environment", "url"].map(of);
         for seen in &all {
             assert_eq!(*seen, all[0], "{}", case.name);
-            let shows = seen.iter().any(|entry| entry.contains(case.shows));
-            assert!(shows, "{}: {seen:?}", case.name);
+            assert!(shows(seen), "{}: {seen:?}", case.name);
         }
+        // Credentials on top change nothing but who it is.
+        let given = ["builder with keys", "environment with keys"].map(of);
+        assert_eq!(given[0], given[1], "{}", case.name);
+        assert_eq!(
+            shows(&given[0]),
+            !case.of_credentials,
+            "{}: {given:?}",
+            case.name
+        );
+        let who = |entry: &String| !entry.contains("Credential=") || entry.contains("=AKIDGIVEN");
+        assert!(given[0].iter().all(who), "{}: {given:?}", case.name);
     }
     // Attempts are counted.
+    let attempts: [(&str, &[(&str, &str)], usize); 4] = [
+        ("AWS_MAX_ATTEMPTS", &[("AWS_MAX_ATTEMPTS", "3")], 3),
+        (
+            "max_attempts of a profile",
+            &[
+                ("AWS_MAX_ATTEMPTS", ""),
+                ("AWS_CONFIG_FILE", "{folder}/config"),
+                ("AWS_PROFILE", "patient"),
+            ],
+            2,
+        ),
+        (
+            "AWS_MAX_ATTEMPTS and a profile",
+            &[
+                ("AWS_MAX_ATTEMPTS", "1"),
+                ("AWS_CONFIG_FILE", "{folder}/config"),
+                ("AWS_PROFILE", "patient"),
+            ],
+            1,
+        ),
+        (
+            "AWS_RETRY_MODE",
+            &[("AWS_MAX_ATTEMPTS", "3"), ("AWS_RETRY_MODE", "adaptive")],
+            3,
+        ),
+    ];
+    for (name, variables, expected) in attempts {
+        for way in WAYS {
+            let more = [("AWS_ENDPOINT_URL_KMS", "http://{recorder}")];
+            let variables = BASE.iter().chain(&more).chain(variables);
+            run(way, variables.map(|(name, value)| (*name, filled(value))));
+            assert_eq!(recorder.take().len(), expected, "{name}, {way}");
+        }
+    }
+    // It names a path on an address that only containers have, and wins over the whole URI.
     for way in ["builder", "environment", "url"] {
         let more = [
-            ("AWS_MAX_ATTEMPTS", "3"),
+            ("AWS_ACCESS_KEY_ID", ""),
+            ("AWS_SECRET_ACCESS_KEY", ""),
+            ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/relative"),
+            (
+                "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+                "http://{recorder}/full",
+            ),
+        ];
+        let variables = BASE.iter().chain(&more);
+        run(way, variables.map(|(name, value)| (*name, filled(value))));
+        let seen = recorder.take();
+        assert_eq!(
+            seen, [""; 0],
+            "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI, {way}"
+        );
+    }
+    // `no_proxy` wins over the environment.
+    for way in ["builder with no proxy", "environment with no proxy"] {
+        let more = [("AWS_ENDPOINT_URL_KMS", "https://{recorder}")];
+        let variables = BASE.iter().chain(&more);
+        run(way, variables.map(|(name, value)| (*name, filled(value))));
+        assert_eq!(recorder.take(), ["TLS"], "{way}");
+    }
+    // The profile that the builder names has the credentials, and no other.
+    for way in ["builder with profile", "environment with profile"] {
+        let more = [
+            ("AWS_SHARED_CREDENTIALS_FILE", "{folder}/credentials"),
             ("AWS_ENDPOINT_URL_KMS", "http://{recorder}"),
         ];
         let variables = BASE.iter().chain(&more);
         run(way, variables.map(|(name, value)| (*name, filled(value))));
-        assert_eq!(recorder.take().len(), 3, "AWS_MAX_ATTEMPTS, {way}");
+        let seen = recorder.take();
+        assert!(seen[0].contains("Credential=AKIDNAMED"), "{way}: {seen:?}");
     }
 }
 
@@ -345,10 +482,21 @@ fn run(way: &str, variables: impl Iterator<Item = (&'static str, String)>) -> St
 
 #[expect(clippy::print_stdout, reason = "its parent reads it")]
 fn child() {
-    let root: kms_kit::Result<Box<dyn Wrapper>> = match env::var(WAY).unwrap().as_str() {
-        "builder" => kms_kit::aws::builder(KEY).build().map(boxed),
-        "environment" => kms_kit::aws::from_env().build().map(boxed),
-        _ => RootWrapper::from_url(&format!("awskms:///{KEY}")).map(boxed),
+    let way = env::var(WAY).unwrap();
+    let root: kms_kit::Result<Box<dyn Wrapper>> = if way == "url" {
+        RootWrapper::from_url(&format!("awskms:///{KEY}")).map(boxed)
+    } else {
+        let builder = match way.starts_with("builder") {
+            true => kms_kit::aws::builder(KEY),
+            false => kms_kit::aws::from_env(),
+        };
+        let builder = match way.split_once(" with ") {
+            Some((_, "keys")) => builder.credentials("AKIDGIVEN", "secret"),
+            Some((_, "profile")) => builder.profile("named"),
+            Some((_, "no proxy")) => builder.no_proxy(),
+            _ => builder,
+        };
+        builder.build().map(boxed)
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

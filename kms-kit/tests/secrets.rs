@@ -120,6 +120,7 @@ async fn invariant_01_no_key_and_no_plaintext_shows_in_debug_errors_logs_sql_or_
     said.note(&root);
     let engine = KmsBuilder::new(world.database.repository(), Arc::clone(&aead) as _)
         .root_wrapper(Arc::new(root))
+        .root_may_be_new()
         .purposes([DATABASE, OIDC]);
     said.note(&engine);
     let kms = engine.build().await.unwrap();

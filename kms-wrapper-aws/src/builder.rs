@@ -13,9 +13,9 @@ use zeroize::Zeroizing;
 use crate::builder::environment::Environment;
 use crate::builder::keys::Keys;
 use crate::key_name::KeyName;
-use crate::service::Service;
 use crate::service::connection::{Connection, Identity, Settings};
 use crate::service::network::{Ca, Network};
+use crate::service::{Limits, Service};
 use crate::wrapper::AwsKmsWrapper;
 
 mod dangerous;
@@ -50,8 +50,9 @@ pub use dangerous::DangerousSettings;
 ///
 /// With the feature `default-chain`, all that the SDK takes from the environment and from profiles counts, whatever
 /// the credentials: `AWS_ENDPOINT_URL_KMS`, `AWS_ENDPOINT_URL`, `AWS_USE_FIPS_ENDPOINT`, `AWS_USE_DUALSTACK_ENDPOINT`,
-/// `AWS_PROFILE`, `AWS_SDK_UA_APP_ID`, and so on. Explicit settings win. `AWS_MAX_ATTEMPTS` counts where no
-/// [`limits`](Self::limits) are given; pauses and timeouts are always those of the limits. Requests, those for
+/// `AWS_PROFILE`, `AWS_SDK_UA_APP_ID`, and so on. Explicit settings win. `AWS_MAX_ATTEMPTS`, or else `max_attempts` of
+/// the profile, counts where no [`limits`](Self::limits) are given; pauses and timeouts are always those of the limits,
+/// and so `AWS_RETRY_MODE` means nothing. Requests, those for
 /// credentials too, go through the proxy of `HTTPS_PROXY`, but for the hosts of `NO_PROXY`, and trust the
 /// certificates in the file of `AWS_CA_BUNDLE`, or of `SSL_CERT_FILE`.
 ///
@@ -167,7 +168,9 @@ impl AwsKmsWrapperBuilder {
         self
     }
 
-    /// The profile of the AWS tools' files that the default chain takes credentials, Region and endpoint from.
+    /// The profile of the AWS tools' files that has the credentials, whatever keys the environment has; it is an error if
+    /// the profile has none. All else that it says counts as with `AWS_PROFILE`: the Region, the endpoint and the
+    /// attempts, each where no variable says it.
     #[cfg(feature = "default-chain")]
     pub fn profile(mut self, name: impl Into<String>) -> Self {
         self.profile = Some(name.into());
@@ -188,7 +191,13 @@ impl AwsKmsWrapperBuilder {
     /// The proxy for requests to the service and for credentials, `http://proxy.example.com:3128` say, where it is
     /// not that of `HTTPS_PROXY`. The hosts of `NO_PROXY` are reached without it.
     pub fn proxy(mut self, url: impl Into<String>) -> Self {
-        self.network.proxy = Some(Zeroizing::new(url.into()));
+        self.network.proxy = Some(Some(Zeroizing::new(url.into())));
+        self
+    }
+
+    /// Goes through no proxy, whatever the environment says.
+    pub fn no_proxy(mut self) -> Self {
+        self.network.proxy = Some(None);
         self
     }
 
@@ -266,16 +275,16 @@ impl AwsKmsWrapperBuilder {
         ))
     }
 
-    fn checked_limits(&self) -> Result<CallLimits> {
+    fn checked_limits(&self) -> Result<Limits> {
         let limits = match self.limits {
             Some(limits) => limits,
             None => match environment::attempts(|name| env::var(name).ok())? {
                 Some(attempts) => CallLimits::default().with_attempts(attempts),
-                None => CallLimits::default(),
+                None => return Ok(Limits::ByProfile),
             },
         };
         limits.check()?;
-        Ok(limits)
+        Ok(Limits::Set(limits))
     }
 
     fn check_nothing_beside_client(&self) -> Result<()> {
@@ -302,6 +311,9 @@ impl AwsKmsWrapperBuilder {
         let endpoint = endpoint
             .map(|url| Endpoint::parse(&url, self.plain_http))
             .transpose()?;
+        if let (Some(endpoint), Some(proxy)) = (&endpoint, self.network.chosen_proxy()?) {
+            proxy.check_for(endpoint, self.plain_http)?;
+        }
         let region = self.region_of(name)?;
         let network = mem::take(&mut self.network);
         let identity = self.identity()?;
@@ -356,16 +368,14 @@ impl AwsKmsWrapperBuilder {
             return Err(misconfigured("a session token without credentials"));
         }
         #[cfg(feature = "default-chain")]
-        if self.profile.is_some() {
-            return Ok(Identity::Chain {
-                profile: self.profile,
-            });
+        if let Some(profile) = self.profile {
+            return Ok(Identity::Profile(profile));
         }
         if let Some((keys, token)) = self.environment.credentials()? {
             return keys.with_token(token).map(Identity::Static);
         }
         #[cfg(feature = "default-chain")]
-        return Ok(Identity::Chain { profile: None });
+        return Ok(Identity::Chain);
         #[cfg(not(feature = "default-chain"))]
         Err(misconfigured(
             "no credentials; give them or a client, or turn on the feature `default-chain` of kms-wrapper-aws",

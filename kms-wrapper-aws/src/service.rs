@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::OnceLock;
+use std::time::Instant;
 
 use async_trait::async_trait;
 use aws_sdk_kms::Client;
@@ -19,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 use crate::failure::{ServiceError, explain};
 use crate::key_name::{KeyArn, KeyName};
 use crate::service::body::HideBody;
-use crate::service::connection::Connection;
+use crate::service::connection::{Connected, Connection};
 use crate::service::guard::Guard;
 
 mod body;
@@ -45,8 +46,16 @@ pub(crate) struct Service {
     pinned: OnceLock<KeyArn>,
     connection: Connection,
     plain_http: PlainHttp,
-    clients: PerRuntime<Client>,
-    limits: CallLimits,
+    clients: PerRuntime<Connected>,
+    limits: Limits,
+}
+
+/// How long and how often the service is asked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Limits {
+    Set(CallLimits),
+    /// The defaults, with as many attempts as a profile says that has something to say.
+    ByProfile,
 }
 
 impl Service {
@@ -54,7 +63,7 @@ impl Service {
         name: KeyName,
         connection: Connection,
         plain_http: PlainHttp,
-        limits: CallLimits,
+        limits: Limits,
     ) -> Self {
         Self {
             name,
@@ -114,7 +123,7 @@ impl Service {
         E: StdError + ProvideErrorMetadata + Send + Sync + 'static,
     {
         let attempt = || async {
-            let client = &self.client().await?;
+            let client = &self.connected().await?.client;
             let mut failure = match send(client).await {
                 Ok(output) => return Ok(output),
                 Err(error) => explain(&error, permission),
@@ -127,18 +136,36 @@ impl Service {
             }
             Err(failure)
         };
-        self.limits
-            .run(attempt)
+        let calls = async { self.limits().await?.run(attempt).await };
+        calls
             .await
             .map_err(|error| error.with_context("root_key_id", self.asked()))
     }
 
-    async fn client(&self) -> Result<Client> {
+    /// The bounds of a call that begins now. What it takes to read the profile counts.
+    async fn limits(&self) -> Result<CallLimits> {
+        let limits = self.limits.without_profile();
+        let Limits::ByProfile = self.limits else {
+            return Ok(limits);
+        };
+        let begun = Instant::now();
+        let connected = limits.run(|| self.connected()).await?;
+        let left = limits.deadline().saturating_sub(begun.elapsed());
+        let attempts = connected.attempts.unwrap_or(limits.attempts());
+        Ok(limits.with_attempts(attempts).with_deadline(left))
+    }
+
+    async fn connected(&self) -> Result<Connected> {
         match &self.connection {
-            Connection::Given(client) => Ok(client.clone()),
+            Connection::Given(client) => Ok(Connected {
+                client: client.clone(),
+                attempts: None,
+            }),
             Connection::Own(settings) => {
-                let make = || settings.client(&self.limits);
-                self.clients.current(make).await
+                let limits = self.limits.without_profile();
+                self.clients
+                    .current(|| async move { settings.connect(&limits).await })
+                    .await
             }
         }
     }
@@ -168,6 +195,15 @@ impl Service {
         damaged("it is about another key")
             .with_context("root_key_id", asked)
             .with_context("answered_key_id", answered.as_str())
+    }
+}
+
+impl Limits {
+    fn without_profile(self) -> CallLimits {
+        match self {
+            Self::Set(limits) => limits,
+            Self::ByProfile => CallLimits::default(),
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use google_cloud_auth::credentials::AccessTokenCredentials;
 use kms_core::service::{Mode, Sealing, misconfigured};
 use kms_core::{Aead, CallLimits, Result};
+use zeroize::Zeroizing;
 
 use crate::builder::environment::Environment;
 use crate::credentials::Credentials;
@@ -74,7 +75,8 @@ pub struct CloudKmsWrapperBuilder {
     plain_http: PlainHttp,
     credentials: Vec<Credentials>,
     quota_project: Option<String>,
-    proxy: Option<String>,
+    /// `Some(None)` for none, whatever the environment says.
+    proxy: Option<Option<Zeroizing<String>>>,
     trusted: Option<Trusted>,
     environment: Environment,
     mode: Mode,
@@ -146,14 +148,28 @@ impl CloudKmsWrapperBuilder {
 
     /// The proxy for calls to the service, `http://proxy.example.com:3128`, whatever the environment says: without
     /// it, the one that `HTTPS_PROXY` or `ALL_PROXY` names, unless `NO_PROXY` names the service's host. A loopback
-    /// address is asked without the environment's proxy. Requests for tokens go by the environment alone.
+    /// address is asked without the environment's proxy.
+    ///
+    /// Google's library asks for tokens by the environment alone. With credentials that ask for some (users, federated
+    /// and impersonated identities), the first call is
+    /// [`InvalidConfiguration`](kms_core::ErrorKind::InvalidConfiguration) unless the environment names the same proxy.
+    /// A service account's key signs its tokens itself; what the caller's own [`credentials`](Self::credentials) do is
+    /// not known.
     pub fn proxy(mut self, url: impl Into<String>) -> Self {
-        self.proxy = Some(url.into());
+        self.proxy = Some(Some(Zeroizing::new(url.into())));
         self
     }
 
-    /// Certificates of CAs in PEM that are trusted for calls to the service, instead of the system's. Requests for
-    /// tokens trust the system's alone, in which `SSL_CERT_FILE` and `SSL_CERT_DIR` count (not on Windows and macOS).
+    /// Goes through no proxy, whatever the environment says. What [`proxy`](Self::proxy) says of tokens holds here too.
+    pub fn no_proxy(mut self) -> Self {
+        self.proxy = Some(None);
+        self
+    }
+
+    /// Certificates of CAs in PEM that are trusted for calls to the service, instead of the system's, in which
+    /// `SSL_CERT_FILE` and `SSL_CERT_DIR` count (not on Windows and macOS). Requests for tokens trust the system's
+    /// alone: with credentials that ask for some, as [`proxy`](Self::proxy) says, the file of `SSL_CERT_FILE` has to
+    /// hold the same.
     pub fn ca_bundle(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.trusted = Some(Trusted::Bundle(pem.into()));
         self
@@ -230,17 +246,14 @@ impl CloudKmsWrapperBuilder {
             ));
         }
         let sealing = Sealing::new(self.mode, self.aead)?;
-        let network = Network::new(self.proxy.as_deref(), self.trusted)?;
-        if network.has_proxy()
-            && !endpoint.is_encrypted()
-            && self.plain_http == PlainHttp::OnLoopback
-        {
-            return Err(misconfigured(
-                "a proxy and plain http: it would be shown keys and tokens; use https",
-            ));
+        let proxy = self.proxy.as_ref();
+        let proxy = proxy.map(|proxy| proxy.as_ref().map(|url| url.as_str()));
+        let network = Network::new(proxy, self.trusted)?;
+        if let Some(proxy) = network.proxy() {
+            proxy.check_for(&endpoint, self.plain_http)?;
         }
         let patience = self.limits.attempt_timeout();
-        let logins = Logins::new(credentials, self.quota_project, patience)?;
+        let logins = Logins::new(credentials, self.quota_project, patience, network.clone())?;
         let service = Service::new(key, endpoint, network, logins, self.limits);
         Ok(CloudKmsWrapper::new(service, self.mode, sealing))
     }
@@ -340,7 +353,7 @@ mod tests {
             ),
             (good().credentials_file(""), "no path"),
             (good().quota_project("a\nb"), "no project"),
-            (good().proxy("kms"), "not the URL of a proxy"),
+            (good().proxy("socks5://p"), "not the URL of a proxy"),
             (good().ca_bundle("x"), "no certificate"),
             (
                 good().endpoint("http://localhost:1").proxy("http://p:1"),

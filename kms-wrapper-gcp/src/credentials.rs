@@ -17,6 +17,8 @@ use kms_core::{Error, ErrorKind, Result};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
+use crate::network::Network;
+
 /// Far above what a credentials file has, so that a wrong path can't fill the memory.
 const MAX_FILE_LEN: u64 = 64 * 1024;
 
@@ -35,20 +37,26 @@ pub(crate) enum Credentials {
 
 impl Credentials {
     /// Reads what was configured; `None` for none. It blocks, and must run inside a runtime: tokens are renewed by a
-    /// task of that.
-    pub(crate) fn open(&self) -> Result<Option<AccessTokenCredentials>> {
+    /// task of that. Refuses settings of the network that requests for tokens would not obey.
+    pub(crate) fn open(&self, network: &Network) -> Result<Option<AccessTokenCredentials>> {
         match self {
             Self::Anonymous => Ok(None),
             Self::Caller(credentials) => Ok(Some(credentials.clone())),
-            Self::Default => Builder::default()
-                .build_access_token_credentials()
+            Self::Default => default_file()
+                .and_then(|path| read_bounded(&path).ok())
+                .map_or(Ok(()), |json| check_for_tokens(&json, network))
+                .and_then(|()| {
+                    Builder::default()
+                        .build_access_token_credentials()
+                        .map_err(|error| misconfigured(because(&error)))
+                })
                 .map(Some)
-                .map_err(|error| {
-                    misconfigured(because(&error))
-                        .with_context("credentials", "application default")
-                }),
+                .map_err(|error| error.with_context("credentials", "application default")),
             Self::File(path) => read_bounded(path)
-                .and_then(of_json)
+                .and_then(|json| {
+                    check_for_tokens(&json, network)?;
+                    of_json(json)
+                })
                 .map(Some)
                 .map_err(|error| error.with_context("credentials_file", path.display())),
         }
@@ -139,6 +147,27 @@ impl fmt::Display for NoToken {
 
 impl StdError for NoToken {}
 
+/// Where the library looks for application default credentials before it asks the metadata server, which no proxy and
+/// no certificate is for.
+fn default_file() -> Option<PathBuf> {
+    const KNOWN: &str = "gcloud/application_default_credentials.json";
+    if let Some(path) = env::var_os("GOOGLE_APPLICATION_CREDENTIALS") {
+        return Some(path.into());
+    }
+    if cfg!(windows) {
+        return env::var_os("APPDATA").map(|root| PathBuf::from(root).join(KNOWN));
+    }
+    env::var_os("HOME").map(|root| PathBuf::from(root).join(".config").join(KNOWN))
+}
+
+/// The key of a service account signs its tokens itself; all others ask for them.
+fn check_for_tokens(json: &Value, network: &Network) -> Result<()> {
+    match json["type"].as_str() {
+        Some("service_account") => Ok(()),
+        _ => network.check_for_tokens(),
+    }
+}
+
 fn of_json(json: Value) -> Result<AccessTokenCredentials> {
     let kind = json["type"].as_str().unwrap_or_default().to_owned();
     let built = match kind.as_str() {
@@ -209,7 +238,7 @@ mod tests {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(text.as_bytes()).unwrap();
         let error = Credentials::File(file.path().to_owned())
-            .open()
+            .open(&Network::default())
             .unwrap_err();
         let path = file.path().display().to_string();
         assert_eq!(error.context("credentials_file"), Some(path.as_str()));
@@ -239,7 +268,7 @@ mod tests {
     #[test]
     fn a_file_that_is_not_there_is_named() {
         let error = Credentials::File("/nowhere/key.json".into())
-            .open()
+            .open(&Network::default())
             .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidConfiguration);
         assert_eq!(error.context("credentials_file"), Some("/nowhere/key.json"));

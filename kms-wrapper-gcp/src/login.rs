@@ -12,6 +12,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::OnceCell;
 
 use crate::credentials::{Credentials, headers};
+use crate::network::Network;
 
 /// Names the project that a request is counted against and paid by
 /// ([system parameters](https://cloud.google.com/apis/docs/system-parameters)).
@@ -20,6 +21,7 @@ const QUOTA_PROJECT: &str = "x-goog-user-project";
 /// The login that calls use.
 pub(crate) struct Logins {
     credentials: Credentials,
+    network: Network,
     /// Wins over what the credentials say.
     quota_project: Option<HeaderValue>,
     /// How long it may take to get a token, before another login is tried.
@@ -52,6 +54,7 @@ impl Logins {
         credentials: Credentials,
         quota_project: Option<String>,
         patience: Duration,
+        network: Network,
     ) -> Result<Self> {
         let quota_project = quota_project.or_else(|| credentials.quota_project_of_environment());
         let header = quota_project.map(|project| HeaderValue::from_str(&project));
@@ -60,6 +63,7 @@ impl Logins {
         })?;
         Ok(Self {
             credentials,
+            network,
             quota_project,
             patience,
             current: Mutex::default(),
@@ -92,7 +96,7 @@ impl Logins {
     pub(crate) async fn headers(&self) -> Result<HeaderMap> {
         let login = self.current();
         login.wait();
-        let headers = login.headers(&self.credentials).await;
+        let headers = login.headers(&self.credentials, &self.network).await;
         login.stop_waiting();
         let mut headers = headers?;
         if let Some(project) = &self.quota_project {
@@ -121,8 +125,10 @@ impl Login {
         self.opened.initialized()
     }
 
-    async fn headers(&self, configured: &Credentials) -> Result<HeaderMap> {
-        let opened = self.opened.get_or_try_init(|| Opened::open(configured));
+    async fn headers(&self, configured: &Credentials, network: &Network) -> Result<HeaderMap> {
+        let opened = self
+            .opened
+            .get_or_try_init(|| Opened::open(configured, network));
         match &opened.await?.credentials {
             None => Ok(HeaderMap::new()),
             Some(credentials) => headers(credentials).await,
@@ -148,10 +154,10 @@ impl Login {
 }
 
 impl Opened {
-    async fn open(configured: &Credentials) -> Result<Self> {
+    async fn open(configured: &Credentials, network: &Network) -> Result<Self> {
         if !configured.can_be_opened_again() {
             return Ok(Self {
-                credentials: configured.open()?,
+                credentials: configured.open(network)?,
                 runtime: None,
             });
         }
@@ -166,10 +172,10 @@ impl Opened {
             runtime: Some(runtime),
         };
         // Off the async threads, since files are read; on a thread of that runtime, since its tasks are spawned.
-        let configured = configured.clone();
+        let (configured, network) = (configured.clone(), network.clone());
         if let Some(runtime) = &opened.runtime {
             opened.credentials = runtime
-                .spawn_blocking(move || configured.open())
+                .spawn_blocking(move || configured.open(&network))
                 .await
                 .map_err(|error| Error::new(ErrorKind::Internal).with_source(error))??;
         }

@@ -1,14 +1,14 @@
 //! The way to the service: through which proxy, and whose certificates are trusted.
 
-use std::fmt;
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::time::Duration;
+use std::{env, fmt};
 
 use kms_core::Result;
-use kms_core::service::{Endpoint, misconfigured};
+use kms_core::service::{Endpoint, ProxyUrl, misconfigured};
 use reqwest::redirect::Policy;
 use reqwest::{Certificate, Client, Proxy};
-use url::Url;
 
 /// How long a connection is kept without use: less than what firewalls and NAT on the way usually allow, since
 /// they drop what is older without a word.
@@ -17,7 +17,8 @@ const IDLE: Duration = Duration::from_secs(60);
 /// Makes HTTP clients, all alike.
 #[derive(Clone, Default)]
 pub(crate) struct Network {
-    proxy: Option<Proxy>,
+    /// `Some(None)` for none, whatever the environment says.
+    proxy: Option<Option<ProxyUrl>>,
     trusted: Option<Trusted>,
 }
 
@@ -30,19 +31,45 @@ pub(crate) enum Trusted {
 }
 
 impl Network {
-    pub(crate) fn new(proxy: Option<&str>, trusted: Option<Trusted>) -> Result<Self> {
+    pub(crate) fn new(proxy: Option<Option<&str>>, trusted: Option<Trusted>) -> Result<Self> {
         if let Some(Trusted::Bundle(pem)) = &trusted {
             certificates(pem)?;
         }
+        let parse = |text: Option<&str>| text.map(|text| ProxyUrl::parse(text, "proxy"));
         Ok(Self {
-            proxy: proxy.map(parse_proxy).transpose()?,
+            proxy: proxy.map(|proxy| parse(proxy).transpose()).transpose()?,
             trusted,
         })
     }
 
-    /// Whether a proxy was set, so that it is asked whatever the environment says.
-    pub(crate) fn has_proxy(&self) -> bool {
-        self.proxy.is_some()
+    /// The proxy that was set, and is asked whatever the environment says.
+    pub(crate) fn proxy(&self) -> Option<&ProxyUrl> {
+        self.proxy.as_ref()?.as_ref()
+    }
+
+    /// Refuses settings that the environment does not give too, for credentials that ask for tokens: Google's library
+    /// does that, by the environment alone.
+    pub(crate) fn check_for_tokens(&self) -> Result<()> {
+        let refuse = |setting, variable| {
+            misconfigured("these credentials ask for tokens, which Google's library does by the environment alone, and that says otherwise; set the variable instead, or to the same")
+                .with_context("setting", setting)
+                .with_context("variable", variable)
+        };
+        if let Some(proxy) = &self.proxy {
+            let named = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+            let text = named.into_iter().find_map(variable);
+            let ambient = text.map(|text| ProxyUrl::parse(&text, "HTTPS_PROXY"));
+            if *proxy != ambient.transpose()? {
+                return Err(refuse("proxy", "HTTPS_PROXY"));
+            }
+        }
+        if let Some(trusted) = &self.trusted {
+            let ambient = variable("SSL_CERT_FILE").map(std::fs::read);
+            if ambient.transpose().ok().flatten().as_deref() != Some(&*trusted.bytes()?) {
+                return Err(refuse("ca", "SSL_CERT_FILE"));
+            }
+        }
+        Ok(())
     }
 
     /// Reads certificates from the disk, so it blocks.
@@ -58,14 +85,21 @@ impl Network {
             .referer(false)
             .tls_backend_rustls();
         builder = match &self.proxy {
-            Some(proxy) => builder.proxy(proxy.clone()),
+            Some(Some(proxy)) => {
+                let proxy = Proxy::all(proxy.url().clone());
+                let refused = misconfigured("there is no such proxy");
+                builder.proxy(proxy.map_err(|_| refused.with_context("setting", "proxy"))?)
+            }
+            Some(None) => builder.no_proxy(),
             // A proxy is on another machine, where this address is another one.
             None if endpoint.is_loopback() => builder.no_proxy(),
             None => builder,
         };
         builder = match &self.trusted {
             Some(trusted) => builder.tls_certs_only(trusted.read()?),
-            None if !endpoint.is_encrypted() && self.proxy.is_none() => builder.tls_certs_only([]),
+            None if !endpoint.is_encrypted() && self.proxy().is_none() => {
+                builder.tls_certs_only([])
+            }
             None => builder,
         };
         builder.build().map_err(|error| {
@@ -77,37 +111,38 @@ impl Network {
 
 impl Trusted {
     fn read(&self) -> Result<Vec<Certificate>> {
+        let read = certificates(&self.bytes()?);
+        read.map_err(|error| match self {
+            Self::Bundle(_) => error,
+            Self::File(path) => error.with_context("file", path.display()),
+        })
+    }
+
+    fn bytes(&self) -> Result<Cow<'_, [u8]>> {
         match self {
-            Self::Bundle(pem) => certificates(pem),
-            Self::File(path) => std::fs::read(path)
-                .map_err(|error| misconfigured("can't read the CA bundle").with_source(error))
-                .and_then(|pem| certificates(&pem))
-                .map_err(|error| error.with_context("file", path.display())),
+            Self::Bundle(pem) => Ok(pem.into()),
+            Self::File(path) => match std::fs::read(path) {
+                Ok(pem) => Ok(pem.into()),
+                Err(error) => Err(misconfigured("can't read the CA bundle")
+                    .with_context("file", path.display())
+                    .with_source(error)),
+            },
         }
     }
+}
+
+fn variable(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 /// Shows no password of the proxy.
 impl fmt::Debug for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Network")
-            .field("proxy", &self.has_proxy())
+            .field("proxy", &self.proxy().is_some())
             .field("own_trust", &self.trusted.is_some())
             .finish()
     }
-}
-
-/// Names the setting and nothing of its value, which may hold a password.
-fn parse_proxy(text: &str) -> Result<Proxy> {
-    let refuse = || {
-        misconfigured("not the URL of a proxy: http://HOST:PORT or https://HOST:PORT")
-            .with_context("setting", "proxy")
-    };
-    let url = Url::parse(text).map_err(|_| refuse())?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(refuse());
-    }
-    Proxy::all(url).map_err(|_| refuse())
 }
 
 fn certificates(pem: &[u8]) -> Result<Vec<Certificate>> {
@@ -127,12 +162,12 @@ mod tests {
     use super::*;
 
     fn refusal(proxy: Option<&str>, trusted: Option<Trusted>) -> Error {
-        Network::new(proxy, trusted).unwrap_err()
+        Network::new(proxy.map(Some), trusted).unwrap_err()
     }
 
     #[test]
     fn what_is_no_proxy_and_no_certificate_is_refused_without_repeating_it() {
-        for proxy in ["", "hunter2", "socks5://hunter2:1", "file:///hunter2"] {
+        for proxy in ["", "a b hunter2", "socks5://hunter2:1", "file:///hunter2"] {
             let error = refusal(Some(proxy), None);
             assert_eq!(error.kind(), ErrorKind::InvalidConfiguration, "{proxy}");
             assert_eq!(error.context("setting"), Some("proxy"));
@@ -150,7 +185,8 @@ mod tests {
 
     #[test]
     fn a_password_of_the_proxy_is_not_shown() {
-        let network = Network::new(Some("http://user:hunter2@proxy.example.com:3128"), None);
+        let proxy = "http://user:hunter2@proxy.example.com:3128";
+        let network = Network::new(Some(Some(proxy)), None);
         assert!(!format!("{:?}", network.unwrap()).contains("hunter2"));
     }
 

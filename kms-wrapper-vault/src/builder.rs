@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use kms_core::service::misconfigured;
+use kms_core::service::{PlainHttp, misconfigured};
 use kms_core::{CallLimits, Result};
 use reqwest::header::HeaderValue;
 
@@ -47,7 +47,7 @@ pub struct TransitWrapperBuilder {
     limits: CallLimits,
     renewal: Option<bool>,
     accept_invalid: bool,
-    plain_http: bool,
+    plain_http: PlainHttp,
     environment: Option<Environment>,
 }
 
@@ -301,7 +301,7 @@ impl DangerousSettings {
     /// Takes an `http` address that is not a loopback one: whoever is in between reads token, plaintext and keys.
     pub fn allow_plain_http(self) -> TransitWrapperBuilder {
         TransitWrapperBuilder {
-            plain_http: true,
+            plain_http: PlainHttp::Anywhere,
             ..self.0
         }
     }

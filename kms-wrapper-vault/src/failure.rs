@@ -6,15 +6,28 @@ use kms_core::{Error, ErrorKind};
 
 const NO_KEY: &str = "encryption key not found";
 
-/// What the service said, as the source of an error: status and messages, cut to a sane length, and without
-/// anything secret that was sent.
-#[derive(Clone, Debug)]
-pub(crate) struct ServiceMessage {
+/// The service's own account of a failure: the [`source`](std::error::Error::source) of errors whose cause it told.
+///
+/// The messages are cut to a sane length, and are without anything secret that was sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceError {
     status: u16,
     messages: Vec<String>,
 }
 
-impl ServiceMessage {
+impl ServiceError {
+    /// The status of the HTTP response.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// The service's messages, each on one line.
+    #[must_use]
+    pub fn messages(&self) -> &[String] {
+        &self.messages
+    }
+
     /// Reads the body of an error. `secrets` are what the request held: a message that repeats one is dropped.
     pub(crate) fn read(status: u16, body: &[u8], secrets: &[&str]) -> Self {
         #[derive(serde::Deserialize)]
@@ -32,10 +45,6 @@ impl ServiceMessage {
                 .map(|message| sanitized(&message, secrets))
                 .collect(),
         }
-    }
-
-    pub(crate) fn status(&self) -> u16 {
-        self.status
     }
 
     pub(crate) fn says(&self, part: &str) -> bool {
@@ -187,7 +196,7 @@ impl ServiceMessage {
     }
 }
 
-impl fmt::Display for ServiceMessage {
+impl fmt::Display for ServiceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "status {}", self.status)?;
         for message in &self.messages {
@@ -197,7 +206,7 @@ impl fmt::Display for ServiceMessage {
     }
 }
 
-impl std::error::Error for ServiceMessage {}
+impl std::error::Error for ServiceError {}
 
 /// One line of at most 300 characters, or none of it where it repeats a secret.
 fn sanitized(message: &str, secrets: &[&str]) -> String {
@@ -221,9 +230,9 @@ fn sanitized(message: &str, secrets: &[&str]) -> String {
 mod tests {
     use super::*;
 
-    fn message(status: u16, text: &str) -> ServiceMessage {
+    fn message(status: u16, text: &str) -> ServiceError {
         let body = serde_json::json!({ "errors": [text] }).to_string();
-        ServiceMessage::read(status, body.as_bytes(), &[])
+        ServiceError::read(status, body.as_bytes(), &[])
     }
 
     #[test]
@@ -299,14 +308,14 @@ mod tests {
             "{text}"
         );
         let body = br#"{"errors":["you sent hvs.secret, it seems"]}"#;
-        let text = ServiceMessage::read(400, body, &["hvs.secret"]).to_string();
+        let text = ServiceError::read(400, body, &["hvs.secret"]).to_string();
         assert!(!text.contains("hvs.secret"), "{text}");
     }
 
     #[test]
     fn a_body_of_another_shape_is_left_out() {
         for body in ["", "<html>", "[]", "{}", r#"{"errors":"text"}"#] {
-            let text = ServiceMessage::read(502, body.as_bytes(), &[]).to_string();
+            let text = ServiceError::read(502, body.as_bytes(), &[]).to_string();
             assert_eq!(text, "status 502");
         }
     }

@@ -80,4 +80,5 @@ pub use auth::Auth;
 #[cfg(feature = "aws")]
 pub use auth::aws::AwsIam;
 pub use builder::{DangerousSettings, TransitWrapperBuilder};
+pub use failure::ServiceError;
 pub use wrapper::TransitWrapper;

@@ -12,7 +12,7 @@ use vaultrs::api::AuthInfo;
 
 use crate::auth::{Auth, Method};
 use crate::credential::Hidden;
-use crate::failure::ServiceMessage;
+use crate::failure::ServiceError;
 use crate::key_path::KeyPath;
 use crate::request::{self, Capabilities, Known, Request};
 pub(crate) use crate::session::refusal::Operation;
@@ -164,7 +164,7 @@ impl Session {
     }
 
     /// A token in place of one that the service refused.
-    async fn replace(&self, dead: &Arc<Token>, refusal: ServiceMessage) -> Result<Arc<Token>> {
+    async fn replace(&self, dead: &Arc<Token>, refusal: ServiceError) -> Result<Arc<Token>> {
         let fresh = match self.auth.method() {
             Method::Agent => {
                 return Err(Error::new(ErrorKind::Denied)
@@ -255,7 +255,7 @@ impl Session {
     async fn standing(
         &self,
         token: &Token,
-        refusal: &ServiceMessage,
+        refusal: &ServiceError,
         path: &str,
     ) -> Result<Standing> {
         if refusal.is_about_the_token() {

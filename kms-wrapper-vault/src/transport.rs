@@ -10,7 +10,7 @@ use vaultrs::api::EndpointResult;
 use zeroize::Zeroizing;
 
 use crate::credential::Hidden;
-use crate::failure::ServiceMessage;
+use crate::failure::ServiceError;
 use crate::request::{Known, Request};
 use crate::transport::clients::Clients;
 
@@ -45,7 +45,7 @@ pub(crate) struct Transport {
 }
 
 /// What the service answered: what was asked for, or why not.
-pub(crate) type Answer<T> = std::result::Result<EndpointResult<T>, ServiceMessage>;
+pub(crate) type Answer<T> = std::result::Result<EndpointResult<T>, ServiceError>;
 
 impl Transport {
     /// `host` is the name in the `Host` header where it is not that of the URL.
@@ -127,7 +127,7 @@ impl Transport {
             return parse(&body).map(Ok);
         }
         let secrets = [request.secret(), token.map_or("", Hidden::expose)];
-        Ok(Err(ServiceMessage::read(status.as_u16(), &body, &secrets)))
+        Ok(Err(ServiceError::read(status.as_u16(), &body, &secrets)))
     }
 
     /// The body, in one buffer that is wiped and that never grows, since a grown one leaves its older parts behind.

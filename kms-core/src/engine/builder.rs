@@ -38,6 +38,7 @@ pub(super) const PARALLEL_ROOT_CALLS: usize = 8;
 /// | [`grace_period`](Self::grace_period) | none |
 /// | [`load_timeout`](Self::load_timeout) | 30 seconds |
 /// | [`root_checked_later`](Self::root_checked_later) | no: `build` checks the root wrapper's key |
+/// | [`root_may_be_new`](Self::root_may_be_new) | no: a key that the database doesn't know is refused |
 /// | [`runtime`](Self::runtime) | the caller's, if it has threads of its own; else a small one of this crate's |
 #[derive(Debug)]
 pub struct KmsBuilder {
@@ -54,6 +55,7 @@ pub struct KmsBuilder {
     clock: Arc<dyn Clock>,
     executor: Executor,
     checks_root: bool,
+    root_may_be_new: bool,
 }
 
 impl KmsBuilder {
@@ -74,6 +76,7 @@ impl KmsBuilder {
             clock: Arc::new(SystemClock),
             executor: Executor::default(),
             checks_root: true,
+            root_may_be_new: false,
         }
     }
 
@@ -196,6 +199,18 @@ impl KmsBuilder {
         self
     }
 
+    /// Accepts a root key that the database has never seen although it knows others, and stores a check blob of it.
+    ///
+    /// Nothing that is moved by a [pool](crate::PooledWrapper) needs this: a pool that contains the former root is known.
+    /// It is for a root that begins without the former one, next to scopes that it can't open: a second fleet in the
+    /// same database, or tenants that are made anew because the former root is lost. Take it out again once the first
+    /// such process was built: without it, a mistaken root is refused before it wraps anything.
+    #[must_use]
+    pub fn root_may_be_new(mut self) -> Self {
+        self.root_may_be_new = true;
+        self
+    }
+
     /// Where the time comes from by which freshness is measured.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
@@ -208,7 +223,8 @@ impl KmsBuilder {
     ///
     /// The database holds a *check blob* for each root key, a known text that the key encrypted; the first engine that
     /// changes something stores it. A root wrapper that opens neither that nor any of the keys under its id has another
-    /// key in the place of the right one. It takes one query and one decryption, is done once per engine, and before its
+    /// key in the place of the right one; one that may have made none of them is a mistaken one, unless
+    /// [`root_may_be_new`](Self::root_may_be_new) says otherwise. It takes one query and one decryption, is done once per engine, and before its
     /// first change at the latest. A root wrapper that can't be asked now does not keep the engine from being built.
     ///
     /// # Errors
@@ -269,7 +285,7 @@ impl KmsBuilder {
             cache,
             loader,
             executor: self.executor,
-            right_root: RightRoot::default(),
+            right_root: RightRoot::unchecked(self.root_may_be_new),
         }));
         if self.checks_root {
             kms.0.check_root_at_start().await?;

@@ -1,6 +1,6 @@
 //! Whether the root wrapper's key is the one that the database was filled with.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt as _, stream};
@@ -28,12 +28,28 @@ const MOST_CHECKS: usize = 8;
 const SAMPLED_SCOPES: usize = 100;
 const SAMPLED_KEYS: usize = 3;
 
+/// Key ids that an error names, at most.
+const NAMED_KEYS: usize = 3;
+
 /// How often it is looked again after another process stored a check blob at the same time.
 const ATTEMPTS: usize = 3;
 
 /// What this engine knows about its root wrapper's key: nothing yet, or that it is the right one.
-#[derive(Debug, Default)]
-pub(super) struct RightRoot(OnceCell<()>);
+#[derive(Debug)]
+pub(super) struct RightRoot {
+    checked: OnceCell<()>,
+    /// Whether it may be one that the database has never seen.
+    may_be_new: bool,
+}
+
+impl RightRoot {
+    pub(super) fn unchecked(may_be_new: bool) -> Self {
+        Self {
+            checked: OnceCell::new(),
+            may_be_new,
+        }
+    }
+}
 
 impl Kms {
     /// Finds out at start-up what would fail later: that the root wrapper encrypts and decrypts
@@ -63,6 +79,8 @@ type Sampled<'a> = (&'a ScopeRows, &'a RootKeyVersionRow);
 /// What opening told about a key id.
 enum Finding {
     Opens,
+    /// It is another root's.
+    Foreign,
     /// It is not by this key, or was altered.
     DoesNotOpen(Error),
     /// The root wrapper could not say.
@@ -87,10 +105,10 @@ impl Engine {
             }
             Ok(())
         };
-        if self.right_root.0.initialized() {
+        if self.right_root.checked.initialized() {
             return Ok(());
         }
-        let checked: BoxFuture<'_, _> = Box::pin(self.right_root.0.get_or_try_init(check));
+        let checked: BoxFuture<'_, _> = Box::pin(self.right_root.checked.get_or_try_init(check));
         checked.await.map(drop)
     }
 
@@ -133,26 +151,27 @@ impl Engine {
         for _ in 0..ATTEMPTS {
             untold = None;
             let root = &**self.opener.roots.own()?;
-            let checks = self.own_checks(root).await?;
+            let (checks, mut foreign) = self.own_checks(root).await?;
             let mut present = false;
             let mut failed = Vec::new();
-            let mut is_legacy = true;
+            let mut is_known = false;
             let openings: Vec<_> = checks
                 .iter()
                 .map(|(check, blob)| async move { (check, blob, self.open_check(blob).await) })
                 .collect();
             let mut findings = stream::iter(openings).buffered(PARALLEL_ROOT_CALLS);
             while let Some((check, blob, finding)) = findings.next().await {
-                is_legacy = false;
+                is_known |= !matches!(finding, Finding::Foreign);
                 match finding {
                     Finding::Opens => present |= root.is_current(blob) != Ownership::No,
+                    Finding::Foreign => drop(foreign.insert(check.key_id.clone())),
                     Finding::DoesNotOpen(error) => failed.push((check, error)),
                     Finding::Untold(error) if error.is_retryable() => return Err(error),
                     Finding::Untold(error) => untold = Some(error),
                 }
             }
             let mut stale = Vec::new();
-            if is_legacy || !failed.is_empty() {
+            if !is_known || !failed.is_empty() {
                 let sample = self.sample(root).await?;
                 present |= sample
                     .values()
@@ -165,14 +184,19 @@ impl Engine {
                         _ => return Err(wrong(&check.key_id, error)),
                     }
                 }
-                if is_legacy {
+                if !is_known {
                     for (key_id, (_, finding)) in sample {
+                        is_known |= !matches!(finding, Finding::Foreign);
                         match finding {
                             Finding::Opens => {}
+                            Finding::Foreign => drop(foreign.insert(key_id)),
                             Finding::DoesNotOpen(error) => return Err(wrong(&key_id, error)),
                             Finding::Untold(error) if error.is_retryable() => return Err(error),
                             Finding::Untold(error) => untold = Some(error),
                         }
+                    }
+                    if !(is_known || foreign.is_empty() || self.right_root.may_be_new) {
+                        return Err(unknown(root, &foreign));
                     }
                     present = false;
                 }
@@ -187,14 +211,20 @@ impl Engine {
         Ok(untold)
     }
 
-    /// The check blobs that this root wrapper may have made.
-    async fn own_checks(&self, root: &dyn Wrapper) -> Result<Vec<(RootCheck, Blob)>> {
-        let stored = self.repository.root_checks().await?;
-        let decoded = stored.into_iter().filter_map(|check| {
-            let blob = Blob::decode(&check.blob).ok()?;
-            (root.owns(&blob) != Ownership::No).then_some((check, blob))
-        });
-        Ok(decoded.take(MOST_CHECKS).collect())
+    /// The check blobs that this root wrapper may have made, and the key ids of all others.
+    async fn own_checks(
+        &self,
+        root: &dyn Wrapper,
+    ) -> Result<(Vec<(RootCheck, Blob)>, BTreeSet<String>)> {
+        let (mut own, mut foreign) = (Vec::new(), BTreeSet::new());
+        for check in self.repository.root_checks().await? {
+            match Blob::decode(&check.blob) {
+                Ok(blob) if root.owns(&blob) != Ownership::No => own.push((check, blob)),
+                _ => drop(foreign.insert(check.key_id)),
+            }
+        }
+        own.truncate(MOST_CHECKS);
+        Ok((own, foreign))
     }
 
     async fn open_check(&self, blob: &Blob) -> Finding {
@@ -217,12 +247,12 @@ impl Engine {
             {
                 Finding::DoesNotOpen(error)
             }
-            Err(error) => Finding::Untold(error),
+            Err(error) => untold_or_foreign(error),
         }
     }
 
-    /// What some of the root key versions tell that this root wrapper may have wrapped, by the id of its key; and whether
-    /// that key may be the one that encrypts now. Of each id one that opens is enough, since single ones may be damaged.
+    /// What some of the root key versions tell, by the id of the key that wraps them; and whether that key may be the one
+    /// that encrypts now. Of each id one that opens is enough, since single ones may be damaged.
     async fn sample(&self, root: &dyn Wrapper) -> Result<BTreeMap<String, (bool, Finding)>> {
         let filter = ScopeFilter::default();
         let scopes = self
@@ -237,9 +267,6 @@ impl Engine {
                 let Ok(blob) = Blob::decode(&version.key) else {
                     continue;
                 };
-                if root.owns(&blob) == Ownership::No {
-                    continue;
-                }
                 let current = root.is_current(&blob) != Ownership::No;
                 let (_, sampled) = keys
                     .entry(blob.key_id().to_owned())
@@ -267,7 +294,7 @@ impl Engine {
         match self.opener.root_key_version_of(rows, row).await {
             Ok(_) => Finding::Opens,
             Err(error) if error.kind() == ErrorKind::TamperedKey => Finding::DoesNotOpen(error),
-            Err(error) => Finding::Untold(error),
+            Err(error) => untold_or_foreign(error),
         }
     }
 
@@ -302,8 +329,37 @@ impl Engine {
     }
 }
 
+fn untold_or_foreign(error: Error) -> Finding {
+    match error.kind() {
+        ErrorKind::ForeignRootKey | ErrorKind::UnknownKeyVersion => Finding::Foreign,
+        _ => Finding::Untold(error),
+    }
+}
+
 fn wrong(key_id: &str, cause: Error) -> Error {
     Error::new(ErrorKind::WrongRootKey)
+        .with_detail(
+            "it opens nothing that the database holds under its id: another key is in its place (it was replaced, or \
+             deleted and made again), or what it made was altered; give the engine the former key, or a pool of both to \
+             rewrap what the new one made",
+        )
         .with_context("root_key_id", key_id)
         .with_source(cause)
+}
+
+/// The error for a root wrapper that may have made nothing of what the database holds; `foreign` are the ids of the keys
+/// that did.
+fn unknown(root: &dyn Wrapper, foreign: &BTreeSet<String>) -> Error {
+    let error = Error::new(ErrorKind::WrongRootKey).with_detail(
+        "nothing in the database is of the root wrapper's key; to move to a new root, give the engine a pool that holds \
+         the former one too, or tell the builder root_may_be_new()",
+    );
+    let known: Vec<_> = foreign.iter().take(NAMED_KEYS).map(|id| &**id).collect();
+    let known = known.join(", ");
+    let error = error.with_context("known_root_keys", known);
+    let error = error.with_context("known_root_key_count", foreign.len());
+    match root.key_id() {
+        Some(id) => error.with_context("root_key_id", id),
+        None => error,
+    }
 }

@@ -30,8 +30,17 @@ impl Endpoint {
     /// [`InvalidConfiguration`](crate::ErrorKind::InvalidConfiguration), which does not repeat the text: it may
     /// hold a password.
     pub fn parse(text: &str, plain_http: PlainHttp) -> Result<Self> {
+        Self::parse_setting(text, plain_http, "endpoint")
+    }
+
+    /// The same, for a wrapper that calls the setting otherwise: `address`, say.
+    ///
+    /// # Errors
+    ///
+    /// As [`parse`](Self::parse).
+    pub fn parse_setting(text: &str, plain_http: PlainHttp, setting: &'static str) -> Result<Self> {
         let refuse = |wrong: &'static str| {
-            misconfigured(format!("the endpoint is {wrong}")).with_context("setting", "endpoint")
+            misconfigured(format!("the {setting} is {wrong}")).with_context("setting", setting)
         };
         // The parser drops these without a word.
         if text
@@ -88,7 +97,7 @@ impl fmt::Debug for Endpoint {
     }
 }
 
-fn is_loopback(url: &Url) -> bool {
+pub(super) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
         Some(Host::Ipv4(address)) => address.is_loopback(),

@@ -96,6 +96,38 @@ async fn a_tenant_whose_assignment_was_deleted_gets_no_new_keys_under_the_fleet_
     assert!(is_unchanged(&world, &rows).await);
 }
 
+/// The customer's root has blobs that look like the fleet's: of two Vaults with one prefix, say.
+#[tokio::test]
+async fn a_deleted_assignment_is_noticed_also_where_ids_can_not_tell_whose_the_keys_are() {
+    let world = World::with_scope("o_2").await;
+    let customer = Customer::new("customer-1");
+    let engine = Engine::new(&world, &[]).await;
+    engine.customers.set(&customer.name, root("root"));
+    let id = scope("o_1");
+    engine
+        .kms
+        .create_keys_under(&customer.name, &id, &[OIDC])
+        .await
+        .unwrap();
+    world.repository.tamper(|scopes| {
+        for rows in scopes.iter_mut().filter(|rows| rows.scope == id) {
+            rows.root = None;
+        }
+    });
+    let rows = world.repository_rows(&id).await;
+    for rewrap in [Rewrap::No, Rewrap::Yes] {
+        let error = engine.kms.rotate_keys(&id, rewrap).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TamperedKey, "{rewrap:?}");
+    }
+    let options = CampaignOptions::new("fleet");
+    let outcome = engine.kms.rotate_all(&options, Rewrap::No, |_| {}).await;
+    let outcome = outcome.unwrap();
+    let report = outcome.report().unwrap();
+    assert_eq!((report.done, report.failures.len()), (1, 1));
+    assert_eq!(report.failures[0].kind, "TamperedKey");
+    assert!(is_unchanged(&world, &rows).await);
+}
+
 #[tokio::test]
 async fn keys_created_under_a_named_root_are_wrapped_by_no_other() {
     let world = World::new().await;
@@ -362,8 +394,8 @@ async fn the_census_counts_by_root() {
     assert_eq!(census.not_current, 0);
     assert_eq!(
         engine.own_calls() + customer.calls(),
-        1,
-        "the rotation alone"
+        2,
+        "the rotation alone, whose root has ids that prove nothing"
     );
 
     // Where the root can't be had, nothing is surely current.

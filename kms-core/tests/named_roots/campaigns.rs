@@ -69,7 +69,9 @@ async fn the_common_root_still_suspends_a_campaign_when_it_is_dead_itself() {
     let well = Customer::new("well");
     let own = Customer::new("own");
     let engine = Engine::with(&world, &[&well], |builder| {
-        builder.root_wrapper(own.root.clone() as _)
+        builder
+            .root_wrapper(own.root.clone() as _)
+            .root_may_be_new()
     })
     .await;
     for n in 0..100 {

@@ -14,7 +14,7 @@ const ORDER: &str = "KMS_TEST_ORDER_TO_CHILD";
 /// Known to all processes.
 const ROOT_KEY: [u8; 32] = [42; 32];
 
-/// An engine under the root key that all processes know.
+/// An engine under the root key that all processes know, which may be another one than the world's.
 pub fn engine(database: &Database) -> KmsBuilder {
     engine_on(database.repository())
 }
@@ -25,6 +25,7 @@ pub fn engine_on(repository: Arc<dyn Repository>) -> KmsBuilder {
         AeadWrapper::builder("root of all processes").key(KeyBytes::from_slice(&ROOT_KEY).unwrap());
     kms_kit::builder(repository)
         .root_wrapper(Arc::new(root.build().unwrap()))
+        .root_may_be_new()
         .purposes([DATABASE, OIDC])
 }
 

@@ -9,7 +9,7 @@ use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use aws_smithy_http_client::{Builder, Connector};
 use kms_core::Result;
-use kms_core::service::misconfigured;
+use kms_core::service::{ProxyUrl, misconfigured};
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -18,8 +18,8 @@ use zeroize::Zeroizing;
 /// What the builder was told; the environment says the rest when a client is made.
 #[derive(Default)]
 pub(crate) struct Network {
-    /// May hold a password.
-    pub(crate) proxy: Option<Zeroizing<String>>,
+    /// May hold a password. `Some(None)` for none, whatever the environment says.
+    pub(crate) proxy: Option<Option<Zeroizing<String>>>,
     pub(crate) ca: Option<Ca>,
 }
 
@@ -33,13 +33,17 @@ pub(crate) enum Ca {
 impl Network {
     /// Checks what can be checked without I/O.
     pub(crate) fn check(&self) -> Result<()> {
-        if let Some(url) = &self.proxy {
-            proxy(url, "proxy")?;
-        }
+        self.chosen_proxy()?;
         if let Some(Ca::Pem(pem)) = &self.ca {
             check_certificates(pem).map_err(|error| error.with_context("setting", "ca"))?;
         }
         Ok(())
+    }
+
+    /// The proxy that was set.
+    pub(crate) fn chosen_proxy(&self) -> Result<Option<ProxyUrl>> {
+        let chosen = self.proxy.iter().flatten().next();
+        chosen.map(|url| ProxyUrl::parse(url, "proxy")).transpose()
     }
 
     pub(crate) fn client(&self) -> Result<SharedHttpClient> {
@@ -69,13 +73,19 @@ impl Network {
                 .into_iter()
                 .find_map(|name| Some((set(name)?, name)))
         };
-        let config = match &self.proxy {
-            Some(url) => proxy(url, "proxy")?,
-            None => match of_variable() {
-                Some((url, name)) => proxy(&Zeroizing::new(url), name)?,
-                None => return Ok(ProxyConfig::disabled()),
-            },
+        let url = match &self.proxy {
+            Some(_) => self.chosen_proxy()?,
+            None => of_variable()
+                .map(|(url, name)| ProxyUrl::parse(&Zeroizing::new(url), name))
+                .transpose()?,
         };
+        let Some(url) = url else {
+            return Ok(ProxyConfig::disabled());
+        };
+        // The cause would repeat it.
+        let config = ProxyConfig::https(url.url().as_str()).map_err(|_| {
+            misconfigured("there is no such proxy").with_context("setting", "proxy")
+        })?;
         Ok(match set("NO_PROXY").or_else(|| set("no_proxy")) {
             Some(hosts) => config.no_proxy(hosts),
             None => config,
@@ -110,19 +120,6 @@ impl Network {
 
 fn set(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
-}
-
-fn proxy(url: &str, setting: &'static str) -> Result<ProxyConfig> {
-    let url = if url.contains("://") {
-        Zeroizing::new(url.to_owned())
-    } else {
-        Zeroizing::new(format!("http://{url}"))
-    };
-    // The cause would repeat it.
-    ProxyConfig::https(url.as_str()).map_err(|_| {
-        misconfigured("the proxy is not the http or https URL of a host")
-            .with_context("setting", setting)
-    })
 }
 
 fn check_certificates(pem: &[u8]) -> Result<()> {

@@ -1,6 +1,7 @@
 //! Ordinary use, against a service in another process.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kms_core::service::BOUND_ENVELOPE_MECHANISM;
 use kms_core::{Blob, ENVELOPE_MECHANISM, ErrorKind, NONCE_LEN, Ownership, TAG_LEN, Wrapper as _};
@@ -9,7 +10,7 @@ use kms_testkit::service::variable;
 use kms_testkit::wrapper::Subject;
 use kms_wrapper_gcp::{CloudKmsMode, CloudKmsWrapper};
 
-use crate::support::{MODES, bound, builder};
+use crate::support::{MODES, bound, builder, patient};
 
 mod envelope {
     kms_testkit::wrapper_suite!(match super::subject(super::CloudKmsMode::Envelope).await {
@@ -35,8 +36,16 @@ fn wrapper(service: &FakeCloudKmsClient, key: &str, mode: CloudKmsMode) -> Arc<C
 
 async fn subject(mode: CloudKmsMode) -> Option<Subject> {
     let service = service()?;
-    let new = async || wrapper(&service, &service.create_key().await, mode);
-    Some(Subject::new(new().await, new().await))
+    let (own, stranger) = (service.create_key().await, service.create_key().await);
+    let new = |key: &str| wrapper(&service, key, mode);
+    let hurried = patient()
+        .with_attempts(2)
+        .with_attempt_timeout(Duration::from_millis(300));
+    let subject = Subject::new(new(&own), new(&stranger)).with_dead_ends(|endpoint| {
+        let builder = builder(endpoint, &own).mode(mode).limits(hurried);
+        Arc::new(builder.build().unwrap())
+    });
+    Some(subject)
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use kms_wrapper_gcp::{CloudKmsWrapper, CloudKmsWrapperBuilder};
 use serde_json::json;
 use tempfile::NamedTempFile;
 
-use crate::logins::{file, gives};
+use crate::logins::{file, gives, service_account};
 use crate::support::{assert_works, builder, in_child, patient};
 use crate::tls::{TlsFront, TunnelProxy};
 
@@ -164,6 +164,61 @@ fn the_proxy_of_the_environment_is_asked_by_calls_and_logins_alike() {
             "{heads:?}"
         );
     }
+}
+
+/// The library that asks for tokens knows neither.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_proxy_or_ca_of_ones_own_that_requests_for_tokens_would_not_obey_is_refused() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let behind = runtime.block_on(Behind::start());
+    let proxy = behind.proxy.url();
+    let test =
+        "proxies::a_proxy_or_ca_of_ones_own_that_requests_for_tokens_would_not_obey_is_refused";
+    if in_child(test, &behind.variables(&proxy, "")) {
+        let (proxy, ca) = (env::var("HTTPS_PROXY").unwrap(), env::var("SSL_CERT_FILE"));
+        let ca = std::fs::read(ca.unwrap()).unwrap();
+        let works = |builder: CloudKmsWrapperBuilder| {
+            runtime.block_on(assert_works(&builder.build().unwrap()));
+        };
+        works(of_variables().proxy(&proxy).ca_bundle(ca.clone()));
+        let mut other = NamedTempFile::new().unwrap();
+        other.write_all(&ca[..ca.len() / 2]).unwrap();
+        for (builder, setting, variable) in [
+            (
+                of_variables().proxy("http://127.0.0.1:1"),
+                "proxy",
+                "HTTPS_PROXY",
+            ),
+            (of_variables().no_proxy(), "proxy", "HTTPS_PROXY"),
+            (
+                of_variables().ca_bundle_file(other.path()),
+                "ca",
+                "SSL_CERT_FILE",
+            ),
+        ] {
+            let wrapper = builder.build().unwrap();
+            let error = runtime.block_on(wrapper.encrypt(b"x", b"")).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidConfiguration, "{error:?}");
+            assert_eq!(error.context("setting"), Some(setting));
+            assert_eq!(error.context("variable"), Some(variable));
+        }
+        // The key of a service account asks for none, so its calls are made, without a proxy that finds the service.
+        let (_, account) = service_account();
+        let account = file(&account);
+        let wrapper = CloudKmsWrapper::builder(env::var(KEY).unwrap())
+            .endpoint(format!("https://{KMS}"))
+            .credentials_file(account.path())
+            .no_proxy()
+            .aead(Arc::new(kms_wrapper_aead::AesGcm))
+            .limits(patient().with_attempts(1))
+            .build()
+            .unwrap();
+        let error = runtime.block_on(wrapper.encrypt(b"x", b"")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unreachable, "{error:?}");
+        return;
+    }
+    assert!(!behind.proxy.heads().is_empty());
 }
 
 #[cfg(target_os = "linux")]

@@ -3,15 +3,14 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use kms_core::{Error, Result};
+use kms_core::Result;
+use kms_core::service::{Endpoint, PlainHttp, misconfigured};
 use reqwest::header::HeaderValue;
-use url::{Host, Url};
-
-use super::misconfigured;
+use url::Host;
 
 /// A URL that names a service, and no more.
 pub(super) struct Address {
-    url: Url,
+    endpoint: Endpoint,
     /// The Unix socket to connect to, whatever the URL says.
     socket: Option<PathBuf>,
 }
@@ -21,55 +20,38 @@ pub(super) type Named = (String, Option<HeaderValue>, Option<String>);
 
 impl Address {
     /// The error does not repeat an address that can't be read, or has a password in it.
-    pub(super) fn parse(text: &str, plain_http: bool) -> Result<Self> {
-        let url =
-            Url::parse(text).map_err(|cause| refused("it is not a URL").with_source(cause))?;
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(refused("it has a user or a password in it"));
+    pub(super) fn parse(text: &str, plain_http: PlainHttp) -> Result<Self> {
+        if text.starts_with("unix:") {
+            return Self::of_socket(text);
         }
-        if url.query().is_some() || url.fragment().is_some() {
-            return Err(refused("it has a query or a fragment"));
-        }
-        if url.scheme() == "unix" {
-            return Self::of_socket(&url);
-        }
-        let Some(host) = url.host() else {
-            return Err(refused("it names no host"));
-        };
-        match url.scheme() {
-            "https" => {}
-            "http" if is_loopback(&host) || plain_http => {}
-            "http" => {
-                return Err(refused(
-                    "http to another machine shows token and keys to the network; use https",
-                ));
-            }
-            _ => return Err(refused("its scheme is none of https, http and unix")),
-        }
-        Ok(Self { url, socket: None })
+        Ok(Self {
+            endpoint: Endpoint::parse_setting(text, plain_http, SETTING)?,
+            socket: None,
+        })
     }
 
     /// `unix:///path`, as Vault's own tools write it.
-    fn of_socket(url: &Url) -> Result<Self> {
-        let sound = cfg!(unix) && url.host().is_none() && url.path().starts_with('/');
-        if !sound || url.path() == "/" || url.path().contains('%') {
-            return Err(refused(
+    fn of_socket(text: &str) -> Result<Self> {
+        let path = text.strip_prefix("unix://").unwrap_or_default();
+        let plain = |letter: char| letter.is_ascii_graphic() && !"%?#".contains(letter);
+        if !cfg!(unix) || !path.starts_with('/') || path == "/" || !path.chars().all(plain) {
+            return Err(misconfigured(
                 "a Unix socket's address is unix:// and its absolute path, of plain characters",
-            ));
+            )
+            .with_context("setting", SETTING));
         }
         Ok(Self {
-            url: Url::parse("http://localhost")
-                .map_err(|cause| refused("there is no URL for a socket").with_source(cause))?,
-            socket: Some(PathBuf::from(url.path())),
+            endpoint: Endpoint::parse("http://localhost", PlainHttp::OnLoopback)?,
+            socket: Some(PathBuf::from(path)),
         })
     }
 
     pub(super) fn is_https(&self) -> bool {
-        self.url.scheme() == "https"
+        self.endpoint.is_encrypted()
     }
 
-    pub(super) fn url(&self) -> &Url {
-        &self.url
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
     }
 
     pub(super) fn socket(&self) -> Option<&Path> {
@@ -78,14 +60,14 @@ impl Address {
 
     /// Whether it is on this machine.
     pub(super) fn is_local(&self) -> bool {
-        self.url.host().is_some_and(|host| is_loopback(&host))
+        self.endpoint.is_loopback()
     }
 
     /// The address as TLS has to see it: the name of the certificate in the URL, and the real host looked up in
     /// its place.
     pub(super) fn under(&self, name: Option<&str>) -> Result<Named> {
         let Some(name) = name else {
-            return Ok((self.url.to_string(), None, None));
+            return Ok((self.endpoint.url().to_string(), None, None));
         };
         let refused = || {
             misconfigured("it is not a DNS name; for an IP address put it into the address")
@@ -94,14 +76,15 @@ impl Address {
         if !matches!(Host::parse(name), Ok(Host::Domain(parsed)) if parsed == name) {
             return Err(refused());
         }
-        let host = match self.url.host() {
+        let url = self.endpoint.url();
+        let host = match url.host() {
             Some(Host::Domain(host)) => host.to_owned(),
             Some(Host::Ipv4(address)) => address.to_string(),
             Some(Host::Ipv6(address)) => address.to_string(),
             None => return Err(refused()),
         };
-        let authority = self.url.authority().to_owned();
-        let mut renamed = self.url.clone();
+        let authority = url.authority().to_owned();
+        let mut renamed = url.clone();
         renamed.set_host(Some(name)).map_err(|_| refused())?;
         let header = HeaderValue::from_str(&authority).map_err(|_| refused())?;
         Ok((renamed.to_string(), Some(header), Some(host)))
@@ -113,22 +96,12 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.socket {
             Some(socket) => write!(f, "unix://{}", socket.display()),
-            None => f.write_str(self.url.as_str().trim_end_matches('/')),
+            None => f.write_str(self.endpoint.base()),
         }
     }
 }
 
-fn refused(detail: &'static str) -> Error {
-    misconfigured(detail).with_context("setting", "address")
-}
-
-pub(super) fn is_loopback(host: &Host<&str>) -> bool {
-    match host {
-        Host::Domain(name) => *name == "localhost",
-        Host::Ipv4(address) => address.is_loopback(),
-        Host::Ipv6(address) => address.is_loopback(),
-    }
-}
+const SETTING: &str = "address";
 
 #[cfg(test)]
 mod tests {
@@ -147,7 +120,8 @@ mod tests {
             "http://[::1]:8200",
             "http://localhost:8200",
         ] {
-            Address::parse(address, false).unwrap_or_else(|error| panic!("{address}: {error}"));
+            Address::parse(address, PlainHttp::OnLoopback)
+                .unwrap_or_else(|error| panic!("{address}: {error}"));
         }
         for address in [
             "http://vault.example.com:8200",
@@ -155,9 +129,14 @@ mod tests {
             "http://localhost.example.com",
             "http://127.0.0.1.example.com",
         ] {
-            let refused = Address::parse(address, false).err().unwrap();
+            let refused = Address::parse(address, PlainHttp::OnLoopback)
+                .err()
+                .unwrap();
             assert_eq!(refused.kind(), ErrorKind::InvalidConfiguration, "{address}");
-            assert!(Address::parse(address, true).is_ok(), "{address}");
+            assert!(
+                Address::parse(address, PlainHttp::Anywhere).is_ok(),
+                "{address}"
+            );
         }
     }
 
@@ -177,7 +156,7 @@ mod tests {
             "https://h?token=hunter2",
             "https://h#hunter2",
         ] {
-            let refused = Address::parse(address, true).err().unwrap();
+            let refused = Address::parse(address, PlainHttp::Anywhere).err().unwrap();
             assert_eq!(refused.kind(), ErrorKind::InvalidConfiguration, "{address}");
             assert!(!format!("{refused} {refused:?}").contains("hunter2"));
         }
@@ -185,7 +164,8 @@ mod tests {
 
     #[test]
     fn a_server_name_stands_in_the_url_and_the_host_in_the_header() {
-        let address = Address::parse("https://10.0.0.1:8200/prefix", false).unwrap();
+        let address = Address::parse("https://10.0.0.1:8200/prefix", PlainHttp::OnLoopback);
+        let address = address.unwrap();
         let (url, header, host) = address.under(Some("vault.internal")).unwrap();
         assert_eq!(url, "https://vault.internal:8200/prefix");
         assert_eq!(header.unwrap(), "10.0.0.1:8200");

@@ -1,12 +1,11 @@
 //! Whether requests go through a proxy, and through which.
 
 use hyper_util::client::proxy::matcher::Matcher;
+use kms_core::service::{PlainHttp, ProxyUrl, misconfigured};
 use kms_core::{Error, Result};
 use reqwest::Proxy;
-use url::Url;
 
-use super::address::{Address, is_loopback};
-use super::misconfigured;
+use super::address::Address;
 use crate::credential::Hidden;
 
 /// What the environment says about proxies.
@@ -29,7 +28,7 @@ pub(super) fn find(
     chosen: Option<Option<Hidden>>,
     ambient: &Ambient,
     address: &Address,
-    plain_http: bool,
+    plain_http: PlainHttp,
 ) -> Result<Option<Proxy>> {
     let found = match chosen {
         Some(chosen) => chosen,
@@ -37,18 +36,15 @@ pub(super) fn find(
         None => ambient.proxy_of(address)?,
     };
     let Some(text) = found else { return Ok(None) };
-    let url = parse(&text)?;
+    let proxy = ProxyUrl::parse(text.expose(), SETTING)?;
     if address.socket().is_some() {
         return Err(refused("no proxy leads to a Unix socket"));
     }
-    let shows_all = !address.is_https() && !url.host().is_some_and(|host| is_loopback(&host));
-    if shows_all && !plain_http {
-        return Err(refused(
-            "a proxy on another machine would read token and keys, since the address is plain http; use https",
-        ));
-    }
-    let proxy = Proxy::all(url).map_err(|_| refused(NO_PROXY_URL))?;
-    Ok(Some(proxy))
+    proxy.check_for(address.endpoint(), plain_http)?;
+    let proxy = Proxy::all(proxy.url().clone());
+    proxy
+        .map(Some)
+        .map_err(|_| refused("there is no such proxy"))
 }
 
 impl Ambient {
@@ -60,10 +56,10 @@ impl Ambient {
         };
         let Some(named) = named else { return Ok(None) };
         let matcher = Matcher::builder()
-            .all(parse(named)?.as_str())
+            .all(ProxyUrl::parse(named.expose(), SETTING)?.url().as_str())
             .no(self.without.as_str())
             .build();
-        let destination = address.url().as_str().parse();
+        let destination = address.endpoint().url().as_str().parse();
         let destination = destination.map_err(|_| refused("the address is not one for a proxy"))?;
         Ok(matcher
             .intercept(&destination)
@@ -72,23 +68,10 @@ impl Ambient {
     }
 }
 
-const NO_PROXY_URL: &str = "it is not the URL of an HTTP proxy: http://host:port";
-
-/// Without a scheme it is `http`. The error does not repeat it: there may be a password in it.
-fn parse(text: &Hidden) -> Result<Url> {
-    let text = text.expose();
-    let url = if text.contains("://") {
-        Url::parse(text)
-    } else {
-        Url::parse(&format!("http://{text}"))
-    };
-    url.ok()
-        .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
-        .ok_or_else(|| refused(NO_PROXY_URL))
-}
+const SETTING: &str = "proxy";
 
 fn refused(detail: &'static str) -> Error {
-    misconfigured(detail).with_context("setting", "proxy")
+    misconfigured(detail).with_context("setting", SETTING)
 }
 
 #[cfg(test)]
@@ -110,8 +93,8 @@ mod tests {
     }
 
     fn used(chosen: Option<Option<Hidden>>, without: &str, address: &str) -> bool {
-        let address = Address::parse(address, true).unwrap();
-        let found = find(chosen, &ambient(without), &address, true);
+        let address = Address::parse(address, PlainHttp::Anywhere).unwrap();
+        let found = find(chosen, &ambient(without), &address, PlainHttp::Anywhere);
         found.unwrap().is_some()
     }
 
@@ -160,13 +143,19 @@ mod tests {
             (proxy, "unix:///run/vault.sock"),
             (proxy, "http://127.0.0.1:8200"),
         ] {
-            let address = Address::parse(address, false).unwrap();
-            let error = find(Some(hidden(proxy)), &ambient(""), &address, false).unwrap_err();
+            let address = Address::parse(address, PlainHttp::OnLoopback).unwrap();
+            let found = find(
+                Some(hidden(proxy)),
+                &ambient(""),
+                &address,
+                PlainHttp::OnLoopback,
+            );
+            let error = found.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidConfiguration, "{proxy}");
             assert!(!format!("{error} {error:?}").contains("hunter2"));
         }
-        let address = Address::parse("http://127.0.0.1:8200", false).unwrap();
+        let address = Address::parse("http://127.0.0.1:8200", PlainHttp::OnLoopback).unwrap();
         let local = hidden("http://127.0.0.1:3128");
-        find(Some(local), &ambient(""), &address, false).unwrap();
+        find(Some(local), &ambient(""), &address, PlainHttp::OnLoopback).unwrap();
     }
 }

@@ -2,7 +2,7 @@
 
 use kms_core::{Error, ErrorKind};
 
-use crate::failure::ServiceMessage;
+use crate::failure::ServiceError;
 use crate::key_path::KeyPath;
 use crate::request::{self, Capabilities};
 use crate::session::Session;
@@ -26,7 +26,7 @@ impl Operation {
 
 /// A refusal, and what the token may do on the path.
 pub(super) struct Refused {
-    pub(super) refusal: ServiceMessage,
+    pub(super) refusal: ServiceError,
     pub(super) capabilities: Capabilities,
 }
 

@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::failure::ServiceMessage;
+use crate::failure::ServiceError;
 use crate::request;
 use crate::session::token::{Lease, Limited, Token};
 use crate::session::{Session, pause_after_failure};
@@ -138,7 +138,7 @@ impl Session {
         let asked = request::renew_self();
         let answer = self.transport.send(&asked, token.sent()).await?;
         let auth = answer
-            .map_err(ServiceMessage::into_error)?
+            .map_err(ServiceError::into_error)?
             .auth
             .ok_or_else(|| damaged("a renewal without a lease"))?;
         Ok(lease.renewed(auth.lease_duration, auth.renewable))

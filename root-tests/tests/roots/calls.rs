@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kms_kit::prelude::*;
-use kms_kit::{CampaignOptions, Scopes, WarmUpOptions};
+use kms_kit::{CampaignOptions, Claim, Scopes, WarmUpOptions};
 use kms_testkit::FaultyProxy;
 
 use crate::root::Root;
@@ -82,7 +82,9 @@ async fn a_rotation_costs_an_encrypt_and_with_rewrapping_one_more_for_each_root_
     kms.create_keys(&scope, &[DATABASE, OIDC]).await.unwrap();
     kms.ensure(&scope).await.unwrap();
     let rotation = kms.rotate_keys(&scope, Rewrap::No);
-    assert_eq!(cost(&proxy, rotation).await, 1, "a rotation");
+    // Where ids can't tell whose the newest key is, it is opened first.
+    let opened = u64::from(!wrapper.claims().iter().all(Claim::is_proven_by_id));
+    assert_eq!(cost(&proxy, rotation).await, 1 + opened, "a rotation");
 
     // Rewrapping opens them anew, cached or not: the cache keeps prepared keys, and no bytes to wrap.
     kms.ensure(&scope).await.unwrap();

@@ -22,10 +22,10 @@ macro_rules! moves {
 // The path of each test names every service that it needs: `matrix::aws::to_vault_on_postgres`.
 moves! {
     aead Aead { to_aws_on_postgres Aws to_gcp_on_postgres Gcp to_vault_on_postgres Vault }
-    aws Aws { to_aead_on_postgres Aead to_gcp_on_postgres Gcp to_vault_on_postgres Vault }
-    gcp Gcp { to_aead_on_postgres Aead to_aws_on_postgres Aws to_vault_on_postgres Vault }
+    aws Aws { to_aead_on_postgres Aead to_gcp_on_postgres Gcp to_vault_on_postgres Vault to_softhsm_on_postgres SoftHsm }
+    gcp Gcp { to_aead_on_postgres Aead to_aws_on_postgres Aws to_vault_on_postgres Vault to_softhsm_on_postgres SoftHsm }
     vault Vault { to_aead_on_postgres Aead to_aws_on_postgres Aws to_gcp_on_postgres Gcp to_softhsm_on_postgres SoftHsm }
-    softhsm SoftHsm { to_aead_on_postgres Aead to_vault_on_postgres Vault }
+    softhsm SoftHsm { to_aead_on_postgres Aead to_aws_on_postgres Aws to_gcp_on_postgres Gcp to_vault_on_postgres Vault }
 }
 
 /// What was encrypted, by whatever process, and must never stop opening.

@@ -1,7 +1,9 @@
 //! The suite for wrappers, in both modes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use kms_core::CallLimits;
 use kms_testkit::wrapper::{Subject, Weakness};
 use kms_wrapper_aws::AwsKmsMode;
 
@@ -25,11 +27,16 @@ mod direct {
 
 async fn subject(mode: AwsKmsMode) -> Option<Subject> {
     let service = Service::shared()?;
-    let wrapper = async || {
-        let builder = service.builder(&service.key().await);
-        Arc::new(builder.mode(mode).build().unwrap())
-    };
-    let subject = Subject::new(wrapper().await, wrapper().await)
+    let (own, stranger) = (service.key().await, service.key().await);
+    let wrapper = |key: &str| Arc::new(service.builder(key).mode(mode).build().unwrap());
+    let hurried = CallLimits::default()
+        .with_attempts(2)
+        .with_attempt_timeout(Duration::from_millis(300));
+    let subject = Subject::new(wrapper(&own), wrapper(&stranger))
+        .with_dead_ends(|endpoint| {
+            let builder = service.builder(&own).mode(mode).endpoint(endpoint);
+            Arc::new(builder.limits(hurried).build().unwrap())
+        })
         .with_secret(ACCESS_KEY)
         .with_secret(SECRET_KEY);
     Some(subject)

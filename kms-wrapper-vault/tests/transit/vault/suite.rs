@@ -1,7 +1,9 @@
 //! The wrapper passes the whole suite, whether its ids have a prefix or not.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use kms_core::CallLimits;
 use kms_testkit::service::Vault;
 use kms_testkit::wrapper::Subject;
 use kms_wrapper_vault::Auth;
@@ -35,5 +37,20 @@ async fn subject(prefixed: bool) -> Option<Subject> {
         };
         Arc::new(builder.build().unwrap())
     };
-    Some(Subject::new(wrapper(&own, "own-"), wrapper(&stranger, "stranger-")).with_secret(token))
+    let hurried = CallLimits::default()
+        .with_attempts(2)
+        .with_attempt_timeout(Duration::from_millis(300));
+    let subject = Subject::new(wrapper(&own, "own-"), wrapper(&stranger, "stranger-"))
+        .with_secret(token)
+        .with_dead_ends(|address| {
+            let builder = own.builder().auth(Auth::token(token));
+            let builder = builder.address(address).limits(hurried);
+            let builder = if prefixed {
+                builder.key_id_prefix("own-")
+            } else {
+                builder
+            };
+            Arc::new(builder.build().unwrap())
+        });
+    Some(subject)
 }
