@@ -88,7 +88,7 @@ async fn lock_versions(
         DeletionTarget::Version(id) => vec![id.as_str()],
         DeletionTarget::Scope => {
             let going = deletion.data_key_versions(rows).into_iter();
-            going.map(|id| id.as_str()).collect()
+            going.map(kms_core::Id::as_str).collect()
         }
     };
     let locks: Vec<VersionLock> = diesel::sql_query(LOCK_VERSIONS)
