@@ -28,6 +28,7 @@ mod named_roots;
 mod numbers;
 mod outage;
 mod prepare;
+mod queue;
 mod reconcile;
 mod right_root;
 mod warm_up;
@@ -48,6 +49,7 @@ pub use warm_up::{WarmUp, WarmUpOptions};
 use builder::PARALLEL_ROOT_CALLS;
 pub(crate) use executor::Executor;
 use loader::Loader;
+use queue::Queues;
 use right_root::RightRoot;
 
 /// The engine: the keys of all scopes of one database.
@@ -75,6 +77,7 @@ struct Engine {
     cache: Arc<Cache>,
     loader: Arc<Loader>,
     executor: Executor,
+    queues: Arc<Queues>,
     right_root: RightRoot,
 }
 

@@ -3,14 +3,15 @@
 mod campaign;
 mod deletion;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use diesel::result::{DatabaseErrorKind, Error as QueryError};
-use kms_core::{Applied, Batch, ChangeSet, Error, ErrorKind, Operation, Referencer, Refusal};
+use kms_core::{Applied, Batch, ChangeSet, Error, Operation, Referencer, Refusal};
 
 pub(crate) use self::campaign::apply_step;
 use crate::dialect::Dialect;
 use crate::failure::{Failure, ends_transaction, query_error};
+use crate::sqlstate;
 use crate::transaction::ended;
 use crate::writes::{WriteFailure, write};
 
@@ -78,7 +79,6 @@ impl Applying<'_> {
         connection: &mut C,
         positions: &[usize],
     ) -> Result<bool, Failure> {
-        let started = Instant::now();
         let writes = self.batch.writes(positions);
         connection.begin().await?;
         let written = write(connection, &writes).await;
@@ -89,10 +89,8 @@ impl Applying<'_> {
                 }
                 Ok(true)
             }
-            Err(WriteFailure::Query(error)) => {
-                self.unless_final::<C>(error, started).map(|_| false)
-            }
-            Err(WriteFailure::Refused(_)) => Ok(false),
+            Err(WriteFailure::Query(error)) if must_end::<C>(&error) => Err(error.into()),
+            Err(WriteFailure::Query(_) | WriteFailure::Refused(_)) => Ok(false),
         }
     }
 
@@ -101,7 +99,6 @@ impl Applying<'_> {
         connection: &mut C,
         position: usize,
     ) -> Result<(), Failure> {
-        let started = Instant::now();
         let writes = self.batch.writes(&[position]);
         let written = if self.batch.len() == 1 {
             // What is around all of it is rolled back if this one is refused, so it needs no savepoint. That
@@ -117,36 +114,13 @@ impl Applying<'_> {
                 .into_iter()
                 .for_each(|outcome| self.batch.settle(position, outcome)),
             Err(WriteFailure::Refused(refusal)) => self.batch.refuse(position, refusal),
+            Err(WriteFailure::Query(error)) if must_end::<C>(&error) => return Err(error.into()),
             Err(WriteFailure::Query(error)) => {
-                let error = self.unless_final::<C>(error, started)?;
                 let refusal = refusal_of(self.batch.change(position), error);
                 self.batch.refuse(position, refusal);
             }
         }
         Ok(())
-    }
-
-    /// Gives the error back if it is about its change set alone.
-    fn unless_final<C: Dialect>(
-        &self,
-        error: QueryError,
-        started: Instant,
-    ) -> Result<QueryError, Failure> {
-        if must_end::<C>(&error) {
-            return Err(error.into());
-        }
-        // Postgres says that a wait was too long in words only, in its own language.
-        let unclassified = matches!(
-            &error,
-            QueryError::DatabaseError(DatabaseErrorKind::Unknown, _)
-        );
-        if unclassified && self.wait.is_some_and(|wait| started.elapsed() >= wait) {
-            let busy = Error::new(ErrorKind::DatabaseBusy)
-                .with_detail("another transaction holds the scope")
-                .with_source(error);
-            return Err(busy.into());
-        }
-        Ok(error)
     }
 
     async fn delete<C: Dialect>(&mut self, connection: &mut C) -> Result<(), Failure> {
@@ -178,8 +152,9 @@ fn refusal_of(change: &ChangeSet, error: QueryError) -> Refusal {
         QueryError::DatabaseError(DatabaseErrorKind::UniqueViolation, _) => {
             Error::from(Refusal::Taken).with_source(error).into()
         }
+        // SQLite does not say which foreign key.
         QueryError::DatabaseError(DatabaseErrorKind::ForeignKeyViolation, _)
-            if change.operation == Operation::Create =>
+            if change.operation == Operation::Create && sqlstate::kind(&error).is_none() =>
         {
             let error = query_error(error).with_detail(
                 "a foreign key of the application stands against it: insert the row of the scope first",

@@ -70,9 +70,12 @@ pub trait KeyConnection {
     ///
     /// [`ErrorKind::Conflict`]: a scope changed since its change was prepared; prepare it again.
     /// [`ErrorKind::AlreadyExists`], [`ErrorKind::InUse`], [`ErrorKind::UseNotProven`].
-    /// [`ErrorKind::RestartTransaction`]: see above. [`ErrorKind::DatabaseBusy`]: a lock was not granted
-    /// within the connection's own timeout. [`ErrorKind::Database`], also if the connection is in no
-    /// transaction that diesel began.
+    /// [`ErrorKind::MissingScopeRow`], where the database says so before the commit.
+    /// [`ErrorKind::RestartTransaction`]: see above. [`ErrorKind::DatabaseBusy`]: a lock was not granted, or
+    /// a statement not done, within the connection's own timeouts. [`ErrorKind::Conflict`] also if the server ended
+    /// a deadlock by refusing this change: the locks that the transaction had before it still has.
+    /// [`ErrorKind::DatabaseReadOnly`], [`ErrorKind::DatabaseFull`]. [`ErrorKind::Database`], also if the connection
+    /// is in no transaction that diesel began.
     fn apply_changes(&mut self, changes: &[&ChangeSet]) -> Result<Vec<Receipt>>;
 }
 
@@ -203,7 +206,7 @@ fn outside<C: Dialect>(failure: Failure) -> Error {
         Failure::Query(error) if C::is_busy(&error) => {
             Error::new(ErrorKind::RestartTransaction).with_source(error)
         }
-        Failure::Query(error) if crate::failure::is_serialization(&error) => {
+        Failure::Query(error) if crate::sqlstate::is_serialization(&error) => {
             Error::new(ErrorKind::RestartTransaction).with_source(error)
         }
         Failure::Query(error) => match C::condition(&error) {

@@ -12,7 +12,6 @@ use kms_core::{
     RootCheck, RootKeyId, RootKeyVersionId, ScopeFilter, ScopeId, ScopeRows, Snapshot, Writes,
 };
 
-use crate::failure::Failure;
 use crate::transaction::Transactions;
 
 /// The versions that a database says it has, each `None` where its table is missing or empty.
@@ -31,6 +30,10 @@ pub(crate) trait KeyTables {
     ) -> impl Future<Output = QueryResult<Option<String>>> + Send;
 
     /// Deletes a root key with all below it, or one version. Gives the number of rows named.
+    #[cfg_attr(
+        not(feature = "sqlite"),
+        expect(dead_code, reason = "Postgres has a function that tells why it failed")
+    )]
     fn delete_target(
         &mut self,
         root_key: &RootKeyId,
@@ -212,7 +215,13 @@ pub(crate) trait Writing {
         bump: bool,
         root_keys: &[&str],
         wait: Option<Duration>,
-    ) -> impl Future<Output = Result<(), Failure>> + Send;
+    ) -> impl Future<Output = QueryResult<()>> + Send;
+
+    /// Checks what is deferred to the commit, in a statement that tells why it failed.
+    fn check_deferred(&mut self) -> impl Future<Output = QueryResult<()>> + Send;
+
+    /// Locks a campaign, in a statement that tells why it failed.
+    fn lock_campaign(&mut self, id: &str) -> impl Future<Output = QueryResult<()>> + Send;
 
     /// Inserts those whose scope has no root key yet, and gives their ids.
     fn insert_root_keys(

@@ -19,10 +19,13 @@ pub(crate) async fn explain<C: Dialect>(
         Failure::Query(error) | Failure::Commit(error) if let Some(kind) = C::condition(error) => {
             of_kind(kind, failure)
         }
-        _ if failure.is_unclassified() => {
+        _ if failure.is_unknown() => {
+            // Statements that a function of the schema does not tell about: reads, and what is said in
+            // `sqlstate.rs`. Their own limits leave no trace but the time that they took.
             if elapsed >= limits.lock.min(limits.statement) {
                 return busy(failure);
             }
+            // A table or a function may be missing.
             match connection.schema_versions().await {
                 Ok(versions) => check(&versions)
                     .err()

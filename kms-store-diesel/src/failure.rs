@@ -3,6 +3,8 @@
 use diesel::result::{DatabaseErrorKind, Error as QueryError};
 use kms_core::{Applied, Error, ErrorKind, SCHEMA_VERSION};
 
+use crate::sqlstate;
+
 /// Why a transaction, or a single query, came to nothing.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -10,12 +12,6 @@ pub(crate) enum Failure {
     Query(QueryError),
     /// The commit failed.
     Commit(QueryError),
-    /// The server took this transaction to break a deadlock.
-    #[cfg_attr(
-        not(any(feature = "diesel-async", feature = "postgres")),
-        allow(dead_code, reason = "SQLite has one writer")
-    )]
-    Deadlock,
     /// Another database is in the place of the one that the connection is to. Nothing was committed.
     Displaced(Error),
     /// All change sets were refused, so that the transaction is to be rolled back.
@@ -49,24 +45,22 @@ impl Failure {
 
     /// Whether the server accepts no writes. Then nothing was committed.
     pub(crate) fn is_read_only(&self) -> bool {
-        matches!(self, Self::Query(error) if is_read_only(error))
+        matches!(self, Self::Query(error) if sqlstate::kind(error) == Some(ErrorKind::DatabaseReadOnly))
     }
 
     /// Whether the server found that this transaction can't stand beside another one; nothing was written.
-    pub(crate) fn is_serialization(&self) -> bool {
-        match self {
-            Self::Deadlock => true,
-            Self::Query(error) | Self::Commit(error) => is_serialization(error),
-            Self::NoneApplied(_) | Self::Displaced(_) | Self::Ready(_) => false,
-        }
+    pub(crate) fn is_conflict(&self) -> bool {
+        matches!(self, Self::Query(error) | Self::Commit(error) if sqlstate::is_conflict(error))
     }
 
-    /// Whether the database gave an error that says nothing to diesel: a table may be missing.
-    pub(crate) fn is_unclassified(&self) -> bool {
-        matches!(
-            self,
-            Self::Query(QueryError::DatabaseError(DatabaseErrorKind::Unknown, _))
-        )
+    /// Whether a statement failed with an error that says nothing to diesel: a table may be missing.
+    pub(crate) fn is_unknown(&self) -> bool {
+        matches!(self, Self::Query(error) if sqlstate::is_unknown(error))
+    }
+
+    /// Whether the commit was refused with an error that says nothing to diesel. Nothing was committed.
+    pub(crate) fn is_unknown_refusal_to_commit(&self) -> bool {
+        matches!(self, Self::Commit(error) if sqlstate::is_unknown(error))
     }
 
     /// The error to hand out, in a transaction of our own.
@@ -74,7 +68,6 @@ impl Failure {
         match self {
             Self::Query(error) => query_error(error),
             Self::Commit(error) => commit_error(error),
-            Self::Deadlock => conflict("the server ended the transaction to break a deadlock"),
             Self::NoneApplied(applied) => applied
                 .outcomes
                 .into_iter()
@@ -92,10 +85,6 @@ pub(crate) fn query_error(error: QueryError) -> Error {
             .with_detail("the connection was closed")
             .with_source(error);
     }
-    if is_serialization(&error) {
-        return conflict("the server could not put it in order with another transaction")
-            .with_source(error);
-    }
     if lacks_row(&error) {
         return Error::new(ErrorKind::SchemaVersion)
             .with_detail(REPAIR)
@@ -103,15 +92,32 @@ pub(crate) fn query_error(error: QueryError) -> Error {
             .with_context("found", "none")
             .with_source(error);
     }
-    if is_read_only(&error) {
-        return Error::new(ErrorKind::DatabaseReadOnly).with_source(error);
+    let kind = sqlstate::kind(&error).unwrap_or(ErrorKind::Database);
+    let mut refused = Error::new(kind);
+    if let Some(detail) = detail(kind) {
+        refused = refused.with_detail(detail);
     }
-    let refused = Error::new(ErrorKind::Database);
-    match table_of(&error) {
-        Some(table) => refused.with_context("table", table),
-        None => refused,
+    if let Some(table) = sqlstate::table(&error) {
+        refused = refused.with_context("table", table);
     }
-    .with_source(error)
+    if kind == ErrorKind::MissingScopeRow
+        && let Some(constraint) = sqlstate::constraint(&error)
+    {
+        refused = refused.with_context("constraint", constraint);
+    }
+    refused.with_source(error)
+}
+
+fn detail(kind: ErrorKind) -> Option<&'static str> {
+    match kind {
+        ErrorKind::Conflict => Some(
+            "the server ended the transaction, which could not stand beside another one or was in a deadlock with it",
+        ),
+        ErrorKind::DatabaseBusy => {
+            Some("a lock was not granted in time, or the server cancelled the statement")
+        }
+        _ => None,
+    }
 }
 
 /// What to do where a table with one row has none.
@@ -135,7 +141,11 @@ fn commit_error(error: QueryError) -> Error {
     match &error {
         // Whether the server had read the command can't be known from here.
         lost if is_lost(lost) => Error::new(ErrorKind::OutcomeUnknown).with_source(error),
-        QueryError::DatabaseError(DatabaseErrorKind::ForeignKeyViolation, _) => in_use(error),
+        QueryError::DatabaseError(DatabaseErrorKind::ForeignKeyViolation, _)
+            if sqlstate::kind(&error).is_none() =>
+        {
+            in_use(error)
+        }
         _ => query_error(error),
     }
 }
@@ -143,15 +153,11 @@ fn commit_error(error: QueryError) -> Error {
 /// The error of a foreign key that a deletion would break, naming the table that uses the row.
 pub(crate) fn in_use(error: QueryError) -> Error {
     let refused = Error::new(ErrorKind::InUse);
-    match table_of(&error) {
+    match sqlstate::table(&error) {
         Some(table) => refused.with_context("table", table),
         None => refused,
     }
     .with_source(error)
-}
-
-fn conflict(detail: &'static str) -> Error {
-    Error::new(ErrorKind::Conflict).with_detail(detail)
 }
 
 pub(crate) fn is_lost(error: &QueryError) -> bool {
@@ -166,30 +172,16 @@ pub(crate) fn is_lost(error: &QueryError) -> bool {
     }
 }
 
-pub(crate) fn is_serialization(error: &QueryError) -> bool {
-    match error {
-        QueryError::DatabaseError(DatabaseErrorKind::SerializationFailure, _) => true,
-        QueryError::RollbackErrorOnCommit { commit_error, .. } => is_serialization(commit_error),
-        _ => false,
-    }
-}
-
-/// Whether the server accepts no writes (SQLSTATE 25006).
-pub(crate) fn is_read_only(error: &QueryError) -> bool {
-    matches!(
-        error,
-        QueryError::DatabaseError(DatabaseErrorKind::ReadOnlyTransaction, _)
-    )
-}
-
 /// Whether the whole transaction suffers from this error, not only the statement that met it.
 pub(crate) fn ends_transaction(error: &QueryError) -> bool {
-    is_lost(error) || is_serialization(error) || is_read_only(error)
-}
-
-fn table_of(error: &QueryError) -> Option<String> {
-    match error {
-        QueryError::DatabaseError(_, information) => information.table_name().map(str::to_owned),
-        _ => None,
-    }
+    is_lost(error)
+        || matches!(
+            sqlstate::kind(error),
+            Some(
+                ErrorKind::Conflict
+                    | ErrorKind::DatabaseBusy
+                    | ErrorKind::DatabaseReadOnly
+                    | ErrorKind::DatabaseFull
+            )
+        )
 }

@@ -94,6 +94,7 @@ mod repository;
 mod snapshot_row;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+mod sqlstate;
 mod stored_time;
 #[cfg(feature = "diesel-async")]
 mod tasks;

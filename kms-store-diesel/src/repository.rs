@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use diesel::result::{DatabaseErrorKind, Error as QueryError};
 use kms_core::{
     Applied, CampaignRepository, CampaignState, CampaignStep, CampaignSummary, ChangeSet, Changes,
     CollectionVersion, Error, ErrorKind, Hold, KeyVersionId, Lease, MissingKeys, NewCampaign,
@@ -16,7 +17,7 @@ use crate::apply::{apply, apply_step};
 use crate::calls::{Calls, Pooled};
 use crate::connections::check;
 use crate::dialect::Dialect;
-use crate::failure::{Failure, ends_transaction};
+use crate::failure::Failure;
 use crate::transaction::{Terms, own_ended};
 
 /// Pauses before a transaction is run again because somebody held a row for a moment. Nothing is locked
@@ -304,7 +305,10 @@ impl<C: Dialect + Pooled<Calls: Calls<C>>> CampaignRepository for DieselReposito
                 |(campaign, lease, hold), connection, terms| {
                     Box::pin(async move {
                         connection.begin_writing(terms.settings).await?;
-                        let held = connection.hold_campaign(campaign, lease, *hold).await;
+                        let held = match connection.lock_campaign(campaign).await {
+                            Ok(()) => connection.hold_campaign(campaign, lease, *hold).await,
+                            Err(error) => Err(error),
+                        };
                         own_ended(connection, terms, held.map_err(Into::into)).await
                     })
                 },
@@ -321,7 +325,10 @@ impl<C: Dialect + Pooled<Calls: Calls<C>>> CampaignRepository for DieselReposito
                 |(campaign, holder), connection, terms| {
                     Box::pin(async move {
                         connection.begin_writing(terms.settings).await?;
-                        let released = connection.release_campaign(campaign, holder).await;
+                        let released = match connection.lock_campaign(campaign).await {
+                            Ok(()) => connection.release_campaign(campaign, holder).await,
+                            Err(error) => Err(error),
+                        };
                         own_ended(connection, terms, released.map_err(Into::into)).await
                     })
                 },
@@ -363,22 +370,59 @@ async fn apply_step_patiently<C: Dialect>(
     terms: Terms<'_>,
 ) -> Result<Vec<Outcome>, Failure> {
     let changes: Vec<_> = changes.iter().collect();
-    let mut pauses = PAUSES.into_iter();
+    let mut again = Again::default();
     loop {
         connection.begin_writing(terms.settings).await?;
         let applied = apply_step(connection, &changes, step, Some(terms.lock)).await;
+        let applied = again.checked(connection, applied).await;
         match own_ended(connection, terms, applied).await {
-            Err(failure) if failure.is_serialization() => match pauses.next() {
+            Err(failure) => match again.after(&failure) {
                 Some(pause) => C::pause(pause).await,
                 // A conflict would say that the cursor is elsewhere.
-                None => {
+                None if failure.is_conflict() => {
                     return Err(Error::new(ErrorKind::DatabaseBusy)
                         .with_source(failure.into_error())
                         .into());
                 }
+                None => return Err(failure),
             },
             other => return other,
         }
+    }
+}
+
+/// When a transaction that came to nothing is run again.
+#[derive(Default)]
+struct Again {
+    conflicts: usize,
+    checks: bool,
+}
+
+impl Again {
+    /// Checks what is deferred to the commit, if that was refused before.
+    async fn checked<C: Dialect, T>(
+        &self,
+        connection: &mut C,
+        result: Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        if self.checks && result.is_ok() {
+            connection.check_deferred().await?;
+        }
+        result
+    }
+
+    /// After which pause, if this failure passes.
+    ///
+    /// What is deferred to the commit may be refused there with an error that can't be told from others. Nothing was
+    /// committed then, and the work runs once more, with those checks in a statement that tells.
+    fn after(&mut self, failure: &Failure) -> Option<Duration> {
+        if failure.is_unknown_refusal_to_commit() && !self.checks {
+            self.checks = true;
+            return Some(Duration::ZERO);
+        }
+        let pause = *PAUSES.get(self.conflicts)?;
+        self.conflicts += 1;
+        failure.is_conflict().then_some(pause)
     }
 }
 
@@ -424,13 +468,14 @@ async fn apply_together<C: Dialect>(
     changes: &[&ChangeSet],
     terms: Terms<'_>,
 ) -> Result<Applied, Failure> {
-    let mut pauses = PAUSES.into_iter();
+    let mut again = Again::default();
     loop {
         connection.begin_writing(terms.settings).await?;
         let applied = apply(connection, changes, Some(terms.lock)).await;
+        let applied = again.checked(connection, applied).await;
         match own_ended(connection, terms, applied).await {
             Err(Failure::NoneApplied(applied)) => return Ok(applied),
-            Err(failure) if failure.is_serialization() => match pauses.next() {
+            Err(failure) => match again.after(&failure) {
                 Some(pause) => C::pause(pause).await,
                 None => return Err(failure),
             },
@@ -441,6 +486,9 @@ async fn apply_together<C: Dialect>(
 
 /// Waits until a transaction that wrote these changes has ended, by asking for what it holds: the root
 /// keys, and for a creation the place of the root key. Nothing is written.
+///
+/// Only what the database grants proves that end. A wait that ends in another way says nothing: the transaction may be
+/// at its commit for a long time, when a standby is slow to confirm it.
 async fn await_end<C: Dialect>(
     connection: &mut C,
     changes: &[ChangeSet],
@@ -469,8 +517,12 @@ async fn wait_for_places<C: Dialect>(
         return Ok(());
     }
     match connection.insert_root_keys(&created).await {
-        Err(error) if ends_transaction(&error) => Err(error.into()),
-        // The application may have no row of the scope any more; the wait is over all the same.
-        _ => Ok(()),
+        // The places were free, or are taken by what is committed.
+        Ok(_)
+        | Err(QueryError::DatabaseError(
+            DatabaseErrorKind::UniqueViolation | DatabaseErrorKind::ForeignKeyViolation,
+            _,
+        )) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }

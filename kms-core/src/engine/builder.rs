@@ -285,6 +285,7 @@ impl KmsBuilder {
             cache,
             loader,
             executor: self.executor,
+            queues: Arc::default(),
             right_root: RightRoot::unchecked(self.root_may_be_new),
         }));
         if self.checks_root {

@@ -173,11 +173,7 @@ impl Batch {
         match plan {
             Ok(Some(change)) => self.changes.push(change),
             Ok(None) => self.unchanged.push(scope),
-            Err(error) => self.failures.push(CampaignFailure {
-                scope,
-                kind: error.kind().name().to_owned(),
-                message: error.to_string(),
-            }),
+            Err(error) => self.failures.push(CampaignFailure::of(scope, &error)),
         }
     }
 }

@@ -51,6 +51,19 @@ pub(super) enum Request<'a> {
 }
 
 impl Request<'_> {
+    /// The scope, where it is known before the change is prepared.
+    fn scope(&self) -> Option<&ScopeId> {
+        match self {
+            Self::Create(scope, ..)
+            | Self::Rotate(scope, _)
+            | Self::Rewrap(scope, _)
+            | Self::Reconcile(scope, _)
+            | Self::Delete(scope, _)
+            | Self::AssignRoot(scope, _) => Some(scope),
+            Self::Revoke(..) => None,
+        }
+    }
+
     async fn prepare(self, kms: &Kms) -> Result<Option<Prepared>> {
         match self {
             Self::Create(scope, root, purposes) => {
@@ -131,6 +144,10 @@ impl Kms {
 
     /// Prepares and applies, again if the scope changed in between. `None` if there was nothing to do.
     pub(super) async fn change(&self, request: Request<'_>) -> Result<Option<ChangeSet>> {
+        let _turn = match request.scope() {
+            Some(scope) => self.0.queues.turn(scope, &self.0.executor).await?,
+            None => None,
+        };
         let mut limit = FIRST_PAUSE;
         for attempt in 1.. {
             let Some(prepared) = request.prepare(self).await? else {

@@ -1,6 +1,8 @@
 //! What is stored of a campaign: how far it is, who holds it, and which scopes failed.
 
+use std::error::Error as StdError;
 use std::fmt;
+use std::iter::successors;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -136,11 +138,10 @@ impl CampaignState {
         for (change, outcome) in changes.iter().zip(outcomes) {
             match outcome {
                 Ok(_) => self.done += 1,
-                Err(error) => self.failures.push(CampaignFailure {
-                    scope: change.scope.clone(),
-                    kind: error.kind().name().to_owned(),
-                    message: error.to_string(),
-                }),
+                Err(error) => {
+                    let failure = CampaignFailure::of(change.scope.clone(), error);
+                    self.failures.push(failure);
+                }
             }
         }
         self.failures.extend(step.failures.iter().cloned());
@@ -208,8 +209,28 @@ pub struct CampaignFailure {
     pub scope: ScopeId,
     /// [`ErrorKind::name`](crate::ErrorKind::name) of the failure.
     pub kind: String,
-    /// The message. No secret is in it.
+    /// The message, with those of its causes. No secret is in it.
     pub message: String,
+}
+
+/// Longer than the messages of an error and its causes are; what a service answers may be of any length.
+const LONGEST_MESSAGE: usize = 1_000;
+
+impl CampaignFailure {
+    /// The failure of this scope: the kind of the error, and its message followed by those of its causes, of which at
+    /// most 1,000 characters are kept.
+    #[must_use]
+    pub fn of(scope: ScopeId, error: &Error) -> Self {
+        let causes = successors(StdError::source(error), |&cause| cause.source());
+        let message = causes.fold(error.to_string(), |message, cause| {
+            format!("{message}: {cause}")
+        });
+        Self {
+            scope,
+            kind: error.kind().name().to_owned(),
+            message: message.chars().take(LONGEST_MESSAGE).collect(),
+        }
+    }
 }
 
 /// The progress that goes with a batch.
@@ -253,4 +274,26 @@ pub enum Advance {
     },
     /// Nowhere: scopes that failed before are tried again.
     Retry,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_keeps_the_causes_and_is_of_bounded_length() {
+        let disk = std::io::Error::other("No space left on device");
+        let stopped = Error::new(ErrorKind::Database)
+            .with_source(Error::new(ErrorKind::Internal).with_source(disk));
+        let failure = CampaignFailure::of(ScopeId::from_stored("o_1"), &stopped);
+        assert_eq!(failure.kind, "Database");
+        assert_eq!(
+            failure.message,
+            "the database refused: internal failure: No space left on device"
+        );
+        let long =
+            Error::new(ErrorKind::Internal).with_source(std::io::Error::other("ü".repeat(9_999)));
+        let failure = CampaignFailure::of(ScopeId::from_stored("o_1"), &long);
+        assert_eq!(failure.message.chars().count(), LONGEST_MESSAGE);
+    }
 }

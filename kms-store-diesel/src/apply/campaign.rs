@@ -46,6 +46,7 @@ async fn advance<C: Dialect>(
     step: &CampaignStep,
 ) -> Result<(), Failure> {
     let campaign = &step.campaign;
+    connection.lock_campaign(campaign).await?;
     let detail = if connection
         .hold_campaign(campaign, &step.lease, Hold::Keep)
         .await?
@@ -91,11 +92,8 @@ async fn record<C: Dialect>(
     let mut failures = step.failures.clone();
     for (change, outcome) in changes.iter().zip(outcomes) {
         if let Err(error) = outcome {
-            failures.push(CampaignFailure {
-                scope: change.scope.clone(),
-                kind: error.kind().name().to_owned(),
-                message: error.to_string(),
-            });
+            let failure = CampaignFailure::of(change.scope.clone(), error);
+            failures.push(failure);
         }
     }
     if !failures.is_empty() {

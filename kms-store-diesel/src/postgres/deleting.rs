@@ -1,15 +1,21 @@
 //! Deletions on Postgres, with every foreign key asked before anything is really deleted.
 
+use diesel::define_sql_function;
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error as QueryError};
-use diesel::sql_types::{Array, Bool, Text};
+use diesel::sql_types::{Array, Bool, Nullable, Text};
 use kms_core::{Deletion, DeletionTarget, Error, ErrorKind, Refusal, ScopeRows};
 
 use super::{Conn, RunQueryDsl, batch_execute};
-use crate::dialect::{DeletionFailure, KeyTables as _};
+use crate::dialect::DeletionFailure;
 use crate::failure::{ends_transaction, in_use};
 use crate::transaction::Transactions as _;
+
+define_sql_function! {
+    /// Deletes, and tells why it failed.
+    fn kms_delete_keys(root_key: Text, key_version: Nullable<Text>) -> BigInt;
+}
 
 const LOCK_VERSIONS: &str = "\
 select kms_lock_key_version(v.id) as answer, v.id from unnest($1) as v (id)";
@@ -66,11 +72,8 @@ pub(super) async fn delete(
 ) -> Result<(), DeletionFailure> {
     lock_versions(connection, deletion, rows).await?;
     try_out(connection, deletion, rows).await?;
-    let count = connection
-        .delete_target(&rows.root_key, &deletion.target)
-        .await
-        .map_err(refused)?;
-    if count == 1 {
+    let count = delete_rows(connection, deletion, rows).await;
+    if count.map_err(refused)? == 1 {
         Ok(())
     } else {
         Err(DeletionFailure::Refused(Refusal::Changed))
@@ -105,6 +108,20 @@ async fn lock_versions(
         }));
     }
     Ok(())
+}
+
+async fn delete_rows(
+    connection: &mut Conn,
+    deletion: &Deletion,
+    rows: &ScopeRows,
+) -> QueryResult<i64> {
+    let version = match &deletion.target {
+        DeletionTarget::Scope => None,
+        DeletionTarget::Version(id) => Some(id.as_str()),
+    };
+    diesel::select(kms_delete_keys(rows.root_key.as_str(), version))
+        .get_result(connection)
+        .await
 }
 
 /// Deletes and checks all foreign keys at once, in a savepoint that is rolled back whatever comes of it:
@@ -146,10 +163,9 @@ async fn delete_and_check(
             .map_err(pending)?;
         batch_execute(connection, "set constraints all deferred").await?;
     }
-    connection
-        .delete_target(&rows.root_key, &deletion.target)
-        .await?;
+    delete_rows(connection, deletion, rows).await?;
     if !names.is_empty() {
+        // Not by a function that tells: with an exception block around it, it would outlive this savepoint.
         let immediate = format!("set constraints {} immediate", names.join(", "));
         batch_execute(connection, &immediate).await?;
     }

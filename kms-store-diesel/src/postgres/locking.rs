@@ -3,10 +3,9 @@
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
-use diesel::sql_types::{Array, Bool, Nullable, Text};
+use diesel::sql_types::{Array, Bool, Text};
 
-/// Takes the locks of a change. What the locking functions of the schema answer is text: diesel tells neither a
-/// deadlock nor a lock that was not granted from other errors.
+/// Takes the locks of a change, by a function of the schema that tells why it failed.
 pub(super) struct Lock<'a> {
     pub(super) bump: bool,
     pub(super) root_keys: &'a [&'a str],
@@ -21,11 +20,11 @@ pub(super) struct PatientLock<'a> {
 
 // Each has a constant text, so that its type stands for it: prepared once in a connection.
 impl Query for Lock<'_> {
-    type SqlType = (Nullable<Text>, Text);
+    type SqlType = ();
 }
 
 impl Query for PatientLock<'_> {
-    type SqlType = (Nullable<Text>, Text);
+    type SqlType = ();
 }
 
 impl QueryId for Lock<'_> {
@@ -38,7 +37,7 @@ impl QueryId for PatientLock<'_> {
 
 impl QueryFragment<Pg> for Lock<'_> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql("select null::text, ");
+        out.push_sql("select ");
         self.call(&mut out)
     }
 }
@@ -54,7 +53,7 @@ impl QueryFragment<Pg> for PatientLock<'_> {
 
 impl Lock<'_> {
     fn call<'b>(&'b self, out: &mut AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql("kms_lock_for_change(");
+        out.push_sql("kms_lock_keys(");
         out.push_bind_param::<Bool, _>(&self.bump)?;
         out.push_sql(", ");
         out.push_bind_param::<Array<Text>, _>(&self.root_keys)?;

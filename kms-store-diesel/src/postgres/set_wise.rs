@@ -1,8 +1,9 @@
 //! Statements that write any number of rows, handed over as arrays: one for each table.
 //!
-//! Each is a query type of its own with a constant text, so that a connection prepares it once, and from then on
-//! sends it in one message. What diesel makes of a list of rows has a parameter for each value and another text for
-//! each number of rows: it is sent twice, and for 100 scopes the server takes longer to read it than to insert.
+//! Each calls a function of the schema, which tells why it failed (`sqlstate.rs`), and is a query type of its own with
+//! a constant text, so that a connection prepares it once, and from then on sends it in one message. What diesel makes
+//! of a list of rows has a parameter for each value and another text for each number of rows: it is sent twice, and for
+//! 100 scopes the server takes longer to read it than to insert.
 
 use std::marker::PhantomData;
 
@@ -11,10 +12,9 @@ use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::sql_types::{Array, BigInt, Binary, Text};
 
-/// A statement, by its text around the arrays: first those of texts, then that of keys, if any.
+/// A function that takes arrays: first those of texts, then that of keys, if any.
 pub(super) trait Statement: 'static {
-    const BEFORE: &'static str;
-    const AFTER: &'static str;
+    const FUNCTION: &'static str;
     const HAS_KEYS: bool = true;
     /// The types of what it returns.
     type Returning: 'static;
@@ -33,63 +33,46 @@ pub(super) type Numbered = (Text, BigInt);
 pub(super) enum InsertRootKeys {}
 
 impl Statement for InsertRootKeys {
+    const FUNCTION: &'static str = "kms_insert_root_keys";
     const HAS_KEYS: bool = false;
-    const BEFORE: &'static str = "\
-insert into kms_root_key (private_id, scope_id) select n.id, n.scope from ";
-    const AFTER: &'static str = " as n (id, scope)
-on conflict (scope_id) do nothing returning private_id::text";
     type Returning = Text;
 }
 
 pub(super) enum InsertRootKeyVersions {}
 
 impl Statement for InsertRootKeyVersions {
-    const BEFORE: &'static str = "\
-insert into kms_root_key_version (private_id, root_key_id, key) select n.id, n.root_key, n.key from ";
-    const AFTER: &'static str =
-        " as n (id, root_key, key) returning private_id::text, version::int8";
+    const FUNCTION: &'static str = "kms_insert_root_key_versions";
     type Returning = Numbered;
 }
 
 pub(super) enum InsertDataKeys {}
 
 impl Statement for InsertDataKeys {
+    const FUNCTION: &'static str = "kms_insert_data_keys";
     const HAS_KEYS: bool = false;
-    const BEFORE: &'static str = "\
-insert into kms_data_key (private_id, root_key_id, purpose) select n.id, n.root_key, n.purpose from ";
-    const AFTER: &'static str = " as n (id, root_key, purpose)";
     type Returning = ();
 }
 
 pub(super) enum InsertDataKeyVersions {}
 
 impl Statement for InsertDataKeyVersions {
-    const BEFORE: &'static str = "\
-insert into kms_data_key_version (private_id, data_key_id, root_key_version_id, key)
-select n.id, n.data_key, n.root_key_version, n.key from ";
-    const AFTER: &'static str = " as n (id, data_key, root_key_version, key)
-returning private_id::text, version::int8";
+    const FUNCTION: &'static str = "kms_insert_data_key_versions";
     type Returning = Numbered;
 }
 
-/// Names no other column: to name `version`, even unchanged, would wait for every transaction of the
-/// application that references the row.
+/// Returns how many rows there were, as [`RewrapDataKeyVersions`] does.
 pub(super) enum RewrapRootKeyVersions {}
 
 impl Statement for RewrapRootKeyVersions {
-    const BEFORE: &'static str = "update kms_root_key_version as v set key = n.key from ";
-    const AFTER: &'static str = " as n (id, key) where v.private_id = n.id";
-    type Returning = ();
+    const FUNCTION: &'static str = "kms_rewrap_root_key_versions";
+    type Returning = BigInt;
 }
 
-/// As [`RewrapRootKeyVersions`].
 pub(super) enum RewrapDataKeyVersions {}
 
 impl Statement for RewrapDataKeyVersions {
-    const BEFORE: &'static str = "\
-update kms_data_key_version as v set key = n.key, root_key_version_id = n.root_key_version from ";
-    const AFTER: &'static str = " as n (id, root_key_version, key) where v.private_id = n.id";
-    type Returning = ();
+    const FUNCTION: &'static str = "kms_rewrap_data_key_versions";
+    type Returning = BigInt;
 }
 
 impl<'a, S: Statement> OverRows<'a, S> {
@@ -119,8 +102,9 @@ impl<S: Statement> QueryId for OverRows<'_, S> {
 
 impl<S: Statement> QueryFragment<Pg> for OverRows<'_, S> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql(S::BEFORE);
-        out.push_sql("unnest(");
+        out.push_sql("select * from ");
+        out.push_sql(S::FUNCTION);
+        out.push_sql("(");
         for (position, column) in self.texts.iter().enumerate() {
             if position > 0 {
                 out.push_sql(", ");
@@ -132,7 +116,6 @@ impl<S: Statement> QueryFragment<Pg> for OverRows<'_, S> {
             out.push_bind_param::<Array<Binary>, _>(&self.keys)?;
         }
         out.push_sql(")");
-        out.push_sql(S::AFTER);
         Ok(())
     }
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::result::Error as QueryError;
-use diesel::sql_types::BigInt;
+use diesel::sql_types::{BigInt, Text};
 use kms_core::{
-    Deletion, Error, ErrorKind, NewDataKey, NewDataKeyVersion, NewRootKeyVersion, Referencer,
+    Deletion, NewDataKey, NewDataKeyVersion, NewRootKeyVersion, Referencer,
     RewrappedDataKeyVersion, RootKeyId, RootKeyVersionId, ScopeId, ScopeRows,
 };
 
@@ -20,7 +20,6 @@ use super::set_wise::{
 };
 use super::{Conn, RunQueryDsl, begin_transaction_sql, deleting};
 use crate::dialect::{DeletionFailure, Writing};
-use crate::failure::Failure;
 use crate::transaction::Transactions as _;
 
 impl Writing for Conn {
@@ -33,11 +32,13 @@ impl Writing for Conn {
     }
 
     fn is_busy(_error: &QueryError) -> bool {
-        // It says so in the server's language only; where it matters a function answers with a code.
+        // Its code tells: `sqlstate.rs`.
         false
     }
 
     async fn scramble_collection(&mut self) -> QueryResult<()> {
+        // It tells why it had to wait in vain.
+        self.lock(true, &[], None).await?;
         // The lower half of the numbers, so that there is room to count on.
         diesel::update(kms_collection_version::table)
             .set(
@@ -54,23 +55,31 @@ impl Writing for Conn {
         bump: bool,
         root_keys: &[&str],
         wait: Option<Duration>,
-    ) -> Result<(), Failure> {
+    ) -> QueryResult<()> {
         let lock = Lock { bump, root_keys };
-        let (_, answer): (Option<String>, String) = match wait {
+        match wait {
             Some(wait) => {
                 let wait = format!("{}ms", wait.as_millis().max(1));
-                PatientLock { lock, wait }.get_result(self).await?
+                PatientLock { lock, wait }.execute(self).await
             }
-            None => lock.get_result(self).await?,
-        };
-        match answer.as_str() {
-            "ok" => Ok(()),
-            "deadlock" => Err(Failure::Deadlock),
-            _ => Err(Failure::Ready(
-                Error::new(ErrorKind::DatabaseBusy)
-                    .with_detail("another transaction holds the keys"),
-            )),
+            None => lock.execute(self).await,
         }
+        .map(drop)
+    }
+
+    async fn check_deferred(&mut self) -> QueryResult<()> {
+        diesel::sql_query("select kms_check_deferred()")
+            .execute(self)
+            .await
+            .map(drop)
+    }
+
+    async fn lock_campaign(&mut self, id: &str) -> QueryResult<()> {
+        diesel::sql_query("select kms_lock_campaign($1)")
+            .bind::<Text, _>(id)
+            .execute(self)
+            .await
+            .map(drop)
     }
 
     async fn insert_root_keys(
@@ -127,10 +136,12 @@ impl Writing for Conn {
         &mut self,
         rows: &[&(RootKeyVersionId, Vec<u8>)],
     ) -> QueryResult<usize> {
-        OverRows::<RewrapRootKeyVersions>::texts([rows.iter().map(|(id, _)| id.as_str()).collect()])
+        let ids = rows.iter().map(|(id, _)| id.as_str()).collect();
+        let changed: i64 = OverRows::<RewrapRootKeyVersions>::texts([ids])
             .and_keys(rows.iter().map(|(_, key)| &**key).collect())
-            .execute(self)
-            .await
+            .get_result(self)
+            .await?;
+        Ok(usize::try_from(changed).unwrap_or_default())
     }
 
     async fn rewrap_data_key_versions(
@@ -142,10 +153,11 @@ impl Writing for Conn {
             .iter()
             .map(|new| new.root_key_version.as_str())
             .collect();
-        OverRows::<RewrapDataKeyVersions>::texts([ids, wrappers])
+        let changed: i64 = OverRows::<RewrapDataKeyVersions>::texts([ids, wrappers])
             .and_keys(rows.iter().map(|new| &*new.key).collect())
-            .execute(self)
-            .await
+            .get_result(self)
+            .await?;
+        Ok(usize::try_from(changed).unwrap_or_default())
     }
 
     async fn delete(

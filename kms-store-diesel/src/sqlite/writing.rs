@@ -21,7 +21,6 @@ use super::schema::{
 };
 use super::{deleting, refusal};
 use crate::dialect::{DeletionFailure, Writing};
-use crate::failure::Failure;
 
 impl Writing for SqliteConnection {
     async fn begin_writing(&mut self, _: Option<&str>) -> QueryResult<()> {
@@ -49,7 +48,7 @@ impl Writing for SqliteConnection {
         bump: bool,
         _root_keys: &[&str],
         _wait: Option<Duration>,
-    ) -> Result<(), Failure> {
+    ) -> QueryResult<()> {
         if bump {
             diesel::sql_query("update kms_collection_version set version = version + 1")
                 .execute(self)?;
@@ -60,6 +59,14 @@ impl Writing for SqliteConnection {
                 .set(kms_collection_version::version.eq(kms_collection_version::version))
                 .execute(self)?;
         }
+        Ok(())
+    }
+
+    async fn check_deferred(&mut self) -> QueryResult<()> {
+        Ok(())
+    }
+
+    async fn lock_campaign(&mut self, _: &str) -> QueryResult<()> {
         Ok(())
     }
 

@@ -9,6 +9,7 @@ mod asynchronous;
 mod breaking;
 mod callers;
 mod changes;
+mod committing;
 mod database;
 mod failover;
 mod hanging;
@@ -19,6 +20,7 @@ mod pooling;
 mod rights;
 mod roles;
 mod schemas;
+mod telling;
 
 use self::database::PostgresDatabase;
 use crate::application::Application;

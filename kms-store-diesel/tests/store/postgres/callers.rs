@@ -166,7 +166,7 @@ fn every_refusal_leaves_the_transaction_usable() {
             // No row of the application's: its foreign key refuses.
             (
                 change_sets::create(&scope("o_none"), &[DATABASE]),
-                ErrorKind::Database,
+                ErrorKind::MissingScopeRow,
             ),
             (wrong, ErrorKind::Conflict),
         ];

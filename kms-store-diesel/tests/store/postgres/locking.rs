@@ -28,7 +28,7 @@ fn impatient(database: &PostgresDatabase) -> Arc<dyn Repository> {
 }
 
 /// Waits until some backend of this database waits for a lock.
-async fn somebody_waits(database: &PostgresDatabase) {
+pub(super) fn until_somebody_waits(database: &PostgresDatabase) {
     let mut connection = database.connection();
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
@@ -42,7 +42,7 @@ async fn somebody_waits(database: &PostgresDatabase) {
             return;
         }
         assert!(Instant::now() < deadline, "nobody waits for a lock");
-        tokio::task::yield_now().await;
+        std::thread::yield_now();
     }
 }
 
@@ -247,7 +247,7 @@ fn resolving_waits_until_the_transaction_in_doubt_has_ended() {
             let repository = application.repository();
             let asked: Arc<[_]> = Arc::new([change.clone()]);
             let resolving = tokio::spawn(async move { repository.resolve(asked).await });
-            somebody_waits(&application.database).await;
+            until_somebody_waits(&application.database);
             commit.send(()).unwrap();
             in_doubt.join().unwrap();
             assert_eq!(resolving.await.unwrap().unwrap(), [Resolution::Applied]);
