@@ -10,6 +10,7 @@ use crate::rows::ScopeRows;
 use crate::scope::ScopeId;
 
 mod deletion;
+mod json;
 mod refusal;
 mod writes;
 

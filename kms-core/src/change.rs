@@ -197,6 +197,14 @@ impl ChangeSet {
         self.operation != Operation::Create
     }
 
+    /// The new key versions, by id, with the numbers that their wrapped keys are bound to.
+    pub fn numbers(&self) -> impl Iterator<Item = (&str, i64)> {
+        let root = self.insert.root_key_versions.iter();
+        let root = root.map(|new| (new.id.as_str(), new.version));
+        let data = self.insert.data_key_versions.iter();
+        root.chain(data.map(|new| (new.id.as_str(), new.version)))
+    }
+
     /// Confirms that it was applied, and gives the receipt: for a [`Repository`](crate::Repository), once everything is
     /// written. `assigned` tells the number that the database gave to the key version of this id.
     ///
@@ -205,13 +213,8 @@ impl ChangeSet {
     /// [`ErrorKind::Conflict`] if a key version that the change set inserts has no number, or another than the one
     /// that its wrapped key is bound to. Then nothing of it may stay.
     pub fn applied(&self, assigned: impl Fn(&str) -> Option<i64>) -> Result<Receipt> {
-        let insert = &self.insert;
-        let root = insert.root_key_versions.iter();
-        let root = root.map(|new| (new.id.as_str(), new.version));
-        let data = insert.data_key_versions.iter();
-        let data = data.map(|new| (new.id.as_str(), new.version));
-        if root
-            .chain(data)
+        if self
+            .numbers()
             .all(|(id, number)| assigned(id) == Some(number))
         {
             Ok(Receipt::found_applied(self))

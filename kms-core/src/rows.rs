@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use crate::id::{DataKeyId, DataKeyVersionId, RootKeyId, RootKeyVersionId};
+use crate::id::{DataKeyId, DataKeyVersionId, KeyVersionId, RootKeyId, RootKeyVersionId};
 use crate::root_name::RootName;
 use crate::scope::{Purpose, ScopeId};
 
@@ -106,6 +106,14 @@ impl ScopeRows {
                 .iter()
                 .zip(&other.data_keys)
                 .all(|(a, b)| a.same_keys(b))
+    }
+
+    /// Every wrapped key, with the id of its version.
+    pub fn wrapped_keys(&self) -> impl Iterator<Item = (KeyVersionId, &[u8])> {
+        let root = self.root_key_versions.iter();
+        let root = root.map(|row| (row.id.clone().into(), &*row.key));
+        let data = self.data_keys.iter().flat_map(|key| &key.versions);
+        root.chain(data.map(|row| (row.id.clone().into(), &*row.key)))
     }
 
     /// Brings versions and data keys into the order that [`same_keys`](Self::same_keys) compares in:

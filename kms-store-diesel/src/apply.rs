@@ -6,14 +6,15 @@ mod deletion;
 use std::time::Duration;
 
 use diesel::result::{DatabaseErrorKind, Error as QueryError};
-use kms_core::{Applied, Batch, ChangeSet, Error, Operation, Referencer, Refusal};
+use kms_core::{
+    Applied, Batch, ChangeSet, Error, Operation, Outcome, Receipt, Referencer, Refusal, Writes,
+};
 
 pub(crate) use self::campaign::apply_step;
 use crate::dialect::Dialect;
-use crate::failure::{Failure, ends_transaction, query_error};
+use crate::failure::{Failure, ends_transaction, is_lost, query_error};
 use crate::sqlstate;
-use crate::transaction::ended;
-use crate::writes::{WriteFailure, write};
+use crate::transaction::{Terms, ended, no_time_left};
 
 /// Applies change sets by the rules of [`Batch`]. Each is all or nothing for itself.
 ///
@@ -38,6 +39,67 @@ pub(crate) async fn apply<C: Dialect>(
     Ok(applied)
 }
 
+/// Creates the keys of a scope in one statement, which is its own transaction.
+pub(crate) async fn create<C: Dialect>(
+    connection: &mut C,
+    change: &ChangeSet,
+    terms: Terms<'_>,
+) -> Result<Outcome, Failure> {
+    if !(terms.may_commit)() {
+        return Err(no_time_left());
+    }
+    // The statement has compared the numbers.
+    let number = |id: &str| change.numbers().find(|(new, _)| *new == id);
+    let applied = || change.applied(|id| number(id).map(|(_, number)| number));
+    let Err(error) = connection.create(change, terms.lock).await else {
+        return Ok(applied());
+    };
+    if is_lost(&error) {
+        return Err(Failure::Unanswered(error));
+    }
+    let violation = matches!(
+        &error,
+        QueryError::DatabaseError(
+            DatabaseErrorKind::UniqueViolation
+                | DatabaseErrorKind::ForeignKeyViolation
+                | DatabaseErrorKind::CheckViolation
+                | DatabaseErrorKind::NotNullViolation,
+            _,
+        )
+    );
+    if !violation {
+        return Err(error.into());
+    }
+    let refusal = refusal_of(change, error);
+    if terms.again && matches!(refusal, Refusal::AlreadyExists) {
+        let found = connection.snapshot(&[change.scope.as_str()]).await?.scopes;
+        if found.iter().any(|rows| rows.root_key == change.root_key) {
+            return Ok(applied());
+        }
+    }
+    Ok(Err(refusal.of(change)))
+}
+
+/// Why change sets were not written, and what was is to be rolled back.
+enum WriteFailure {
+    Refused(Refusal),
+    Query(QueryError),
+}
+
+impl From<QueryError> for WriteFailure {
+    fn from(error: QueryError) -> Self {
+        Self::Query(error)
+    }
+}
+
+async fn write<C: Dialect>(
+    connection: &mut C,
+    writes: &Writes<'_>,
+) -> Result<Vec<Result<Receipt, Refusal>>, WriteFailure> {
+    let written = connection.write(writes).await?;
+    writes.judge(&written).map_err(WriteFailure::Refused)
+}
+
 struct Applying<'a> {
     batch: Batch<'a>,
     /// How long a statement waits for a lock; `None` if that is not for us to know.
@@ -45,19 +107,22 @@ struct Applying<'a> {
 }
 
 impl Applying<'_> {
-    /// Locks, and reads the rows in a statement that begins after the locks were taken.
     async fn lock<C: Dialect>(&mut self, connection: &mut C) -> Result<(), Failure> {
-        let root_keys = self.batch.root_keys();
-        let root_keys: Vec<_> = root_keys.iter().map(|id| id.as_str()).collect();
-        connection
-            .lock(self.batch.bumps(), &root_keys, self.wait)
-            .await?;
-        let scopes = self.batch.scopes();
-        let scopes: Vec<_> = scopes.iter().map(|scope| scope.as_str()).collect();
-        if !scopes.is_empty() {
-            let found = connection.snapshot(&scopes).await?.scopes;
-            self.batch.compare(found);
+        let (bump, root_keys, scopes) = (
+            self.batch.bumps(),
+            self.batch.root_keys(),
+            self.batch.scopes(),
+        );
+        if !bump && root_keys.is_empty() && self.wait.is_none() {
+            // Creations, in a transaction of the caller's: what they insert is all they wait for.
+            return Ok(());
         }
+        let root_keys: Vec<_> = root_keys.iter().map(|id| id.as_str()).collect();
+        let scopes: Vec<_> = scopes.iter().map(|scope| scope.as_str()).collect();
+        let found = connection
+            .lock_and_read(bump, &root_keys, &scopes, self.wait)
+            .await?;
+        self.batch.compare(found);
         Ok(())
     }
 
@@ -149,6 +214,16 @@ fn must_end<C: Dialect>(error: &QueryError) -> bool {
 /// Why the database did not take what a change set writes.
 fn refusal_of(change: &ChangeSet, error: QueryError) -> Refusal {
     match &error {
+        QueryError::DatabaseError(DatabaseErrorKind::UniqueViolation, _)
+            if sqlstate::constraint(&error) == Some("kms_root_key_scope_id_key") =>
+        {
+            Refusal::AlreadyExists
+        }
+        QueryError::DatabaseError(DatabaseErrorKind::CheckViolation, _)
+            if sqlstate::constraint(&error) == Some("kms_bound_version") =>
+        {
+            Refusal::Unexpected
+        }
         QueryError::DatabaseError(DatabaseErrorKind::UniqueViolation, _) => {
             Error::from(Refusal::Taken).with_source(error).into()
         }

@@ -6,10 +6,10 @@ use std::time::Duration;
 use diesel::QueryResult;
 use diesel::result::Error as QueryError;
 use kms_core::{
-    CampaignFailure, CampaignState, CampaignSummary, Changes, CollectionVersion, Deletion,
-    DeletionTarget, ErrorKind, Hold, KeyVersionId, Lease, MissingKeys, NewCampaign, NewDataKey,
-    NewDataKeyVersion, NewRootKeyVersion, Purpose, Referencer, Refusal, RewrappedDataKeyVersion,
-    RootCheck, RootKeyId, RootKeyVersionId, ScopeFilter, ScopeId, ScopeRows, Snapshot, Writes,
+    CampaignFailure, CampaignState, CampaignSummary, ChangeSet, Changes, CollectionVersion,
+    Deletion, DeletionTarget, ErrorKind, Hold, KeyVersionId, Lease, MissingKeys, NewCampaign,
+    Purpose, Referencer, Refusal, RootCheck, RootKeyId, ScopeFilter, ScopeId, ScopeRows, Snapshot,
+    Writes, Written,
 };
 
 use crate::transaction::Transactions;
@@ -39,9 +39,6 @@ pub(crate) trait KeyTables {
         root_key: &RootKeyId,
         target: &DeletionTarget,
     ) -> impl Future<Output = QueryResult<usize>> + Send;
-
-    /// Sets or removes the names of roots. Row by row: few change at one time.
-    fn set_roots(&mut self, writes: &Writes<'_>) -> impl Future<Output = QueryResult<()>> + Send;
 }
 
 /// The statements of campaigns, which read the same for both databases too: `campaign_tables.rs`.
@@ -191,7 +188,7 @@ pub(crate) trait Reading {
 }
 
 /// Changes that differ between the databases.
-pub(crate) trait Writing {
+pub(crate) trait Writing: Reading {
     /// Begins a transaction that is going to write, with these statements for its settings.
     fn begin_writing(
         &mut self,
@@ -223,38 +220,35 @@ pub(crate) trait Writing {
     /// Locks a campaign, in a statement that tells why it failed.
     fn lock_campaign(&mut self, id: &str) -> impl Future<Output = QueryResult<()>> + Send;
 
-    /// Inserts those whose scope has no root key yet, and gives their ids.
+    /// Locks as [`lock`](Self::lock) does, and then reads the rows of these scopes, as they are once the locks were
+    /// granted.
+    fn lock_and_read(
+        &mut self,
+        bump: bool,
+        root_keys: &[&str],
+        scopes: &[&str],
+        wait: Option<Duration>,
+    ) -> impl Future<Output = QueryResult<Vec<ScopeRows>>> + Send;
+
+    /// Inserts root keys whose scope has none yet, and gives their ids.
     fn insert_root_keys(
         &mut self,
         rows: &[(&RootKeyId, &ScopeId)],
     ) -> impl Future<Output = QueryResult<HashSet<String>>> + Send;
 
-    /// Gives the ids with the numbers that the database assigned.
-    fn insert_root_key_versions(
-        &mut self,
-        rows: &[(&RootKeyId, &NewRootKeyVersion)],
-    ) -> impl Future<Output = QueryResult<Vec<(String, i64)>>> + Send;
+    /// Writes all of it. Of a creation whose scope has a root key nothing is written.
+    fn write(&mut self, writes: &Writes<'_>) -> impl Future<Output = QueryResult<Written>> + Send;
 
-    fn insert_data_keys(
+    /// Whether [`create`](Self::create) is there.
+    const CREATES_AT_ONCE: bool = false;
+
+    /// Creates the keys of a scope in one statement, which fails if the database assigns other numbers than the change
+    /// set has.
+    fn create(
         &mut self,
-        rows: &[(&RootKeyId, &NewDataKey)],
+        change: &ChangeSet,
+        wait: Duration,
     ) -> impl Future<Output = QueryResult<()>> + Send;
-
-    /// Gives the ids with the numbers that the database assigned.
-    fn insert_data_key_versions(
-        &mut self,
-        rows: &[&NewDataKeyVersion],
-    ) -> impl Future<Output = QueryResult<Vec<(String, i64)>>> + Send;
-
-    fn rewrap_root_key_versions(
-        &mut self,
-        rows: &[&(RootKeyVersionId, Vec<u8>)],
-    ) -> impl Future<Output = QueryResult<usize>> + Send;
-
-    fn rewrap_data_key_versions(
-        &mut self,
-        rows: &[&RewrappedDataKeyVersion],
-    ) -> impl Future<Output = QueryResult<usize>> + Send;
 
     /// Deletes, unless a foreign key of the application stands against it. Called in a savepoint, with the scope's rows.
     fn delete(

@@ -14,6 +14,9 @@ pub(crate) enum Failure {
     Commit(QueryError),
     /// Another database is in the place of the one that the connection is to. Nothing was committed.
     Displaced(Error),
+    /// The connection was lost while a statement was under way that is a transaction of its own, and that may be sent
+    /// again.
+    Unanswered(QueryError),
     /// All change sets were refused, so that the transaction is to be rolled back.
     NoneApplied(Applied),
     /// An error that is ready to be handed out.
@@ -38,9 +41,14 @@ impl Failure {
         matches!(self, Self::Query(error) if is_lost(error)) || matches!(self, Self::Displaced(_))
     }
 
+    /// Whether it may have been committed, and may run again.
+    pub(crate) fn is_unanswered(&self) -> bool {
+        matches!(self, Self::Unanswered(_))
+    }
+
     /// Whether the connection is gone.
     pub(crate) fn is_lost(&self) -> bool {
-        matches!(self, Self::Query(error) | Self::Commit(error) if is_lost(error))
+        matches!(self, Self::Query(error) | Self::Commit(error) | Self::Unanswered(error) if is_lost(error))
     }
 
     /// Whether the server accepts no writes. Then nothing was committed.
@@ -67,7 +75,7 @@ impl Failure {
     pub(crate) fn into_error(self) -> Error {
         match self {
             Self::Query(error) => query_error(error),
-            Self::Commit(error) => commit_error(error),
+            Self::Commit(error) | Self::Unanswered(error) => commit_error(error),
             Self::NoneApplied(applied) => applied
                 .outcomes
                 .into_iter()

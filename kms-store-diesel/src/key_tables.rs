@@ -2,12 +2,9 @@
 //! module: `super::schema` and `super::Conn` are that database's.
 
 use diesel::prelude::*;
-use diesel::upsert::excluded;
-use kms_core::{DeletionTarget, KeyVersionId, RootKeyId, RootName, Writes};
+use kms_core::{DeletionTarget, KeyVersionId, RootKeyId};
 
-use super::schema::{
-    kms_data_key, kms_data_key_version, kms_root_key, kms_root_key_version, kms_scope_root,
-};
+use super::schema::{kms_data_key, kms_data_key_version, kms_root_key, kms_root_key_version};
 use super::{Conn, RunQueryDsl};
 use crate::dialect::KeyTables;
 
@@ -56,31 +53,5 @@ impl KeyTables for Conn {
                     .await
             }
         }
-    }
-
-    async fn set_roots(&mut self, writes: &Writes<'_>) -> QueryResult<()> {
-        for (root_key, name) in writes.roots() {
-            let root_key = root_key.as_str();
-            match name.map(RootName::as_str) {
-                Some(name) => {
-                    diesel::insert_into(kms_scope_root::table)
-                        .values((
-                            kms_scope_root::root_key_id.eq(root_key),
-                            kms_scope_root::name.eq(name),
-                        ))
-                        .on_conflict(kms_scope_root::root_key_id)
-                        .do_update()
-                        .set(kms_scope_root::name.eq(excluded(kms_scope_root::name)))
-                        .execute(self)
-                        .await?
-                }
-                None => {
-                    diesel::delete(kms_scope_root::table.find(root_key))
-                        .execute(self)
-                        .await?
-                }
-            };
-        }
-        Ok(())
     }
 }

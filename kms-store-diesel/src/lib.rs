@@ -53,7 +53,8 @@
 //! |---|---|---|
 //! | writers | side by side, but for those that move the collection version | one at a time |
 //! | a load of many scopes | one statement | one read transaction |
-//! | a batch | a fixed number of statements | statements row by row, in one transaction |
+//! | a creation of one scope's keys | one statement | one transaction |
+//! | any other change | two statements, or three for a batch, in one transaction | statements row by row, in one transaction |
 //! | proof that a version is unused | every foreign key is checked on trial | every referencing table is looked into |
 //! | a lost answer to a commit | `OutcomeUnknown`, which the engine resolves | only if the file is replaced during it |
 //! | what refuses is told by | its code | its code's message: diesel keeps no code |
@@ -100,7 +101,6 @@ mod stored_time;
 mod tasks;
 mod transaction;
 mod whole;
-mod writes;
 
 #[cfg(feature = "diesel-async")]
 pub use connection::AsyncKeyConnection;

@@ -9,13 +9,13 @@ mod blocking;
 #[cfg(feature = "postgres")]
 mod builder;
 mod changes;
+mod functions;
 #[cfg(feature = "postgres")]
 mod libpq;
 mod locking;
 #[cfg(feature = "postgres")]
 mod opening;
 pub(crate) mod schema;
-mod set_wise;
 mod snapshot;
 
 use std::time::Duration;

@@ -9,11 +9,11 @@ use diesel::result::{DatabaseErrorKind, Error as QueryError};
 use kms_core::{
     Applied, CampaignRepository, CampaignState, CampaignStep, CampaignSummary, ChangeSet, Changes,
     CollectionVersion, Error, ErrorKind, Hold, KeyVersionId, Lease, MissingKeys, NewCampaign,
-    Outcome, Purpose, Referencer, Repository, Resolution, Result, RootCheck, ScopeFilter, ScopeId,
-    Snapshot, Writes,
+    Operation, Outcome, Purpose, Referencer, Repository, Resolution, Result, RootCheck,
+    ScopeFilter, ScopeId, Snapshot, Writes,
 };
 
-use crate::apply::{apply, apply_step};
+use crate::apply::{apply, apply_step, create};
 use crate::calls::{Calls, Pooled};
 use crate::connections::check;
 use crate::dialect::Dialect;
@@ -432,6 +432,12 @@ async fn apply_patiently<C: Dialect>(
     changes: &[ChangeSet],
     terms: Terms<'_>,
 ) -> Result<Vec<Outcome>, Failure> {
+    if let [change] = changes
+        && C::CREATES_AT_ONCE
+        && change.operation == Operation::Create
+    {
+        return create_patiently(connection, change, terms).await;
+    }
     let all: Vec<_> = changes.iter().collect();
     let Applied {
         mut outcomes,
@@ -460,6 +466,23 @@ async fn apply_patiently<C: Dialect>(
         }
     }
     Ok(outcomes)
+}
+
+async fn create_patiently<C: Dialect>(
+    connection: &mut C,
+    change: &ChangeSet,
+    terms: Terms<'_>,
+) -> Result<Vec<Outcome>, Failure> {
+    let mut again = Again::default();
+    loop {
+        match create(connection, change, terms).await {
+            Ok(outcome) => return Ok(vec![outcome]),
+            Err(failure) => match again.after(&failure) {
+                Some(pause) => C::pause(pause).await,
+                None => return Err(failure),
+            },
+        }
+    }
 }
 
 /// Runs the transaction again if it came to nothing for a reason that passes.

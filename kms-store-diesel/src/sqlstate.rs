@@ -2,7 +2,7 @@
 //!
 //! diesel tells a few codes apart by kinds of its own, and gives no access to the others: of those it has the message,
 //! which is in the server's language, the hint, and the names of a table and a constraint. So the functions of our
-//! schema that a change consists of (migration 0117) raise the codes below again, with the code in the hint.
+//! schema that a change consists of (migrations 0114 and 0115) raise the codes below again, with the code in the hint.
 //!
 //! That is all of a change but the trial of foreign keys that are deferrable before a deletion, and the locks of
 //! campaigns. For those, for what a campaign notes, and for reads, diesel's own kinds have to do: the rest stays

@@ -123,6 +123,7 @@ impl Tasks {
         let terms = Terms {
             lock: self.limits.lock,
             settings: None,
+            again: false,
             may_commit: &may_commit,
             site: Site::SERVER,
         };
@@ -142,7 +143,8 @@ impl Tasks {
     }
 
     /// Runs the work. If the server has closed the connection and nothing was committed, or accepts no writes, it runs
-    /// once more on another connection.
+    /// once more on another connection. Work that may have been committed, and can be repeated, runs once more too; if
+    /// that does not succeed it says nothing about the first time, whose outcome stays unknown.
     async fn perform<D: Sync, T>(
         &self,
         given: &D,
@@ -153,26 +155,34 @@ impl Tasks {
         let mut lent = self.connection(deadlines).await?;
         let mut started = Instant::now();
         let mut result = work(given, lent.connection(), terms).await;
-        if matches!(&result, Err(failure) if failure.lost_before_commit()) {
+        let mut unanswered = None;
+        if let Err(failure) = result {
+            let read_only = failure.is_read_only();
+            if !(read_only || failure.lost_before_commit() || failure.is_unanswered()) {
+                return Err(self.explain(lent, failure, started.elapsed()).await);
+            }
             drop(lent);
-            lent = self.answering_connection(deadlines).await?;
+            if read_only {
+                // Was this the primary, then so it was of the others.
+                self.pool.retain(|_, _| false);
+                self.server_changes.fetch_add(1, Ordering::Relaxed);
+            }
+            unanswered = Some(failure).filter(Failure::is_unanswered);
+            lent = match self.answering_connection(deadlines).await {
+                Ok(lent) => lent,
+                Err(error) => return Err(unanswered.map_or(error, Failure::into_error)),
+            };
+            let again = unanswered.is_some();
             started = Instant::now();
-            result = work(given, lent.connection(), terms).await;
-        } else if matches!(&result, Err(failure) if failure.is_read_only()) {
-            // Was this the primary, then so it was of the others.
-            drop(lent);
-            self.pool.retain(|_, _| false);
-            self.server_changes.fetch_add(1, Ordering::Relaxed);
-            lent = self.answering_connection(deadlines).await?;
-            started = Instant::now();
-            result = work(given, lent.connection(), terms).await;
+            result = work(given, lent.connection(), Terms { again, ..terms }).await;
         }
-        match result {
-            Ok(value) => {
+        match (result, unanswered) {
+            (Ok(value), _) => {
                 lent.give_back();
                 Ok(value)
             }
-            Err(failure) => Err(self.explain(lent, failure, started.elapsed()).await),
+            (Err(_), Some(first)) => Err(first.into_error()),
+            (Err(failure), None) => Err(self.explain(lent, failure, started.elapsed()).await),
         }
     }
 

@@ -35,6 +35,8 @@ pub(crate) struct Terms<'a> {
     pub(crate) lock: Duration,
     /// Statements that set what holds until its end: where no session is ours to be set.
     pub(crate) settings: Option<&'a str>,
+    /// Whether the same was sent before, and got no answer.
+    pub(crate) again: bool,
     /// Asked right before each commit. `false` if the caller was told meanwhile that nothing was written.
     pub(crate) may_commit: &'a (dyn Fn() -> bool + Sync),
     /// What the connection is to.
@@ -78,9 +80,7 @@ pub(crate) async fn own_ended<C: Dialect, T>(
             terms.site.check().map_err(displaced)?;
             return Ok(value);
         }
-        Ok(_) => Error::new(ErrorKind::DatabaseUnreachable)
-            .with_detail("the call had no time left for its commit")
-            .into(),
+        Ok(_) => no_time_left(),
         Err(failure) => failure,
     };
     // If this fails too the connection is broken, and the first error tells more.
@@ -92,6 +92,13 @@ fn displaced(error: Error) -> Error {
     Error::new(ErrorKind::OutcomeUnknown)
         .with_detail("the database was removed or replaced during the commit")
         .with_source(error)
+}
+
+/// The caller was told already that nothing was written.
+pub(crate) fn no_time_left() -> Failure {
+    Error::new(ErrorKind::DatabaseUnreachable)
+        .with_detail("the call had no time left for its commit")
+        .into()
 }
 
 /// Refuses a connection that is in no transaction: what is applied on it would commit at once, without
@@ -144,6 +151,7 @@ mod tests {
         let terms = Terms {
             lock: Duration::from_secs(1),
             settings: None,
+            again: false,
             may_commit: &may_commit,
             site,
         };

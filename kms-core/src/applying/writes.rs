@@ -16,7 +16,7 @@ use crate::scope::ScopeId;
 /// The order of tables is that of these methods, parents first.
 #[derive(Clone, Debug)]
 pub struct Writes<'a> {
-    changes: Vec<&'a ChangeSet>,
+    pub(super) changes: Vec<&'a ChangeSet>,
 }
 
 /// What a store wrote.

@@ -42,7 +42,7 @@ pub(super) async fn copies<R: Repository + ?Sized>(
         let found = repository.load(page).await?.scopes;
         let others = found.iter().filter(|rows| rows.scope != *scope);
         let holding = others
-            .flat_map(wrapped_keys)
+            .flat_map(ScopeRows::wrapped_keys)
             .filter(|(_, key)| ciphertexts.iter().any(|ciphertext| holds(key, ciphertext)));
         copies.extend(holding.map(|(id, _)| id));
     }
@@ -80,20 +80,50 @@ fn lack(purposes: &[Purpose], rows: Option<&ScopeRows>) -> Option<Lack> {
     (!missing.is_empty()).then_some(Lack::Purposes(missing))
 }
 
-fn wrapped_keys(rows: &ScopeRows) -> impl Iterator<Item = (KeyVersionId, &Vec<u8>)> {
-    let root = rows
-        .root_key_versions
-        .iter()
-        .map(|row| (row.id.clone().into(), &row.key));
-    let data = rows
-        .data_keys
-        .iter()
-        .flat_map(|key| &key.versions)
-        .map(|row| (row.id.clone().into(), &row.key));
-    root.chain(data)
-}
-
 /// Whether the ciphertext stands anywhere in the wrapped key.
 fn holds(key: &[u8], ciphertext: &[u8]) -> bool {
     !ciphertext.is_empty() && key.windows(ciphertext.len()).any(|part| part == ciphertext)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::id::{RootKeyId, RootKeyVersionId};
+    use crate::memory::MemoryRepository;
+    use crate::rows::RootKeyVersionRow;
+
+    #[tokio::test]
+    async fn what_is_looked_up_page_by_page_is_found_on_every_page() {
+        let repository = MemoryRepository::new();
+        let now = SystemTime::now();
+        repository.tamper(|scopes| {
+            scopes.extend((0..2 * PAGE).map(|number| ScopeRows {
+                scope: ScopeId::from_stored(&format!("o_{number:04}")),
+                root_key: RootKeyId::generate(),
+                root: None,
+                create_time: now,
+                root_key_versions: vec![RootKeyVersionRow {
+                    id: RootKeyVersionId::generate(),
+                    version: 1,
+                    key: format!("<{number}>").into_bytes(),
+                    create_time: now,
+                }],
+                data_keys: Vec::new(),
+            }));
+        });
+        let everything = ScopeFilter::default();
+        let count = repository.count_scopes(&everything).await.unwrap();
+        assert_eq!(count, 2 * PAGE as u64);
+        let purpose = [Purpose::from_static("database")];
+        let missing = repository.missing(&purpose, None).await.unwrap();
+        assert_eq!(missing.len(), 2 * PAGE);
+        let other = ScopeId::from_stored("other");
+        for number in [0, PAGE - 1, PAGE, 2 * PAGE - 1] {
+            let ciphertext = format!("<{number}>").into_bytes();
+            let copies = repository.copies(&other, &[ciphertext]).await.unwrap();
+            assert_eq!(copies.len(), 1, "{number}");
+        }
+    }
 }

@@ -32,6 +32,9 @@ impl<C: Blocking> Session<C> {
     /// was to, and nothing was committed, it runs once more on a connection that answers; if it accepts no writes, on
     /// one to a server that does, where there is one. It does not begin, and commits nothing, after the call was
     /// abandoned.
+    ///
+    /// Work that may have been committed, and can be repeated, runs once more too. If that does not succeed it says
+    /// nothing about the first time, whose outcome stays unknown.
     pub(super) fn perform<T>(
         &mut self,
         lease: &Lease<C>,
@@ -41,9 +44,10 @@ impl<C: Blocking> Session<C> {
         let shared = Arc::clone(&self.shared);
         let (limits, generation) = (&shared.limits, &shared.generation);
         let may_commit = || lease.commit();
-        let terms = |site| Terms {
+        let terms = |again, site| Terms {
             lock: limits.lock,
             settings: shared.transaction.as_deref(),
+            again,
             may_commit: &may_commit,
             site,
         };
@@ -56,42 +60,48 @@ impl<C: Blocking> Session<C> {
         }
         let mut started = Instant::now();
         let site = source.site(&connection);
-        let mut result = work(&mut connection, terms(site));
-        let (closed, read_only) = match &result {
-            Err(failure) if lease.wanted() => {
-                (failure.lost_before_commit(), failure.is_read_only())
-            }
-            _ => (false, false),
-        };
-        if closed {
-            // Diesel has noticed too, so that the application's pool drops it.
-            drop(connection);
-            connection = source.take_answering(limits, generation)?;
-        } else if read_only {
-            connection = match source.elsewhere(connection, limits, generation) {
-                Ok(another) => another,
-                Err(same) => {
-                    shared.silence.answered();
-                    self.kept = same.and_then(Taken::kept);
-                    return result.map_err(Failure::into_error);
+        let mut result = work(&mut connection, terms(false, site));
+        let mut unanswered = None;
+        if let Err(failure) = result {
+            let closed = failure.lost_before_commit() || failure.is_unanswered();
+            if (closed || failure.is_read_only()) && lease.wanted() {
+                if closed {
+                    // Diesel has noticed too, so that the application's pool drops it.
+                    drop(connection);
+                    unanswered = Some(failure).filter(Failure::is_unanswered);
+                    connection = match source.take_answering(limits, generation) {
+                        Ok(connection) => connection,
+                        Err(error) => return Err(unanswered.map_or(error, Failure::into_error)),
+                    };
+                } else {
+                    connection = match source.elsewhere(connection, limits, generation) {
+                        Ok(another) => another,
+                        Err(same) => {
+                            shared.silence.answered();
+                            self.kept = same.and_then(Taken::kept);
+                            return Err(failure.into_error());
+                        }
+                    };
                 }
-            };
-        }
-        if closed || read_only {
-            if !lease.begin() {
-                self.kept = connection.kept();
-                return Err(abandoned());
+                if !lease.begin() {
+                    self.kept = connection.kept();
+                    return Err(abandoned());
+                }
+                started = Instant::now();
+                let site = source.site(&connection);
+                result = work(&mut connection, terms(unanswered.is_some(), site));
+            } else {
+                result = Err(failure);
             }
-            started = Instant::now();
-            let site = source.site(&connection);
-            result = work(&mut connection, terms(site));
         }
         if !matches!(&result, Err(failure) if failure.is_lost()) {
             shared.silence.answered();
         }
         let elapsed = started.elapsed();
-        let result = result
-            .map_err(|failure| now(explain(&mut *connection, failure, elapsed, &shared.limits)));
+        let result = result.map_err(|failure| match unanswered {
+            Some(first) => first.into_error(),
+            None => now(explain(&mut *connection, failure, elapsed, &shared.limits)),
+        });
         self.kept = connection.kept();
         result
     }

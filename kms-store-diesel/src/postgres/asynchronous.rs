@@ -20,7 +20,7 @@ use diesel::connection::TransactionManagerStatus;
 use diesel_async::{AnsiTransactionManager, RunQueryDsl, TransactionManager as _};
 
 use super::{
-    ACCEPTS_WRITES, LEASE_IS_OVER, changes, lease_end, locking, schema, set_wise, snapshot,
+    ACCEPTS_WRITES, LEASE_IS_OVER, changes, functions, lease_end, locking, schema, snapshot,
 };
 use crate::transaction::Transactions;
 

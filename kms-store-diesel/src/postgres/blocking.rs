@@ -17,7 +17,7 @@ use diesel::QueryResult;
 use diesel::connection::AnsiTransactionManager;
 
 use super::{
-    ACCEPTS_WRITES, LEASE_IS_OVER, changes, lease_end, locking, schema, set_wise, snapshot,
+    ACCEPTS_WRITES, LEASE_IS_OVER, changes, functions, lease_end, locking, schema, snapshot,
 };
 use crate::blocking::RunQueryDsl;
 

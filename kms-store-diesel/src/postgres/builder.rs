@@ -133,8 +133,8 @@ impl PostgresBuilder {
     ///
     /// Then nothing is expected of a session. Statements are sent unprepared, so that the server plans each anew,
     /// also where the pooler could follow prepared ones (pgbouncer since 1.21). The timeouts are set in each
-    /// transaction that writes; a read is one statement, and may take as long as the `statement_timeout` of the
-    /// server's role says: set it there.
+    /// transaction that writes; a read, or a creation of one scope's keys, is one statement, and may take as long as the
+    /// `statement_timeout` of the server's role says: set it there.
     ///
     /// A pooler takes no `options` in the address: set a `search_path` for the role or the database.
     pub fn transaction_pooler(mut self) -> Self {

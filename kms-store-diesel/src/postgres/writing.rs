@@ -7,19 +7,14 @@ use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::result::Error as QueryError;
 use diesel::sql_types::{BigInt, Text};
-use kms_core::{
-    Deletion, NewDataKey, NewDataKeyVersion, NewRootKeyVersion, Referencer,
-    RewrappedDataKeyVersion, RootKeyId, RootKeyVersionId, ScopeId, ScopeRows,
-};
+use kms_core::{ChangeSet, Deletion, Referencer, RootKeyId, ScopeId, ScopeRows, Writes, Written};
 
+use super::functions::{ApplyCreation, InsertRootKeys, LockAndRead, WriteChanges};
 use super::locking::{Lock, PatientLock};
 use super::schema::kms_collection_version;
-use super::set_wise::{
-    InsertDataKeyVersions, InsertDataKeys, InsertRootKeyVersions, InsertRootKeys, OverRows,
-    RewrapDataKeyVersions, RewrapRootKeyVersions,
-};
 use super::{Conn, RunQueryDsl, begin_transaction_sql, deleting};
 use crate::dialect::{DeletionFailure, Writing};
+use crate::snapshot_row::SnapshotRow;
 use crate::transaction::Transactions as _;
 
 impl Writing for Conn {
@@ -59,7 +54,7 @@ impl Writing for Conn {
         let lock = Lock { bump, root_keys };
         match wait {
             Some(wait) => {
-                let wait = format!("{}ms", wait.as_millis().max(1));
+                let wait = milliseconds(wait);
                 PatientLock { lock, wait }.execute(self).await
             }
             None => lock.execute(self).await,
@@ -82,82 +77,62 @@ impl Writing for Conn {
             .map(drop)
     }
 
+    async fn lock_and_read(
+        &mut self,
+        bump: bool,
+        root_keys: &[&str],
+        scopes: &[&str],
+        wait: Option<Duration>,
+    ) -> QueryResult<Vec<ScopeRows>> {
+        let query = LockAndRead {
+            bump,
+            root_keys,
+            scopes,
+            wait: wait.map(milliseconds),
+        };
+        let rows: Vec<SnapshotRow> = query.load(self).await?;
+        Ok(SnapshotRow::gather(rows)?.scopes)
+    }
+
     async fn insert_root_keys(
         &mut self,
         rows: &[(&RootKeyId, &ScopeId)],
     ) -> QueryResult<HashSet<String>> {
-        let ids = rows.iter().map(|(id, _)| id.as_str()).collect();
-        let scopes = rows.iter().map(|(_, scope)| scope.as_str()).collect();
-        let inserted: Vec<String> = OverRows::<InsertRootKeys>::texts([ids, scopes])
-            .load(self)
-            .await?;
+        let query = InsertRootKeys {
+            ids: rows.iter().map(|(id, _)| id.as_str()).collect(),
+            scopes: rows.iter().map(|(_, scope)| scope.as_str()).collect(),
+        };
+        let inserted: Vec<String> = query.load(self).await?;
         Ok(inserted.into_iter().collect())
     }
 
-    async fn insert_root_key_versions(
-        &mut self,
-        rows: &[(&RootKeyId, &NewRootKeyVersion)],
-    ) -> QueryResult<Vec<(String, i64)>> {
-        let ids = rows.iter().map(|(_, new)| new.id.as_str()).collect();
-        let root_keys = rows.iter().map(|(root_key, _)| root_key.as_str()).collect();
-        OverRows::<InsertRootKeyVersions>::texts([ids, root_keys])
-            .and_keys(rows.iter().map(|(_, new)| &*new.key).collect())
-            .load(self)
-            .await
+    async fn write(&mut self, writes: &Writes<'_>) -> QueryResult<Written> {
+        let query = WriteChanges(writes.to_json().to_string());
+        let rows: Vec<(String, Option<String>, Option<i64>)> = query.load(self).await?;
+        let mut written = Written::default();
+        for (what, id, number) in rows {
+            let (id, number) = (id.unwrap_or_default(), number.unwrap_or_default());
+            match what.as_str() {
+                "root_key" => {
+                    written.root_keys.insert(id);
+                }
+                "version" => {
+                    written.numbers.insert(id, number);
+                }
+                _ => written.updated = usize::try_from(number).unwrap_or_default(),
+            }
+        }
+        Ok(written)
     }
 
-    async fn insert_data_keys(&mut self, rows: &[(&RootKeyId, &NewDataKey)]) -> QueryResult<()> {
-        let ids = rows.iter().map(|(_, new)| new.id.as_str()).collect();
-        let root_keys = rows.iter().map(|(root_key, _)| root_key.as_str()).collect();
-        let purposes = rows.iter().map(|(_, new)| new.purpose.as_str()).collect();
-        OverRows::<InsertDataKeys>::texts([ids, root_keys, purposes])
-            .execute(self)
-            .await
-            .map(drop)
-    }
+    const CREATES_AT_ONCE: bool = true;
 
-    async fn insert_data_key_versions(
-        &mut self,
-        rows: &[&NewDataKeyVersion],
-    ) -> QueryResult<Vec<(String, i64)>> {
-        let ids = rows.iter().map(|new| new.id.as_str()).collect();
-        let data_keys = rows.iter().map(|new| new.data_key.as_str()).collect();
-        let wrappers = rows
-            .iter()
-            .map(|new| new.root_key_version.as_str())
-            .collect();
-        OverRows::<InsertDataKeyVersions>::texts([ids, data_keys, wrappers])
-            .and_keys(rows.iter().map(|new| &*new.key).collect())
-            .load(self)
-            .await
-    }
-
-    async fn rewrap_root_key_versions(
-        &mut self,
-        rows: &[&(RootKeyVersionId, Vec<u8>)],
-    ) -> QueryResult<usize> {
-        let ids = rows.iter().map(|(id, _)| id.as_str()).collect();
-        let changed: i64 = OverRows::<RewrapRootKeyVersions>::texts([ids])
-            .and_keys(rows.iter().map(|(_, key)| &**key).collect())
-            .get_result(self)
-            .await?;
-        Ok(usize::try_from(changed).unwrap_or_default())
-    }
-
-    async fn rewrap_data_key_versions(
-        &mut self,
-        rows: &[&RewrappedDataKeyVersion],
-    ) -> QueryResult<usize> {
-        let ids = rows.iter().map(|new| new.id.as_str()).collect();
-        let wrappers = rows
-            .iter()
-            .map(|new| new.root_key_version.as_str())
-            .collect();
-        let changed: i64 = OverRows::<RewrapDataKeyVersions>::texts([ids, wrappers])
-            .and_keys(rows.iter().map(|new| &*new.key).collect())
-            .get_result(self)
-            .await?;
-        Ok(usize::try_from(changed).unwrap_or_default())
+    async fn create(&mut self, change: &ChangeSet, wait: Duration) -> QueryResult<()> {
+        let query = ApplyCreation {
+            wait: milliseconds(wait),
+            change: change.to_json().to_string(),
+        };
+        query.execute(self).await.map(drop)
     }
 
     async fn delete(
@@ -168,4 +143,9 @@ impl Writing for Conn {
     ) -> Result<(), DeletionFailure> {
         deleting::delete(self, deletion, rows).await
     }
+}
+
+/// A timeout as the server reads it.
+fn milliseconds(wait: Duration) -> String {
+    format!("{}ms", wait.as_millis().max(1))
 }

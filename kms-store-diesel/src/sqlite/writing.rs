@@ -8,9 +8,10 @@ use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::result::Error as QueryError;
 use diesel::sql_types::Bool;
+use diesel::upsert::excluded;
 use kms_core::{
-    Deletion, ErrorKind, NewDataKey, NewDataKeyVersion, NewRootKeyVersion, Referencer,
-    RewrappedDataKeyVersion, RootKeyId, RootKeyVersionId, ScopeId, ScopeRows,
+    ChangeSet, Deletion, ErrorKind, NewDataKeyVersion, NewRootKeyVersion, Referencer, RootKeyId,
+    RootName, ScopeId, ScopeRows, Writes, Written,
 };
 
 use super::rows::{
@@ -18,9 +19,10 @@ use super::rows::{
 };
 use super::schema::{
     kms_collection_version, kms_data_key, kms_data_key_version, kms_root_key, kms_root_key_version,
+    kms_scope_root,
 };
 use super::{deleting, refusal};
-use crate::dialect::{DeletionFailure, Writing};
+use crate::dialect::{DeletionFailure, Reading as _, Writing};
 
 impl Writing for SqliteConnection {
     async fn begin_writing(&mut self, _: Option<&str>) -> QueryResult<()> {
@@ -91,27 +93,31 @@ impl Writing for SqliteConnection {
         Ok(inserted)
     }
 
-    async fn insert_root_key_versions(
+    async fn lock_and_read(
         &mut self,
-        rows: &[(&RootKeyId, &NewRootKeyVersion)],
-    ) -> QueryResult<Vec<(String, i64)>> {
-        let mut assigned = Vec::with_capacity(rows.len());
-        for (root_key, new) in rows {
-            diesel::insert_into(kms_root_key_version::table)
-                .values((
-                    kms_root_key_version::private_id.eq(new.id.as_str()),
-                    kms_root_key_version::root_key_id.eq(root_key.as_str()),
-                    kms_root_key_version::key.eq(&new.key),
-                ))
-                .execute(self)?;
-            let version = RootKeyVersionNumber(new.id.as_str()).get_result(self)?;
-            assigned.push((new.id.to_string(), version));
+        bump: bool,
+        root_keys: &[&str],
+        scopes: &[&str],
+        wait: Option<Duration>,
+    ) -> QueryResult<Vec<ScopeRows>> {
+        self.lock(bump, root_keys, wait).await?;
+        if scopes.is_empty() {
+            return Ok(Vec::new());
         }
-        Ok(assigned)
+        Ok(self.snapshot(scopes).await?.scopes)
     }
 
-    async fn insert_data_keys(&mut self, rows: &[(&RootKeyId, &NewDataKey)]) -> QueryResult<()> {
-        for (root_key, new) in rows {
+    async fn write(&mut self, writes: &Writes<'_>) -> QueryResult<Written> {
+        let mut written = Written {
+            root_keys: self.insert_root_keys(&writes.root_keys()).await?,
+            ..Written::default()
+        };
+        let writes = writes.with_root_keys(&written.root_keys);
+        for (root_key, new) in writes.root_key_versions() {
+            let number = insert_root_key_version(self, root_key, new)?;
+            written.numbers.insert(new.id.to_string(), number);
+        }
+        for (root_key, new) in writes.data_keys() {
             diesel::insert_into(kms_data_key::table)
                 .values((
                     kms_data_key::private_id.eq(new.id.as_str()),
@@ -120,49 +126,24 @@ impl Writing for SqliteConnection {
                 ))
                 .execute(self)?;
         }
-        Ok(())
+        for new in writes.data_key_versions() {
+            let number = insert_data_key_version(self, new)?;
+            written.numbers.insert(new.id.to_string(), number);
+        }
+        for new in writes.rewrapped_root_key_versions() {
+            written.updated += RewrapRootKeyVersion(new).execute(self)?;
+        }
+        for new in writes.rewrapped_data_key_versions() {
+            written.updated += RewrapDataKeyVersion(new).execute(self)?;
+        }
+        for (root_key, name) in writes.roots() {
+            set_root(self, root_key, name)?;
+        }
+        Ok(written)
     }
 
-    async fn insert_data_key_versions(
-        &mut self,
-        rows: &[&NewDataKeyVersion],
-    ) -> QueryResult<Vec<(String, i64)>> {
-        let mut assigned = Vec::with_capacity(rows.len());
-        for new in rows {
-            diesel::insert_into(kms_data_key_version::table)
-                .values((
-                    kms_data_key_version::private_id.eq(new.id.as_str()),
-                    kms_data_key_version::data_key_id.eq(new.data_key.as_str()),
-                    kms_data_key_version::root_key_version_id.eq(new.root_key_version.as_str()),
-                    kms_data_key_version::key.eq(&new.key),
-                ))
-                .execute(self)?;
-            let version = DataKeyVersionNumber(new.id.as_str()).get_result(self)?;
-            assigned.push((new.id.to_string(), version));
-        }
-        Ok(assigned)
-    }
-
-    async fn rewrap_root_key_versions(
-        &mut self,
-        rows: &[&(RootKeyVersionId, Vec<u8>)],
-    ) -> QueryResult<usize> {
-        let mut count = 0;
-        for row in rows {
-            count += RewrapRootKeyVersion(row).execute(self)?;
-        }
-        Ok(count)
-    }
-
-    async fn rewrap_data_key_versions(
-        &mut self,
-        rows: &[&RewrappedDataKeyVersion],
-    ) -> QueryResult<usize> {
-        let mut count = 0;
-        for row in rows {
-            count += RewrapDataKeyVersion(row).execute(self)?;
-        }
-        Ok(count)
+    async fn create(&mut self, _: &ChangeSet, _: Duration) -> QueryResult<()> {
+        Err(QueryError::NotFound)
     }
 
     async fn delete(
@@ -172,5 +153,56 @@ impl Writing for SqliteConnection {
         referencers: &[Referencer],
     ) -> Result<(), DeletionFailure> {
         deleting::delete(self, deletion, rows, referencers).await
+    }
+}
+
+fn insert_root_key_version(
+    connection: &mut SqliteConnection,
+    root_key: &RootKeyId,
+    new: &NewRootKeyVersion,
+) -> QueryResult<i64> {
+    diesel::insert_into(kms_root_key_version::table)
+        .values((
+            kms_root_key_version::private_id.eq(new.id.as_str()),
+            kms_root_key_version::root_key_id.eq(root_key.as_str()),
+            kms_root_key_version::key.eq(&new.key),
+        ))
+        .execute(connection)?;
+    RootKeyVersionNumber(new.id.as_str()).get_result(connection)
+}
+
+fn insert_data_key_version(
+    connection: &mut SqliteConnection,
+    new: &NewDataKeyVersion,
+) -> QueryResult<i64> {
+    diesel::insert_into(kms_data_key_version::table)
+        .values((
+            kms_data_key_version::private_id.eq(new.id.as_str()),
+            kms_data_key_version::data_key_id.eq(new.data_key.as_str()),
+            kms_data_key_version::root_key_version_id.eq(new.root_key_version.as_str()),
+            kms_data_key_version::key.eq(&new.key),
+        ))
+        .execute(connection)?;
+    DataKeyVersionNumber(new.id.as_str()).get_result(connection)
+}
+
+/// Sets or removes the name of a root.
+fn set_root(
+    connection: &mut SqliteConnection,
+    root_key: &RootKeyId,
+    name: Option<&RootName>,
+) -> QueryResult<usize> {
+    let root_key = root_key.as_str();
+    match name {
+        Some(name) => diesel::insert_into(kms_scope_root::table)
+            .values((
+                kms_scope_root::root_key_id.eq(root_key),
+                kms_scope_root::name.eq(name.as_str()),
+            ))
+            .on_conflict(kms_scope_root::root_key_id)
+            .do_update()
+            .set(kms_scope_root::name.eq(excluded(kms_scope_root::name)))
+            .execute(connection),
+        None => diesel::delete(kms_scope_root::table.find(root_key)).execute(connection),
     }
 }

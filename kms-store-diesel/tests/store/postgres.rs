@@ -7,6 +7,7 @@ mod addresses;
 #[cfg(feature = "diesel-async")]
 mod asynchronous;
 mod breaking;
+mod by_hand;
 mod callers;
 mod changes;
 mod committing;
@@ -19,6 +20,7 @@ mod login;
 mod pooling;
 mod rights;
 mod roles;
+mod round_trips;
 mod schemas;
 mod telling;
 

@@ -181,7 +181,7 @@ pub(crate) const ALL: &[Row] = &[
     row("create keys, one by one", changing("create_keys_postgres"))
         .go("create_keys_postgres")
         .floor(changing("floor_commit_postgres"))
-        .must(&[TimesGo(2.0)])
+        .must(&[TimesGo(2.0), TimesFloor(2.5)])
         .in_readme(),
     row("… SQLite", changing("create_keys_sqlite"))
         .go("create_keys_sqlite")
@@ -203,7 +203,7 @@ pub(crate) const ALL: &[Row] = &[
     )
     .go("rotate_keys_rewrap_postgres")
     .floor(changing("floor_commit_postgres"))
-    .must(&[TimesGo(2.0)])
+    .must(&[TimesGo(2.0), TimesFloor(4.0)])
     .in_readme(),
     row("… SQLite", changing("rotate_keys_rewrap_sqlite"))
         .go("rotate_keys_rewrap_sqlite")

@@ -16,6 +16,14 @@ pub(crate) struct Line {
 struct State {
     flow: Mutex<Flow>,
     changed: Condvar,
+    talk: Mutex<Talk>,
+}
+
+/// Who spoke last, on a line with one connection.
+#[derive(Default)]
+struct Talk {
+    to_server: bool,
+    round_trips: usize,
 }
 
 #[derive(Default)]
@@ -24,6 +32,8 @@ struct Flow {
     server: String,
     /// Nothing is forwarded, and all sockets stay open.
     hanging: bool,
+    /// What the server says next is not forwarded, and its connection closed.
+    losing: bool,
     /// Connections with lower numbers stay as hanging as they are.
     first_alive: usize,
     /// Nobody listens.
@@ -55,9 +65,19 @@ impl Line {
         self.change(|flow| flow.server = server_of(url).to_owned());
     }
 
+    /// How often the client spoke after the server.
+    pub(crate) fn round_trips(&self) -> usize {
+        self.state.talk.lock().unwrap().round_trips
+    }
+
     /// Forwards nothing any more, while all sockets stay open and new connections are accepted.
     pub(crate) fn hang(&self) {
         self.change(|flow| flow.hanging = true);
+    }
+
+    /// Loses the next answer of the server, and closes its connection.
+    pub(crate) fn lose_next_answer(&self) {
+        self.change(|flow| flow.losing = true);
     }
 
     /// Forwards what was held back, and all that comes.
@@ -109,12 +129,16 @@ impl Line {
                     flow.connections.push(both);
                     flow.connections.len() - 1
                 };
-                for (from, to) in [
-                    (client.try_clone().unwrap(), server.try_clone().unwrap()),
-                    (server, client),
+                for (to_server, from, to) in [
+                    (
+                        true,
+                        client.try_clone().unwrap(),
+                        server.try_clone().unwrap(),
+                    ),
+                    (false, server, client),
                 ] {
                     let state = Arc::clone(&state);
-                    thread::spawn(move || state.forward(number, from, to));
+                    thread::spawn(move || state.forward(number, to_server, from, to));
                 }
             }
         }));
@@ -135,23 +159,38 @@ impl Drop for Line {
 }
 
 impl State {
-    fn forward(&self, number: usize, mut from: TcpStream, mut to: TcpStream) {
+    fn forward(&self, number: usize, to_server: bool, mut from: TcpStream, mut to: TcpStream) {
         let mut bytes = [0; 4096];
         loop {
             let count = from.read(&mut bytes).unwrap_or(0);
             let flow = self.flow.lock().unwrap();
-            let flow = self
+            let mut flow = self
                 .changed
                 .wait_while(flow, |flow| {
                     !flow.cut && (flow.hanging || number < flow.first_alive)
                 })
                 .unwrap();
+            let lost = !to_server && std::mem::take(&mut flow.losing);
             drop(flow);
+            if lost {
+                let _ = from.shutdown(Shutdown::Both);
+                let _ = to.shutdown(Shutdown::Both);
+                return;
+            }
+            // Before it is sent: who gets it may answer at once.
+            self.talk.lock().unwrap().spoken(to_server);
             if count == 0 || to.write_all(&bytes[..count]).is_err() {
                 let _ = to.shutdown(Shutdown::Both);
                 return;
             }
         }
+    }
+}
+
+impl Talk {
+    fn spoken(&mut self, to_server: bool) {
+        self.round_trips += usize::from(to_server && !self.to_server);
+        self.to_server = to_server;
     }
 }
 
