@@ -61,6 +61,10 @@ pub enum Operation {
     Delete,
     /// The root keys of a scope encrypted anew by another root of trust, which is the scope's from then on.
     AssignRoot,
+    /// The keys that a scope has in another database.
+    Import,
+    /// Another id for a scope, and all its keys encrypted anew for it.
+    Rename,
 }
 
 impl Operation {
@@ -75,6 +79,8 @@ impl Operation {
             Self::Revoke => "revoke_key_version",
             Self::Delete => "delete_keys",
             Self::AssignRoot => "assign_root",
+            Self::Import => "import_scope",
+            Self::Rename => "rename_scope",
         }
     }
 }
@@ -139,7 +145,7 @@ pub struct NewDataKeyVersion {
     pub key: Vec<u8>,
 }
 
-/// Version rows to encrypt anew. An update names the columns listed here and no others: naming
+/// Version rows to encrypt anew, and the scope's new id. An update names the columns listed here and no others: naming
 /// `version` too would wait for every application transaction that references the row.
 #[derive(Clone, Debug, Default)]
 pub struct Updates {
@@ -147,6 +153,9 @@ pub struct Updates {
     pub root_key_versions: Vec<(RootKeyVersionId, Vec<u8>)>,
     /// New `key` and `root_key_version_id` of data key versions.
     pub data_key_versions: Vec<RewrappedDataKeyVersion>,
+    /// New `scope_id` of the root key. It is written last. A scope of this id that has keys is
+    /// [`ErrorKind::AlreadyExists`].
+    pub scope: Option<ScopeId>,
 }
 
 /// A data key version encrypted anew.
@@ -194,7 +203,18 @@ impl ChangeSet {
     /// makes no cache stale and so need not make transactions wait for each other.
     #[must_use]
     pub fn bumps(&self) -> bool {
-        self.operation != Operation::Create
+        !self.insert.root_key
+    }
+
+    /// The id under which the scope's rows are once this is applied.
+    #[must_use]
+    pub fn scope_after(&self) -> &ScopeId {
+        self.update.scope.as_ref().unwrap_or(&self.scope)
+    }
+
+    /// The scopes of whose rows a cache may know: two for a renaming.
+    pub fn scopes(&self) -> impl Iterator<Item = &ScopeId> {
+        std::iter::once(&self.scope).chain(&self.update.scope)
     }
 
     /// The new key versions, by id, with the numbers that their wrapped keys are bound to.
@@ -236,6 +256,7 @@ impl ChangeSet {
 pub struct Receipt {
     operation: Operation,
     scope: ScopeId,
+    renamed_to: Option<ScopeId>,
 }
 
 impl Receipt {
@@ -244,6 +265,7 @@ impl Receipt {
         Self {
             operation: change.operation,
             scope: change.scope.clone(),
+            renamed_to: change.update.scope.clone(),
         }
     }
 
@@ -257,5 +279,11 @@ impl Receipt {
     #[must_use]
     pub fn scope(&self) -> &ScopeId {
         &self.scope
+    }
+
+    /// The id that this scope has now, if it was renamed.
+    #[must_use]
+    pub fn renamed_to(&self) -> Option<&ScopeId> {
+        self.renamed_to.as_ref()
     }
 }

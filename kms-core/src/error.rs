@@ -282,6 +282,10 @@ error_kinds! {
     /// Two rows hold the same key, so one of them is a copy. Binding it would make that permanent.
     DuplicateKey false "two rows hold the same wrapped key, so one was copied; find out which belongs, then revoke the other",
 
+    /// A scope that was exported has other keys in the database that is to import it, or holds it. The context says which
+    /// key version differs, or which scope holds it there.
+    ImportMismatch false "the database has other keys of this scope than the export, or has its keys elsewhere; nothing was written",
+
     // What the engine may do.
     /// The engine was built to decrypt only.
     DecryptOnly false "this engine only decrypts",

@@ -10,6 +10,7 @@
 //! | change keys in a transaction of the application | [`Prepared`], [`ChangeSet`], [`Receipt`] |
 //! | do something for all scopes | [`CampaignOptions`], [`CampaignOutcome`], [`Census`] |
 //! | write a root wrapper | [`Wrapper`]; [`service`] and [`CallLimits`] help with those behind a network |
+//! | move tenants between databases, or rename them | [`ExportedScope`], [`Kms::export_scopes`], [`Kms::rename_scope`] |
 //! | use several roots, to move from one to another | [`PooledWrapper`] |
 //! | give tenants roots of their own | [`RootName`], [`RootResolver`], [`NamedRootLimits`] |
 //! | write a repository | [`Repository`], [`ScopeRows`]; [`MemoryRepository`] is the smallest |
@@ -32,6 +33,7 @@ mod counted;
 mod engine;
 mod envelope;
 mod error;
+mod exported;
 mod fingerprint;
 mod guard;
 mod id;
@@ -70,11 +72,12 @@ pub use change::{
 pub use clock::{Clock, SystemClock};
 pub use engine::{
     CampaignId, CampaignOptions, CampaignOutcome, CampaignProgress, CampaignReport, Census,
-    Dangerous, Freshness, Key, KeyId, KeyKind, KeyVersion, Kms, KmsBuilder, NumberProof,
-    Reconciliation, Rewrap, RootCensus, Scopes, WarmUp, WarmUpOptions,
+    Dangerous, Freshness, ImportReport, Imported, Key, KeyId, KeyKind, KeyVersion, Kms, KmsBuilder,
+    NumberProof, Reconciliation, Rewrap, RootCensus, Scopes, WarmUp, WarmUpOptions,
 };
 pub use envelope::{ENVELOPE_MECHANISM, Envelope, Sealed};
 pub use error::{Error, ErrorKind, Result};
+pub use exported::{ExportedScope, VerifiedImport};
 pub use id::{DataKeyId, DataKeyVersionId, Id, KeyVersionId, RootKeyId, RootKeyVersionId, kind};
 pub use key_ring::{DataKeyWrapper, KeyRing, RootKeyWrapper};
 pub use local_key::LocalKey;

@@ -2,6 +2,7 @@
 
 mod apply;
 mod campaign;
+mod renaming;
 mod state;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -165,7 +166,7 @@ impl Repository for MemoryRepository {
         let state = self.state();
         Ok(changes
             .iter()
-            .map(|change| change.resolution(state.scopes.get(&change.scope)))
+            .map(|change| change.resolution(state.scopes.get(change.scope_after())))
             .collect())
     }
 

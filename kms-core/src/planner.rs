@@ -24,6 +24,7 @@ use crate::scope::{Purpose, ScopeId};
 use crate::secret::KeyBytes;
 
 mod assign;
+mod moving;
 mod rewrap;
 
 pub use rewrap::RewrapKeys;

@@ -1,13 +1,13 @@
 //! What became of a change set, told from the rows alone.
 
-use crate::change::{ChangeSet, DeletionTarget, Operation};
+use crate::change::{ChangeSet, DeletionTarget};
 use crate::id::KeyVersionId;
 use crate::repository::Resolution;
 use crate::rows::ScopeRows;
 
 impl ChangeSet {
     /// Tells from the scope's rows whether this change set was applied, when the answer to its commit was
-    /// lost. `found` is what the database holds now, `None` if the scope has no keys.
+    /// lost. `found` is what the database holds now of [`scope_after`](Self::scope_after), `None` if that has no keys.
     ///
     /// For implementations of [`Repository::resolve`](crate::Repository::resolve), which call it once the
     /// transaction in doubt has ended for sure.
@@ -17,13 +17,13 @@ impl ChangeSet {
     /// number that somebody else took. A deletion counts as applied when its target is gone, whoever
     /// deleted it. A creation counts as not applied when its root key is not there: the other reading,
     /// that the scope was created and deleted again meanwhile, is left out, since then it is as well to
-    /// create it anew.
+    /// create it anew. A renaming counts so too: its scope is prepared again from what there is.
     #[must_use]
     pub fn resolution(&self, found: Option<&ScopeRows>) -> Resolution {
         match found.filter(|rows| rows.root_key == self.root_key) {
             Some(rows) => self.resolution_in(rows),
             None if self.delete.is_some() => Resolution::Applied,
-            None if self.operation == Operation::Create => Resolution::NotApplied,
+            None if self.insert.root_key || self.update.scope.is_some() => Resolution::NotApplied,
             None => Resolution::Unknown,
         }
     }

@@ -11,5 +11,7 @@ mod campaigns;
 mod customers;
 #[path = "named_roots/failing.rs"]
 mod failing;
+#[path = "named_roots/moving.rs"]
+mod moving;
 #[path = "named_roots/resolving.rs"]
 mod resolving;

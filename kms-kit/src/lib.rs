@@ -163,6 +163,8 @@ pub use kms_core::{
     CampaignFailure, CampaignId, CampaignOptions, CampaignOutcome, CampaignProgress,
     CampaignReport, CampaignSummary,
 };
+/// Tenants that move to another database.
+pub use kms_core::{ExportedScope, ImportReport, Imported, VerifiedImport};
 /// Roots of trust that tenants bring.
 pub use kms_core::{NamedRootLimits, ResolverError, RootCensus, RootName, RootResolver};
 /// A local root key.

@@ -27,6 +27,7 @@ on_both_databases! {
     invariant_03_a_process_that_dies_leaves_all_of_a_reconciliation_or_none
     invariant_03_a_process_that_dies_leaves_all_of_a_revocation_or_none
     invariant_03_a_process_that_dies_leaves_all_of_a_deletion_or_none
+    invariant_03_a_process_that_dies_leaves_all_of_a_renaming_or_none
     invariant_03_a_process_that_dies_leaves_an_application_s_rows_with_their_keys_or_neither
     a_campaign_whose_process_dies_is_carried_on_and_does_no_scope_twice
 }
@@ -91,6 +92,20 @@ async fn invariant_03_a_process_that_dies_leaves_all_of_a_deletion_or_none(world
         "~collection",
     ];
     died_at_each_statement(world, "delete", &expected).await;
+}
+
+async fn invariant_03_a_process_that_dies_leaves_all_of_a_renaming_or_none(world: &World) {
+    let expected = [
+        "~collection",
+        "~kdkv",
+        "~kdkv",
+        "~kdkv",
+        "~kdkv",
+        "~krk",
+        "~krkv",
+        "~krkv",
+    ];
+    died_at_each_statement(world, "rename", &expected).await;
 }
 
 async fn invariant_03_a_process_that_dies_leaves_an_application_s_rows_with_their_keys_or_neither(
@@ -192,11 +207,23 @@ async fn prepare(world: &World, work: &str, scope: &ScopeId) {
         "create" | "found" => {}
         "campaign" => kms.create_keys(scope, &[DATABASE, OIDC]).await.unwrap(),
         "reconcile" => kms.create_keys(scope, &[]).await.unwrap(),
+        "rename" => {
+            world.database.execute(&format!(
+                "insert into organization (id) values ('{}')",
+                renamed(scope)
+            ));
+            kms.create_keys(scope, &[DATABASE, OIDC]).await.unwrap();
+            kms.rotate_keys(scope, Rewrap::No).await.unwrap();
+        }
         _ => {
             kms.create_keys(scope, &[DATABASE, OIDC]).await.unwrap();
             kms.rotate_keys(scope, Rewrap::No).await.unwrap();
         }
     }
+}
+
+fn renamed(scope: &ScopeId) -> ScopeId {
+    ScopeId::new(format!("{scope}_new")).unwrap()
 }
 
 /// Runs the child, and gives whether it died before it was done.
@@ -215,9 +242,11 @@ fn run_child(world: &World, work: &str, scope: &ScopeId, k: usize) -> bool {
 /// Whatever was left, its keys open, and the next change finds nothing in its way.
 async fn still_usable(world: &World, scope: &ScopeId) {
     let kms = engine(&world.database).build().await.unwrap();
-    match kms.ensure(scope).await {
-        Ok(ring) => assert_eq!(ring.failures().count(), 0),
-        Err(error) => assert_eq!(error.kind(), ErrorKind::UnknownScope),
+    for scope in [scope, &renamed(scope)] {
+        match kms.ensure(scope).await {
+            Ok(ring) => assert_eq!(ring.failures().count(), 0),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::UnknownScope),
+        }
     }
 }
 
@@ -307,6 +336,7 @@ async fn the_child() {
             .await
             .unwrap(),
         "delete" => kms.delete_keys(&scope).await.unwrap(),
+        "rename" => kms.rename_scope(&scope, &renamed(&scope)).await.unwrap(),
         "found" => found(&kms, &mut connection, &scope).await,
         _ => {
             let outcome = kms.rotate_all(&campaign(&scope), Rewrap::Yes, |_| {}).await;

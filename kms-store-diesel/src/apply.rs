@@ -6,9 +6,7 @@ mod deletion;
 use std::time::Duration;
 
 use diesel::result::{DatabaseErrorKind, Error as QueryError};
-use kms_core::{
-    Applied, Batch, ChangeSet, Error, Operation, Outcome, Receipt, Referencer, Refusal, Writes,
-};
+use kms_core::{Applied, Batch, ChangeSet, Error, Outcome, Receipt, Referencer, Refusal, Writes};
 
 pub(crate) use self::campaign::apply_step;
 use crate::dialect::Dialect;
@@ -97,6 +95,9 @@ async fn write<C: Dialect>(
     writes: &Writes<'_>,
 ) -> Result<Vec<Result<Receipt, Refusal>>, WriteFailure> {
     let written = connection.write(writes).await?;
+    for (root_key, scope) in writes.renamed() {
+        connection.rename_scope(root_key, scope).await?;
+    }
     writes.judge(&written).map_err(WriteFailure::Refused)
 }
 
@@ -215,7 +216,9 @@ fn must_end<C: Dialect>(error: &QueryError) -> bool {
 fn refusal_of(change: &ChangeSet, error: QueryError) -> Refusal {
     match &error {
         QueryError::DatabaseError(DatabaseErrorKind::UniqueViolation, _)
-            if sqlstate::constraint(&error) == Some("kms_root_key_scope_id_key") =>
+            if sqlstate::constraint(&error) == Some("kms_root_key_scope_id_key")
+                // A renaming inserts nothing: it is the scope's new id that is taken.
+                || change.update.scope.is_some() =>
         {
             Refusal::AlreadyExists
         }
@@ -229,7 +232,8 @@ fn refusal_of(change: &ChangeSet, error: QueryError) -> Refusal {
         }
         // SQLite does not say which foreign key.
         QueryError::DatabaseError(DatabaseErrorKind::ForeignKeyViolation, _)
-            if change.operation == Operation::Create && sqlstate::kind(&error).is_none() =>
+            if (change.insert.root_key || change.update.scope.is_some())
+                && sqlstate::kind(&error).is_none() =>
         {
             let error = query_error(error).with_detail(
                 "a foreign key of the application stands against it: insert the row of the scope first",

@@ -126,7 +126,15 @@ pub(crate) trait RootCheckTables {
 /// A connection to one of the databases, that of diesel or that of diesel-async. On one of diesel every future is ready
 /// at once: `blocking.rs`.
 pub(crate) trait Dialect:
-    KeyTables + CampaignTables + RootCheckTables + Reading + Writing + Transactions + Send + 'static
+    KeyTables
+    + CampaignTables
+    + RootCheckTables
+    + Reading
+    + Writing
+    + Renaming
+    + Transactions
+    + Send
+    + 'static
 {
 }
 
@@ -136,6 +144,7 @@ impl<
         + RootCheckTables
         + Reading
         + Writing
+        + Renaming
         + Transactions
         + Send
         + 'static,
@@ -257,6 +266,15 @@ pub(crate) trait Writing: Reading {
         rows: &ScopeRows,
         referencers: &[Referencer],
     ) -> impl Future<Output = Result<(), DeletionFailure>> + Send;
+}
+
+/// The one way to change the scope id of a root key: past the trigger that keeps it.
+pub(crate) trait Renaming {
+    fn rename_scope(
+        &mut self,
+        root_key: &RootKeyId,
+        scope: &ScopeId,
+    ) -> impl Future<Output = QueryResult<()>> + Send;
 }
 
 /// Why a deletion did not happen.

@@ -163,13 +163,16 @@ impl<C: Dialect + Pooled<Calls: Calls<C>>> Repository for DieselRepository<C> {
             .run("resolve", changes, |changes, connection, terms| {
                 Box::pin(async move {
                     await_end(connection, changes, terms).await?;
-                    let scopes: Vec<_> =
-                        changes.iter().map(|change| change.scope.as_str()).collect();
+                    let scopes: Vec<_> = changes
+                        .iter()
+                        .map(|change| change.scope_after().as_str())
+                        .collect();
                     let found = connection.snapshot(&scopes).await?.scopes;
                     Ok(changes
                         .iter()
                         .map(|change| {
-                            change.resolution(found.iter().find(|rows| rows.scope == change.scope))
+                            let scope = change.scope_after();
+                            change.resolution(found.iter().find(|rows| rows.scope == *scope))
                         })
                         .collect())
                 })

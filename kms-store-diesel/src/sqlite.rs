@@ -11,6 +11,7 @@ mod location;
 mod opening;
 mod reading;
 mod refusal;
+mod renaming;
 #[path = "root_check_tables.rs"]
 mod root_check_tables;
 mod rows;

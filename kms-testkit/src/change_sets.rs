@@ -113,10 +113,64 @@ pub fn assign_root(rows: &ScopeRows, root: RootChange) -> ChangeSet {
             root_key_versions: rewrapped
                 .map(|row| (row.id.clone(), wrapped_key()))
                 .collect(),
-            data_key_versions: Vec::new(),
+            ..Updates::default()
         },
         root,
         ..empty(Operation::AssignRoot, rows)
+    }
+}
+
+/// The keys of these rows, which are another database's: with their ids, and numbers from 1 on.
+#[must_use]
+pub fn import(rows: &ScopeRows) -> ChangeSet {
+    let root_key_versions = (1..).zip(&rows.root_key_versions);
+    let data_keys = rows.data_keys.iter().map(|key| NewDataKey {
+        id: key.id.clone(),
+        purpose: key.purpose.clone(),
+    });
+    let data_key_versions = rows.data_keys.iter().flat_map(|key| {
+        (1..)
+            .zip(&key.versions)
+            .map(|(version, row)| NewDataKeyVersion {
+                id: row.id.clone(),
+                data_key: key.id.clone(),
+                root_key_version: row.root_key_version.clone(),
+                version,
+                key: wrapped_key(),
+            })
+    });
+    ChangeSet {
+        expected: None,
+        insert: Inserts {
+            root_key: true,
+            root_key_versions: root_key_versions
+                .map(|(version, row)| NewRootKeyVersion {
+                    id: row.id.clone(),
+                    version,
+                    key: wrapped_key(),
+                })
+                .collect(),
+            data_keys: data_keys.collect(),
+            data_key_versions: data_key_versions.collect(),
+        },
+        ..empty(Operation::Import, rows)
+    }
+}
+
+/// Another id for the scope, and every version encrypted anew.
+///
+/// # Panics
+///
+/// If the rows have no root key version.
+#[must_use]
+pub fn rename(rows: &ScopeRows, to: &ScopeId) -> ChangeSet {
+    let rewrap = rewrap(rows);
+    ChangeSet {
+        update: Updates {
+            scope: Some(to.clone()),
+            ..rewrap.update
+        },
+        ..empty(Operation::Rename, rows)
     }
 }
 
@@ -228,6 +282,7 @@ fn rewrapped(rows: &ScopeRows, root_key_version: &RootKeyVersionId) -> Updates {
                 key: wrapped_key(),
             })
             .collect(),
+        scope: None,
     }
 }
 

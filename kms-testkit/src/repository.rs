@@ -58,6 +58,7 @@ pub mod deleting;
 pub mod finding;
 pub mod holding;
 pub mod loading;
+pub mod moving;
 pub mod paging;
 pub mod resolving;
 pub mod revoking;

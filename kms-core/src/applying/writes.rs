@@ -109,6 +109,14 @@ impl<'a> Writes<'a> {
         })
     }
 
+    /// Root keys whose scope gets another id, with that id: to be written last.
+    pub fn renamed(&self) -> impl Iterator<Item = (&'a RootKeyId, &'a ScopeId)> + use<'_, 'a> {
+        self.changes.iter().filter_map(|change| {
+            let scope = change.update.scope.as_ref()?;
+            Some((&change.root_key, scope))
+        })
+    }
+
     /// Says of each change set what became of it, once everything is written.
     ///
     /// # Errors

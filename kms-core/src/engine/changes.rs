@@ -48,6 +48,7 @@ pub(super) enum Request<'a> {
     Revoke(&'a KeyVersionId, Proof),
     Delete(&'a ScopeId, Proof),
     AssignRoot(&'a ScopeId, Option<&'a RootName>),
+    Rename(&'a ScopeId, &'a ScopeId),
 }
 
 impl Request<'_> {
@@ -59,7 +60,8 @@ impl Request<'_> {
             | Self::Rewrap(scope, _)
             | Self::Reconcile(scope, _)
             | Self::Delete(scope, _)
-            | Self::AssignRoot(scope, _) => Some(scope),
+            | Self::AssignRoot(scope, _)
+            | Self::Rename(scope, _) => Some(scope),
             Self::Revoke(..) => None,
         }
     }
@@ -75,6 +77,7 @@ impl Request<'_> {
             Self::Revoke(id, proof) => kms.prepare_revoke(id, proof).await.map(Some),
             Self::Delete(scope, proof) => kms.prepare_delete(scope, proof).await.map(Some),
             Self::AssignRoot(scope, root) => kms.prepare_root(scope, root).await,
+            Self::Rename(scope, to) => kms.prepare_rename_scope(scope, to).await,
         }
     }
 }
@@ -173,7 +176,7 @@ impl Kms {
 
     /// Applies in a task of its own: when the caller goes away in the middle, the cache is told all the
     /// same.
-    async fn apply(&self, change: ChangeSet) -> Result<Receipt> {
+    pub(super) async fn apply(&self, change: ChangeSet) -> Result<Receipt> {
         let engine = Arc::clone(&self.0);
         let (publisher, applied) = answer();
         self.0.executor.spawn(async move {
@@ -237,18 +240,22 @@ impl Engine {
     }
 
     pub(super) fn accept(&self, receipt: &Receipt) {
-        self.changed(receipt.operation(), receipt.scope());
+        self.changed(receipt.operation(), receipt.scope(), receipt.renamed_to());
     }
 
     /// The change may have been applied: what is cached of its scope may be old.
     pub(super) fn overtake(&self, change: &ChangeSet) {
-        self.changed(change.operation, &change.scope);
+        let renamed_to = change.update.scope.as_ref();
+        self.changed(change.operation, &change.scope, renamed_to);
     }
 
-    fn changed(&self, operation: Operation, scope: &ScopeId) {
+    fn changed(&self, operation: Operation, scope: &ScopeId, renamed_to: Option<&ScopeId>) {
         self.loader.notice_server_changes();
+        if let Some(scope) = renamed_to {
+            self.cache.overtake(scope);
+        }
         match operation {
-            Operation::Delete | Operation::Revoke => self.cache.forget(scope),
+            Operation::Delete | Operation::Revoke | Operation::Rename => self.cache.forget(scope),
             _ => self.cache.overtake(scope),
         }
     }

@@ -45,6 +45,7 @@ impl State {
         };
         self.insert(&mut rows, change, &mut written)?;
         update(&mut rows, change, &mut written)?;
+        self.rename(&mut rows, change)?;
         match &change.root {
             RootChange::Keep => {}
             RootChange::Assign(name) => rows.root = Some(name.clone()),
@@ -52,7 +53,7 @@ impl State {
         }
         rows.sort();
         let receipt = batch.writes(&[position]).judge(&written)?.remove(0)?;
-        self.put(rows);
+        self.put_after(change, rows);
         self.bump_for(change);
         Ok(receipt)
     }
@@ -118,7 +119,7 @@ impl State {
 
     fn bump_for(&mut self, change: &ChangeSet) {
         if change.bumps() {
-            self.bump(vec![change.scope.clone()]);
+            self.bump(change.scopes().cloned().collect());
         }
     }
 

@@ -173,7 +173,7 @@ impl State {
         }
     }
 
-    fn take(&mut self, scope: &ScopeId) -> bool {
+    pub(super) fn take(&mut self, scope: &ScopeId) -> bool {
         let Some(rows) = self.scopes.remove(scope) else {
             return false;
         };

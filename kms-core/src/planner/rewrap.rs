@@ -11,6 +11,12 @@ use crate::wrapper::{Ownership, VersionAge, Wrapper};
 /// Data key versions of a scope in the clear.
 pub(super) type DataKeys = HashMap<DataKeyVersionId, KeyBytes>;
 
+/// All keys of a scope in the clear.
+pub(crate) struct AllKeys {
+    pub(super) root_keys: HashMap<RootKeyVersionId, KeyBytes>,
+    pub(super) data_keys: DataKeys,
+}
+
 impl Planner {
     /// Everything encrypted anew, or only some root key versions. `None` if there is nothing to do.
     pub(crate) async fn rewrap(
@@ -22,15 +28,8 @@ impl Planner {
         let root = self.opener.roots.of(rows.root.as_ref()).await?;
         match which {
             RewrapKeys::All => {
-                let newest = rows.newest_root_key_version()?.id.clone();
-                let root_keys = self.opener.all_root_keys(rows, self.parallel).await?;
-                let data_keys = self.all_data_keys(rows, &root_keys).await?;
-                self.refuse_copies(rows, &root_keys, &data_keys)?;
-                self.rewrap_root_keys(&mut draft, &root, rows, &root_keys)
-                    .await?;
-                let wrapping = self.opener.prepare(&root_keys[&newest], newest.text());
-                self.rewrap_data_keys(&mut draft, rows, &data_keys, &newest, &wrapping)
-                    .await?;
+                let keys = self.open_all(rows).await?;
+                self.rewrap_all(&mut draft, &root, rows, &keys).await?;
             }
             RewrapKeys::ForeignRoot | RewrapKeys::OlderVersions => {
                 let mut foreign = rows.clone();
@@ -54,6 +53,34 @@ impl Planner {
             }
         }
         Ok(Some(draft.finish(Operation::Rewrap, Some(rows.clone()))))
+    }
+
+    /// The bytes of every key version of a scope. Refused if two are the same.
+    pub(crate) async fn open_all(&self, rows: &ScopeRows) -> Result<AllKeys> {
+        let root_keys = self.opener.all_root_keys(rows, self.parallel).await?;
+        let data_keys = self.all_data_keys(rows, &root_keys).await?;
+        self.refuse_copies(rows, &root_keys, &data_keys)?;
+        Ok(AllKeys {
+            root_keys,
+            data_keys,
+        })
+    }
+
+    /// Encrypts every key version anew for its place in these rows: the root key versions by this root, the data key
+    /// versions by the newest root key version.
+    pub(super) async fn rewrap_all(
+        &self,
+        draft: &mut Draft,
+        root: &Root,
+        rows: &ScopeRows,
+        keys: &AllKeys,
+    ) -> Result<()> {
+        let newest = &rows.newest_root_key_version()?.id;
+        self.rewrap_root_keys(draft, root, rows, &keys.root_keys)
+            .await?;
+        let wrapping = self.opener.prepare(&keys.root_keys[newest], newest.text());
+        self.rewrap_data_keys(draft, rows, &keys.data_keys, newest, &wrapping)
+            .await
     }
 
     /// The bytes of every data key version.

@@ -8,6 +8,8 @@ mod deleting;
 mod key_tables;
 #[path = "reading.rs"]
 mod reading;
+#[path = "renaming.rs"]
+mod renaming;
 #[path = "../root_check_tables.rs"]
 mod root_check_tables;
 #[path = "writing.rs"]

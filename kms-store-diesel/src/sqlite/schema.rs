@@ -128,6 +128,13 @@ diesel::table! {
 }
 
 diesel::table! {
+    kms_scope_renaming (root_key_id) {
+        root_key_id -> Text,
+        scope_id -> Text,
+    }
+}
+
+diesel::table! {
     kms_scope_root (root_key_id) {
         root_key_id -> Text,
         name -> Text,
@@ -156,5 +163,6 @@ diesel::allow_tables_to_appear_in_same_query!(
     kms_root_key_version,
     kms_schema_version,
     kms_scope_change,
+    kms_scope_renaming,
     kms_scope_root,
 );

@@ -171,6 +171,19 @@ macro_rules! repository_suite {
                 names_of_roots_round_trip
                 the_fate_of_an_assignment_is_told
             }
+            moving {
+                keys_of_another_database_keep_their_ids_and_order
+                keys_of_another_database_are_refused_where_the_scope_has_keys
+                keys_that_are_here_under_another_scope_are_a_conflict
+                a_renamed_scope_has_its_keys_under_the_new_id_alone
+                a_scope_is_not_renamed_to_one_that_has_keys
+                a_batch_may_rename_scopes
+                a_renaming_prepared_before_another_change_is_a_conflict
+                references_stay_when_a_scope_is_renamed
+                the_root_stays_when_a_scope_is_renamed
+                a_renaming_names_both_ids
+                the_fate_of_a_renaming_is_told
+            }
             tampering {
                 rows_edited_by_hand_are_loaded_as_they_are
                 rows_edited_by_hand_leave_the_collection_version_alone
@@ -228,7 +241,7 @@ macro_rules! repository_suite {
 #[cfg(test)]
 mod tests {
     /// Each group's source, to be held against the list.
-    const GROUPS: [(&str, &str); 18] = [
+    const GROUPS: [(&str, &str); 19] = [
         ("schema", include_str!("schema.rs")),
         ("loading", include_str!("loading.rs")),
         ("creating", include_str!("creating.rs")),
@@ -245,6 +258,7 @@ mod tests {
         ("campaigns", include_str!("campaigns.rs")),
         ("holding", include_str!("holding.rs")),
         ("rooting", include_str!("rooting.rs")),
+        ("moving", include_str!("moving.rs")),
         ("tampering", include_str!("tampering.rs")),
         ("concurrency", include_str!("concurrency.rs")),
     ];
