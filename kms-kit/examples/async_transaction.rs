@@ -1,6 +1,7 @@
 //! A tenant, its keys and an encrypted row in one transaction of the application's, on its own pool of diesel-async.
 //!
 //! `DATABASE_URL=postgres://… APP_ROOT_KEY=$(openssl rand -hex 32) cargo run -p kms-kit --features diesel-async,postgres --example async_transaction`
+#![allow(missing_docs, reason = "of what diesel makes of the tables")]
 
 use std::error::Error;
 use std::sync::Arc;
