@@ -109,7 +109,7 @@
 //!
 //! `prepare_…` does everything that may take time (key generation, the root wrapper) and gives a
 //! [`Prepared`] change, which `KeyConnection::apply_changes` applies on your own diesel connection inside
-//! your own transaction. Apply change sets first, all in one call, and keep that transaction short. After
+//! your own transaction; `AsyncKeyConnection` does the same on a connection of diesel-async. Apply change sets first, all in one call, and keep that transaction short. After
 //! the commit hand the receipts to [`Kms::accept`].
 //!
 //! Inside a transaction don't ask the engine for keys (that may take a second connection, and a pool of N
@@ -122,6 +122,7 @@
 //! | `sqlite` (default) | `SqliteRepository`; SQLite is built in |
 //! | `postgres` | `PostgresRepository`, linked with the system's libpq |
 //! | `postgres-bundled` | the same with libpq built from source |
+//! | `diesel-async` | `AsyncPostgresRepository` and `AsyncKeyConnection`: Postgres through tokio-postgres, without libpq |
 //! | `ring` (default) | AES-256-GCM by ring: the fastest |
 //! | `aws-lc-rs` | AES-256-GCM by AWS-LC |
 //! | `aws` | [`aws`]: a root key in AWS KMS |
@@ -171,7 +172,7 @@ pub use kms_wrapper_aead::{AeadWrapper, AeadWrapperBuilder};
 /// A root wrapper chosen by URL.
 pub use root_wrapper::{RootWrapper, Scheme};
 
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
+#[cfg(any(feature = "diesel-async", feature = "postgres", feature = "sqlite"))]
 pub use kms_migrations as migrations;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub use kms_store_diesel::KeyConnection;
@@ -179,6 +180,8 @@ pub use kms_store_diesel::KeyConnection;
 pub use kms_store_diesel::PostgresRepository;
 #[cfg(feature = "sqlite")]
 pub use kms_store_diesel::SqliteRepository;
+#[cfg(feature = "diesel-async")]
+pub use kms_store_diesel::{AsyncKeyConnection, AsyncPostgresRepository};
 
 /// Everything of the domain, for those who implement a repository, a wrapper or an AEAD provider.
 pub use kms_core as core;

@@ -2,5 +2,7 @@
 
 pub use kms_core::{Blob, Freshness, Kms, Purpose, Rewrap, RewrapKeys, ScopeId, Wrapper};
 
+#[cfg(feature = "diesel-async")]
+pub use kms_store_diesel::AsyncKeyConnection;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub use kms_store_diesel::KeyConnection;

@@ -12,13 +12,13 @@ pub(crate) use self::campaign::apply_step;
 use crate::dialect::Dialect;
 use crate::failure::{Failure, ends_transaction, is_lost, query_error};
 use crate::sqlstate;
-use crate::transaction::{Terms, no_time_left};
+use crate::transaction::{Terms, ended, no_time_left};
 
 /// Applies change sets by the rules of [`Batch`]. Each is all or nothing for itself.
 ///
 /// Runs inside a transaction or savepoint that is rolled back if this fails. If every change set was
 /// refused it fails too, with [`Failure::NoneApplied`], so that not even the counter moves.
-pub(crate) fn apply<C: Dialect>(
+pub(crate) async fn apply<C: Dialect>(
     connection: &mut C,
     changes: &[&ChangeSet],
     wait: Option<Duration>,
@@ -27,9 +27,9 @@ pub(crate) fn apply<C: Dialect>(
         batch: Batch::new(changes.to_vec()),
         wait,
     };
-    applying.lock(connection)?;
-    applying.write(connection)?;
-    applying.delete(connection)?;
+    applying.lock(connection).await?;
+    applying.write(connection).await?;
+    applying.delete(connection).await?;
     let applied = applying.batch.finish();
     if applied.is_nothing() {
         return Err(Failure::NoneApplied(applied));
@@ -38,7 +38,7 @@ pub(crate) fn apply<C: Dialect>(
 }
 
 /// Creates the keys of a scope in one statement, which is its own transaction.
-pub(crate) fn create<C: Dialect>(
+pub(crate) async fn create<C: Dialect>(
     connection: &mut C,
     change: &ChangeSet,
     terms: Terms<'_>,
@@ -49,7 +49,7 @@ pub(crate) fn create<C: Dialect>(
     // The statement has compared the numbers.
     let number = |id: &str| change.numbers().find(|(new, _)| *new == id);
     let applied = || change.applied(|id| number(id).map(|(_, number)| number));
-    let Err(error) = connection.create(change, terms.lock) else {
+    let Err(error) = connection.create(change, terms.lock).await else {
         return Ok(applied());
     };
     if is_lost(&error) {
@@ -70,7 +70,7 @@ pub(crate) fn create<C: Dialect>(
     }
     let refusal = refusal_of(change, error);
     if terms.again && matches!(refusal, Refusal::AlreadyExists) {
-        let found = connection.snapshot(&[change.scope.as_str()])?.scopes;
+        let found = connection.snapshot(&[change.scope.as_str()]).await?.scopes;
         if found.iter().any(|rows| rows.root_key == change.root_key) {
             return Ok(applied());
         }
@@ -90,13 +90,13 @@ impl From<QueryError> for WriteFailure {
     }
 }
 
-fn write<C: Dialect>(
+async fn write<C: Dialect>(
     connection: &mut C,
     writes: &Writes<'_>,
 ) -> Result<Vec<Result<Receipt, Refusal>>, WriteFailure> {
-    let written = connection.write(writes)?;
+    let written = connection.write(writes).await?;
     for (root_key, scope) in writes.renamed() {
-        connection.rename_scope(root_key, scope)?;
+        connection.rename_scope(root_key, scope).await?;
     }
     writes.judge(&written).map_err(WriteFailure::Refused)
 }
@@ -108,7 +108,7 @@ struct Applying<'a> {
 }
 
 impl Applying<'_> {
-    fn lock<C: Dialect>(&mut self, connection: &mut C) -> Result<(), Failure> {
+    async fn lock<C: Dialect>(&mut self, connection: &mut C) -> Result<(), Failure> {
         let (bump, root_keys, scopes) = (
             self.batch.bumps(),
             self.batch.root_keys(),
@@ -120,31 +120,35 @@ impl Applying<'_> {
         }
         let root_keys: Vec<_> = root_keys.iter().map(|id| id.as_str()).collect();
         let scopes: Vec<_> = scopes.iter().map(|scope| scope.as_str()).collect();
-        let found = connection.lock_and_read(bump, &root_keys, &scopes, self.wait)?;
+        let found = connection
+            .lock_and_read(bump, &root_keys, &scopes, self.wait)
+            .await?;
         self.batch.compare(found);
         Ok(())
     }
 
     /// Writes together, or one by one if that shows that one of them can't be written.
-    fn write<C: Dialect>(&mut self, connection: &mut C) -> Result<(), Failure> {
+    async fn write<C: Dialect>(&mut self, connection: &mut C) -> Result<(), Failure> {
         let positions = self.batch.to_write();
-        if positions.len() > 1 && self.write_together(connection, &positions)? {
+        if positions.len() > 1 && self.write_together(connection, &positions).await? {
             return Ok(());
         }
         for position in positions {
-            self.write_one(connection, position)?;
+            self.write_one(connection, position).await?;
         }
         Ok(())
     }
 
     /// Gives whether it worked. If not, nothing was written.
-    fn write_together<C: Dialect>(
+    async fn write_together<C: Dialect>(
         &mut self,
         connection: &mut C,
         positions: &[usize],
     ) -> Result<bool, Failure> {
         let writes = self.batch.writes(positions);
-        match connection.transaction(|connection| write(connection, &writes)) {
+        connection.begin().await?;
+        let written = write(connection, &writes).await;
+        match ended(connection, written).await {
             Ok(outcomes) => {
                 for (&position, outcome) in positions.iter().zip(outcomes) {
                     self.batch.settle(position, outcome);
@@ -156,7 +160,7 @@ impl Applying<'_> {
         }
     }
 
-    fn write_one<C: Dialect>(
+    async fn write_one<C: Dialect>(
         &mut self,
         connection: &mut C,
         position: usize,
@@ -165,9 +169,11 @@ impl Applying<'_> {
         let written = if self.batch.len() == 1 {
             // What is around all of it is rolled back if this one is refused, so it needs no savepoint. That
             // is two messages to the server.
-            write(connection, &writes)
+            write(connection, &writes).await
         } else {
-            connection.transaction(|connection| write(connection, &writes))
+            connection.begin().await?;
+            let written = write(connection, &writes).await;
+            ended(connection, written).await
         };
         match written {
             Ok(outcomes) => outcomes
@@ -183,7 +189,7 @@ impl Applying<'_> {
         Ok(())
     }
 
-    fn delete<C: Dialect>(&mut self, connection: &mut C) -> Result<(), Failure> {
+    async fn delete<C: Dialect>(&mut self, connection: &mut C) -> Result<(), Failure> {
         let mut referencers: Option<Vec<Referencer>> = None;
         for position in self.batch.to_delete() {
             let change = self.batch.change(position);
@@ -192,9 +198,9 @@ impl Applying<'_> {
             };
             let referencers = match &mut referencers {
                 Some(referencers) => referencers,
-                unknown @ None => unknown.insert(connection.referencers()?),
+                unknown @ None => unknown.insert(connection.referencers().await?),
             };
-            let outcome = deletion::delete(connection, change, deletion, rows, referencers)?;
+            let outcome = deletion::delete(connection, change, deletion, rows, referencers).await?;
             self.batch.settle(position, outcome);
         }
         Ok(())

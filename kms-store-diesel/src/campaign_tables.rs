@@ -11,7 +11,7 @@ use kms_core::{
 };
 
 use super::schema::{kms_campaign, kms_campaign_failure};
-use super::{Conn, LEASE_IS_OVER, lease_end};
+use super::{Conn, LEASE_IS_OVER, RunQueryDsl, lease_end};
 use crate::dialect::CampaignTables;
 use crate::stored_time::StoredTime;
 
@@ -44,7 +44,7 @@ struct SummaryRecord {
 }
 
 impl CampaignTables for Conn {
-    fn insert_campaign(&mut self, new: &NewCampaign, lease: &Lease) -> QueryResult<()> {
+    async fn insert_campaign(&mut self, new: &NewCampaign, lease: &Lease) -> QueryResult<()> {
         diesel::insert_into(kms_campaign::table)
             .values((
                 kms_campaign::id.eq(&new.id),
@@ -56,10 +56,11 @@ impl CampaignTables for Conn {
             ))
             .on_conflict_do_nothing()
             .execute(self)
+            .await
             .map(drop)
     }
 
-    fn campaign(&mut self, id: &str) -> QueryResult<Option<CampaignState>> {
+    async fn campaign(&mut self, id: &str) -> QueryResult<Option<CampaignState>> {
         let found: Option<CampaignRecord> = kms_campaign::table
             .find(id)
             .select((
@@ -73,6 +74,7 @@ impl CampaignTables for Conn {
                 kms_campaign::holder,
             ))
             .first(self)
+            .await
             .optional()?;
         let Some(record) = found else {
             return Ok(None);
@@ -85,7 +87,8 @@ impl CampaignTables for Conn {
                 kms_campaign_failure::kind,
                 kms_campaign_failure::message,
             ))
-            .load(self)?;
+            .load(self)
+            .await?;
         Ok(Some(CampaignState {
             kind: record.kind,
             parameters: record.parameters,
@@ -108,11 +111,12 @@ impl CampaignTables for Conn {
         }))
     }
 
-    fn campaigns(&mut self) -> QueryResult<Vec<CampaignSummary>> {
+    async fn campaigns(&mut self) -> QueryResult<Vec<CampaignSummary>> {
         let failed: Vec<(String, i64)> = kms_campaign_failure::table
             .group_by(kms_campaign_failure::campaign_id)
             .select((kms_campaign_failure::campaign_id, diesel::dsl::count_star()))
-            .load(self)?;
+            .load(self)
+            .await?;
         let records: Vec<SummaryRecord> = kms_campaign::table
             .order((kms_campaign::create_time, kms_campaign::id))
             .select((
@@ -126,7 +130,8 @@ impl CampaignTables for Conn {
                 kms_campaign::update_time,
                 kms_campaign::finish_time,
             ))
-            .load(self)?;
+            .load(self)
+            .await?;
         let summary = |record: SummaryRecord| {
             let failed = failed.iter().find(|(id, _)| *id == record.id);
             let mut summary = CampaignSummary::new(
@@ -148,7 +153,7 @@ impl CampaignTables for Conn {
         Ok(records.into_iter().map(summary).collect())
     }
 
-    fn hold_campaign(&mut self, id: &str, lease: &Lease, hold: Hold) -> QueryResult<bool> {
+    async fn hold_campaign(&mut self, id: &str, lease: &Lease, hold: Hold) -> QueryResult<bool> {
         let held = (
             kms_campaign::holder.eq(Some(&lease.holder)),
             kms_campaign::lease_end.eq(lease_end(lease.length)),
@@ -159,17 +164,23 @@ impl CampaignTables for Conn {
             .is_null()
             .or(sql::<Bool>(LEASE_IS_OVER));
         let rows = match hold {
-            Hold::Keep => diesel::update(campaign.filter(ours))
-                .set(held)
-                .execute(self)?,
-            Hold::Take => diesel::update(campaign.filter(ours.or(free)))
-                .set(held)
-                .execute(self)?,
+            Hold::Keep => {
+                diesel::update(campaign.filter(ours))
+                    .set(held)
+                    .execute(self)
+                    .await?
+            }
+            Hold::Take => {
+                diesel::update(campaign.filter(ours.or(free)))
+                    .set(held)
+                    .execute(self)
+                    .await?
+            }
         };
         Ok(rows == 1)
     }
 
-    fn release_campaign(&mut self, id: &str, holder: &str) -> QueryResult<()> {
+    async fn release_campaign(&mut self, id: &str, holder: &str) -> QueryResult<()> {
         diesel::update(
             kms_campaign::table
                 .find(id)
@@ -177,10 +188,11 @@ impl CampaignTables for Conn {
         )
         .set(kms_campaign::holder.eq(None::<&str>))
         .execute(self)
+        .await
         .map(drop)
     }
 
-    fn move_cursor(
+    async fn move_cursor(
         &mut self,
         campaign: &str,
         from: Option<&ScopeId>,
@@ -196,10 +208,14 @@ impl CampaignTables for Conn {
             Some(from) => update.filter(kms_campaign::cursor.eq(from.as_str())),
             None => update.filter(kms_campaign::cursor.is_null()),
         };
-        update.execute(self).map(|rows| rows == 1)
+        update.execute(self).await.map(|rows| rows == 1)
     }
 
-    fn finish_campaign(&mut self, campaign: &str, from: Option<&ScopeId>) -> QueryResult<bool> {
+    async fn finish_campaign(
+        &mut self,
+        campaign: &str,
+        from: Option<&ScopeId>,
+    ) -> QueryResult<bool> {
         let unfinished = kms_campaign::table
             .find(campaign)
             .filter(kms_campaign::finish_time.is_null());
@@ -214,30 +230,36 @@ impl CampaignTables for Conn {
             Some(from) => update.filter(kms_campaign::cursor.eq(from.as_str())),
             None => update.filter(kms_campaign::cursor.is_null()),
         };
-        update.execute(self).map(|rows| rows == 1)
+        update.execute(self).await.map(|rows| rows == 1)
     }
 
-    fn failed_scopes(&mut self, campaign: &str) -> QueryResult<HashSet<String>> {
+    async fn failed_scopes(&mut self, campaign: &str) -> QueryResult<HashSet<String>> {
         let scopes: Vec<String> = kms_campaign_failure::table
             .filter(kms_campaign_failure::campaign_id.eq(campaign))
             .select(kms_campaign_failure::scope_id)
-            .load(self)?;
+            .load(self)
+            .await?;
         Ok(scopes.into_iter().collect())
     }
 
-    fn remove_failures(&mut self, campaign: &str, scopes: &[&str]) -> QueryResult<()> {
+    async fn remove_failures(&mut self, campaign: &str, scopes: &[&str]) -> QueryResult<()> {
         for scopes in scopes.chunks(CHUNK) {
             diesel::delete(
                 kms_campaign_failure::table
                     .filter(kms_campaign_failure::campaign_id.eq(campaign))
                     .filter(kms_campaign_failure::scope_id.eq_any(scopes)),
             )
-            .execute(self)?;
+            .execute(self)
+            .await?;
         }
         Ok(())
     }
 
-    fn insert_failures(&mut self, campaign: &str, failures: &[CampaignFailure]) -> QueryResult<()> {
+    async fn insert_failures(
+        &mut self,
+        campaign: &str,
+        failures: &[CampaignFailure],
+    ) -> QueryResult<()> {
         for failures in failures.chunks(CHUNK) {
             let values: Vec<_> = failures
                 .iter()
@@ -252,12 +274,13 @@ impl CampaignTables for Conn {
                 .collect();
             diesel::insert_into(kms_campaign_failure::table)
                 .values(&values)
-                .execute(self)?;
+                .execute(self)
+                .await?;
         }
         Ok(())
     }
 
-    fn add_counts(&mut self, campaign: &str, done: u64, unchanged: u64) -> QueryResult<()> {
+    async fn add_counts(&mut self, campaign: &str, done: u64, unchanged: u64) -> QueryResult<()> {
         diesel::update(kms_campaign::table.find(campaign))
             .set((
                 kms_campaign::done_count.eq(kms_campaign::done_count + to_stored(done)),
@@ -265,6 +288,7 @@ impl CampaignTables for Conn {
                     .eq(kms_campaign::unchanged_count + to_stored(unchanged)),
             ))
             .execute(self)
+            .await
             .map(drop)
     }
 }

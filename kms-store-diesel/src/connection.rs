@@ -3,9 +3,11 @@
 use kms_core::{ChangeSet, Error, ErrorKind, Receipt, Result, ScopeId, Snapshot};
 
 use crate::apply::apply;
+use crate::blocking::now;
 use crate::dialect::Dialect;
 use crate::failure::{Failure, query_error};
-use crate::transaction::require_transaction;
+use crate::transaction::{ended, require_transaction};
+use crate::whole::Whole;
 
 /// Reads keys and applies changes on a diesel connection of the application's, inside its transaction
 /// and beside its own rows: no second connection is taken.
@@ -77,47 +79,125 @@ pub trait KeyConnection {
     fn apply_changes(&mut self, changes: &[&ChangeSet]) -> Result<Vec<Receipt>>;
 }
 
+/// What [`KeyConnection`] does, on a connection of diesel-async: `AsyncPgConnection`, and so what its pools (deadpool,
+/// bb8) hand out. No thread is blocked.
+///
+/// Everything that is said there of transactions, savepoints and errors holds here too.
+///
+/// # Futures that are dropped
+///
+/// If the future of [`apply_changes`](Self::apply_changes) is dropped before its end, as by a timeout around it, or
+/// panics, the connection counts as broken from then on: the transaction's commit fails with
+/// `BrokenTransactionManager`, diesel-async's pools drop the connection, and the server rolls everything back. So
+/// neither a part of a change, nor rows of yours without their change, are ever committed. That of
+/// [`load_keys`](Self::load_keys) may be dropped at any time.
+///
+/// ```no_run
+/// use diesel::prelude::*;
+/// use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
+/// use kms_core::{ChangeSet, Error, Receipt};
+/// use kms_store_diesel::AsyncKeyConnection;
+///
+/// # diesel::table! { organization (id) { id -> Text, } }
+/// # #[derive(Debug)] enum Failure { Kms(Error), Diesel(diesel::result::Error) }
+/// # impl From<Error> for Failure { fn from(e: Error) -> Self { Self::Kms(e) } }
+/// # impl From<diesel::result::Error> for Failure { fn from(e: diesel::result::Error) -> Self { Self::Diesel(e) } }
+/// async fn create_organization(
+///     connection: &mut AsyncPgConnection,
+///     id: &str,
+///     keys: &ChangeSet,
+/// ) -> Result<Vec<Receipt>, Failure> {
+///     connection
+///         .transaction(async |connection| {
+///             diesel::insert_into(organization::table)
+///                 .values(organization::id.eq(id))
+///                 .execute(connection)
+///                 .await?;
+///             Ok(connection.apply_changes(&[keys]).await?)
+///         })
+///         .await
+/// }
+/// ```
+#[cfg(feature = "diesel-async")]
+pub trait AsyncKeyConnection {
+    /// As [`KeyConnection::load_keys`].
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    fn load_keys(&mut self, scopes: &[ScopeId]) -> impl Future<Output = Result<Snapshot>> + Send;
+
+    /// As [`KeyConnection::apply_changes`].
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    fn apply_changes(
+        &mut self,
+        changes: &[&ChangeSet],
+    ) -> impl Future<Output = Result<Vec<Receipt>>> + Send;
+}
+
+#[cfg(feature = "diesel-async")]
+impl AsyncKeyConnection for diesel_async::AsyncPgConnection {
+    async fn load_keys(&mut self, scopes: &[ScopeId]) -> Result<Snapshot> {
+        load(self, scopes).await
+    }
+
+    async fn apply_changes(&mut self, changes: &[&ChangeSet]) -> Result<Vec<Receipt>> {
+        apply_all(self, changes).await
+    }
+}
+
 #[cfg(feature = "postgres")]
 impl KeyConnection for diesel::PgConnection {
     fn load_keys(&mut self, scopes: &[ScopeId]) -> Result<Snapshot> {
-        load(self, scopes)
+        now(load(self, scopes))
     }
 
     fn apply_changes(&mut self, changes: &[&ChangeSet]) -> Result<Vec<Receipt>> {
-        apply_all(self, changes)
+        now(apply_all(self, changes))
     }
 }
 
 #[cfg(feature = "sqlite")]
 impl KeyConnection for diesel::SqliteConnection {
     fn load_keys(&mut self, scopes: &[ScopeId]) -> Result<Snapshot> {
-        load(self, scopes)
+        now(load(self, scopes))
     }
 
     fn apply_changes(&mut self, changes: &[&ChangeSet]) -> Result<Vec<Receipt>> {
-        apply_all(self, changes)
+        now(apply_all(self, changes))
     }
 }
 
-fn load<C: Dialect>(connection: &mut C, scopes: &[ScopeId]) -> Result<Snapshot> {
+async fn load<C: Dialect>(connection: &mut C, scopes: &[ScopeId]) -> Result<Snapshot> {
     let scopes: Vec<_> = scopes.iter().map(ScopeId::as_str).collect();
     connection
         .snapshot(&scopes)
+        .await
         .map_err(|error| outside::<C>(error.into()).with_operation("load_keys"))
 }
 
-fn apply_all<C: Dialect>(connection: &mut C, changes: &[&ChangeSet]) -> Result<Vec<Receipt>> {
-    require_transaction(connection)
-        .and_then(|()| {
-            connection
-                .transaction(|connection| {
-                    let applied = apply(connection, changes, None)?;
-                    let outcomes = applied.outcomes.into_iter();
-                    outcomes.collect::<Result<_>>().map_err(Failure::Ready)
-                })
-                .map_err(outside::<C>)
-        })
-        .map_err(|error| error.with_operation("apply_changes"))
+async fn apply_all<C: Dialect>(connection: &mut C, changes: &[&ChangeSet]) -> Result<Vec<Receipt>> {
+    let mut whole = Whole::begun(connection);
+    let result = apply_in_savepoint(whole.connection(), changes).await;
+    whole.done();
+    result.map_err(|error| error.with_operation("apply_changes"))
+}
+
+async fn apply_in_savepoint<C: Dialect>(
+    connection: &mut C,
+    changes: &[&ChangeSet],
+) -> Result<Vec<Receipt>> {
+    require_transaction(connection)?;
+    let begun = connection.begin().await;
+    begun.map_err(|error| outside::<C>(error.into()))?;
+    let applied = apply(connection, changes, None).await.and_then(|applied| {
+        let outcomes = applied.outcomes.into_iter();
+        outcomes.collect::<Result<_>>().map_err(Failure::Ready)
+    });
+    ended(connection, applied).await.map_err(outside::<C>)
 }
 
 /// The error to hand out where the transaction is the caller's, and only the caller can run it again.

@@ -30,21 +30,25 @@ use kms_core::{Error, ErrorKind, Result, SCHEMA_VERSION, schema_mismatch};
 use kms_migrations::EXTENSION_VERSION;
 use tokio::sync::oneshot;
 
-use crate::dialect::{Dialect, SchemaVersions};
+use crate::blocking::{Blocking, now};
+use crate::calls::{Calls, Work};
+use crate::dialect::SchemaVersions;
 use crate::failure::{Failure, REPAIR};
 use crate::transaction::Terms;
 use departure::Departure;
 use generation::Generation;
 use lease::{Lease, Stage};
 use silence::{Admission, Silence};
-use source::{Opening, Source, exhausted};
+use source::{Opening, Source};
 use turn::job;
 use waiting::Waiting;
 use worker::Workers;
 
+#[cfg(feature = "diesel-async")]
+pub(crate) use limits::Deadlines;
 pub(crate) use limits::Limits;
 pub(crate) use place::{Place, Site};
-pub(crate) use source::{Holds, Open};
+pub(crate) use source::{Holds, Open, exhausted};
 
 /// A free connection is closed, and its thread ends, when no call needed it for this long.
 const IDLE: Duration = Duration::from_secs(10 * 60);
@@ -53,7 +57,7 @@ const IDLE: Duration = Duration::from_secs(10 * 60);
 const LARGEST: u32 = 1 << 16;
 
 /// The threads of a repository, one for each connection.
-pub(crate) struct Connections<C: R2D2Connection + Send + 'static> {
+pub struct Connections<C: R2D2Connection + Send + 'static> {
     pool: managed::Pool<Workers<C>>,
     /// After the pool, as in the order in which they are dropped.
     departure: Arc<Departure>,
@@ -95,7 +99,7 @@ pub(crate) struct PoolSettings<C> {
     pub(crate) place: Option<Place>,
 }
 
-impl<C: Dialect> Connections<C> {
+impl<C: R2D2Connection + Send + 'static> Connections<C> {
     /// A pool of our own. Connects to nothing yet.
     pub(crate) fn new(settings: PoolSettings<C>) -> Self {
         let opening = Opening {
@@ -165,7 +169,10 @@ impl<C: Dialect> Connections<C> {
         &self,
         operation: &'static str,
         work: impl Fn(&mut C, Terms<'_>) -> Result<T, Failure> + Send + 'static,
-    ) -> Result<T> {
+    ) -> Result<T>
+    where
+        C: Blocking,
+    {
         let replacements = self.server_changes();
         let result = self.call(work).await;
         if self.server_changes() != replacements {
@@ -178,7 +185,10 @@ impl<C: Dialect> Connections<C> {
     async fn call<T: Send + 'static>(
         &self,
         work: impl Fn(&mut C, Terms<'_>) -> Result<T, Failure> + Send + 'static,
-    ) -> Result<T> {
+    ) -> Result<T>
+    where
+        C: Blocking,
+    {
         let silence = &self.shared.silence;
         let admission = silence.admit()?;
         let deadlines = self.limits.deadlines();
@@ -228,6 +238,24 @@ impl<C: Dialect> Connections<C> {
                     .with_source(source),
                 other => Error::new(ErrorKind::Internal).with_source(other),
             })
+    }
+}
+
+impl<C: Blocking> Calls<C> for Connections<C> {
+    fn server_changes(&self) -> u64 {
+        self.server_changes()
+    }
+
+    async fn run<D: Send + Sync + 'static, T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        given: D,
+        work: Work<C, D, T>,
+    ) -> Result<T> {
+        self.run(operation, move |connection, terms| {
+            now(work(&given, connection, terms))
+        })
+        .await
     }
 }
 

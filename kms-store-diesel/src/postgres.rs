@@ -1,23 +1,22 @@
 //! Postgres: schema, statements in its own words, pool settings.
 
+#[cfg(feature = "postgres")]
 mod address;
+#[cfg(feature = "diesel-async")]
+mod asynchronous;
+#[cfg(feature = "postgres")]
+mod blocking;
+#[cfg(feature = "postgres")]
 mod builder;
-#[path = "campaign_tables.rs"]
-mod campaign_tables;
 mod changes;
-mod deleting;
 mod functions;
-#[path = "key_tables.rs"]
-mod key_tables;
+#[cfg(feature = "postgres")]
 mod libpq;
+mod locking;
+#[cfg(feature = "postgres")]
 mod opening;
-mod reading;
-mod renaming;
-#[path = "root_check_tables.rs"]
-mod root_check_tables;
 pub(crate) mod schema;
 mod snapshot;
-mod writing;
 
 use std::time::Duration;
 
@@ -25,10 +24,11 @@ use diesel::dsl::sql;
 use diesel::expression::SqlLiteral;
 use diesel::sql_types::{Nullable, Timestamptz};
 
+#[cfg(feature = "postgres")]
 pub use self::builder::{PostgresBuilder, PostgresRepository};
 
-/// The connection that `key_tables.rs`, `campaign_tables.rs` and `root_check_tables.rs` are compiled for.
-type Conn = diesel::PgConnection;
+/// Whether the server lets a session write. Of a standby it is always on.
+const ACCEPTS_WRITES: &str = "current_setting('transaction_read_only') = 'off'";
 
 /// The end of a lease that begins now, by the server's clock.
 fn lease_end(length: Duration) -> SqlLiteral<Nullable<Timestamptz>> {

@@ -27,6 +27,8 @@ use diesel::sql_types::{Nullable, Timestamp};
 
 pub use self::builder::{SqliteBuilder, SqliteRepository};
 
+use crate::blocking::RunQueryDsl;
+
 /// The connection that `key_tables.rs`, `campaign_tables.rs` and `root_check_tables.rs` are compiled for.
 type Conn = diesel::SqliteConnection;
 

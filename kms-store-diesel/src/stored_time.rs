@@ -17,7 +17,7 @@ impl StoredTime {
     }
 }
 
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "diesel-async", feature = "postgres"))]
 mod postgres {
     use diesel::pg::{Pg, PgValue};
     use diesel::sql_types::Timestamptz;

@@ -2,13 +2,31 @@
 
 use std::time::Duration;
 
-use diesel::connection::{AnsiTransactionManager, TransactionManager as _};
+use diesel::QueryResult;
+use diesel::connection::TransactionManagerStatus;
 use diesel::result::Error as QueryError;
 use kms_core::{Error, ErrorKind};
 
 use crate::connections::Site;
 use crate::dialect::Dialect;
 use crate::failure::Failure;
+
+/// Transactions and savepoints, as diesel counts them.
+pub(crate) trait Transactions {
+    /// Begins a savepoint, or the transaction if there is none.
+    fn begin(&mut self) -> impl Future<Output = QueryResult<()>> + Send;
+
+    /// Commits what was begun last.
+    fn commit(&mut self) -> impl Future<Output = QueryResult<()>> + Send;
+
+    /// Rolls back what was begun last.
+    fn roll_back(&mut self) -> impl Future<Output = QueryResult<()>> + Send;
+
+    fn status(&mut self) -> &mut TransactionManagerStatus;
+
+    /// Lets time pass, as work on such a connection may.
+    fn pause(pause: Duration) -> impl Future<Output = ()> + Send;
+}
 
 /// What a transaction of our own goes by.
 #[derive(Clone, Copy)]
@@ -20,46 +38,44 @@ pub(crate) struct Terms<'a> {
     /// Whether the same was sent before, and got no answer.
     pub(crate) again: bool,
     /// Asked right before each commit. `false` if the caller was told meanwhile that nothing was written.
-    pub(crate) may_commit: &'a dyn Fn() -> bool,
+    pub(crate) may_commit: &'a (dyn Fn() -> bool + Sync),
     /// What the connection is to.
     pub(crate) site: Site<'a>,
 }
 
-/// Runs the work in a transaction of our own, committed if it succeeds and rolled back on every other
-/// way out. A failed commit is told from a failed statement.
-///
-/// What is deferred to the commit may be refused there with an error that can't be told from others. Nothing was
-/// committed then, and the work runs once more, with those checks in a statement that tells.
-pub(crate) fn in_own_transaction<C: Dialect, T>(
+/// Ends the savepoint or transaction that was begun last: commits it if the work in it succeeded, and rolls it back
+/// otherwise.
+pub(crate) async fn ended<C: Dialect, T, E: From<QueryError>>(
     connection: &mut C,
-    terms: Terms<'_>,
-    work: impl Fn(&mut C) -> Result<T, Failure>,
-) -> Result<T, Failure> {
-    match attempt(connection, terms, &work) {
-        Err(failure) if failure.is_unknown_refusal_to_commit() => {
-            attempt(connection, terms, |connection| {
-                let value = work(connection)?;
-                connection.check_deferred()?;
-                Ok(value)
-            })
+    result: Result<T, E>,
+) -> Result<T, E> {
+    match result {
+        Ok(value) => {
+            connection.commit().await?;
+            Ok(value)
         }
-        other => other,
+        Err(error) => match connection.roll_back().await {
+            // The first error tells more.
+            Ok(()) | Err(QueryError::BrokenTransactionManager) => Err(error),
+            Err(rolling_back) => Err(rolling_back.into()),
+        },
     }
 }
 
-fn attempt<C: Dialect, T>(
+/// Ends a transaction of our own, which [`begin_writing`](crate::dialect::Writing::begin_writing) began: commits it if the
+/// work in it succeeded, and rolls it back on every other way out. A failed commit is told from a failed statement.
+pub(crate) async fn own_ended<C: Dialect, T>(
     connection: &mut C,
     terms: Terms<'_>,
-    work: impl Fn(&mut C) -> Result<T, Failure>,
+    result: Result<T, Failure>,
 ) -> Result<T, Failure> {
-    connection.begin_writing(terms.settings)?;
-    let worked = work(connection).and_then(|value| {
+    let worked = result.and_then(|value| {
         terms.site.check().map_err(Failure::Displaced)?;
         Ok(value)
     });
     let failure = match worked {
         Ok(value) if (terms.may_commit)() => {
-            AnsiTransactionManager::commit_transaction(connection).map_err(Failure::Commit)?;
+            connection.commit().await.map_err(Failure::Commit)?;
             // Or it was committed to a file that nobody opens any more, unless that one was copied after the commit.
             terms.site.check().map_err(displaced)?;
             return Ok(value);
@@ -68,7 +84,7 @@ fn attempt<C: Dialect, T>(
         Err(failure) => failure,
     };
     // If this fails too the connection is broken, and the first error tells more.
-    let _ = AnsiTransactionManager::rollback_transaction(connection);
+    let _ = connection.roll_back().await;
     Err(failure)
 }
 
@@ -88,7 +104,8 @@ pub(crate) fn no_time_left() -> Failure {
 /// Refuses a connection that is in no transaction: what is applied on it would commit at once, without
 /// the rows of the caller's that it belongs to.
 pub(crate) fn require_transaction<C: Dialect>(connection: &mut C) -> Result<(), Error> {
-    let depth = AnsiTransactionManager::transaction_manager_status_mut(connection)
+    let depth = connection
+        .status()
         .transaction_depth()
         .map_err(crate::failure::query_error)?;
     match depth {
@@ -109,7 +126,9 @@ mod tests {
     use diesel::sqlite::SqliteConnection;
 
     use super::*;
+    use crate::blocking::now;
     use crate::connections::Place;
+    use crate::dialect::Writing as _;
 
     /// What becomes of a change if its file is removed by the work, or after that, before the commit.
     fn removed(during_work: bool) -> Failure {
@@ -136,14 +155,14 @@ mod tests {
             may_commit: &may_commit,
             site,
         };
-        in_own_transaction(&mut connection, terms, |connection| {
-            connection.batch_execute("insert into change values (1)")?;
-            if during_work {
-                remove();
-            }
-            Ok(())
-        })
-        .unwrap_err()
+        now(connection.begin_writing(terms.settings)).unwrap();
+        connection
+            .batch_execute("insert into change values (1)")
+            .unwrap();
+        if during_work {
+            remove();
+        }
+        now(own_ended(&mut connection, terms, Ok(()))).unwrap_err()
     }
 
     #[test]

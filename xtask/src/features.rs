@@ -62,6 +62,12 @@ const RULES: &[Rule] = &[
         tls: Tls::OpenSsl,
     },
     Rule {
+        feature: "diesel-async",
+        with: &["diesel", "diesel-async", "tokio-postgres"],
+        without: &[SQLITE, LIBPQ, RING, AWS_LC, HTTP],
+        tls: Tls::No,
+    },
+    Rule {
         feature: "ring",
         with: &["ring"],
         without: &[DIESEL, SQLITE, LIBPQ, AWS_LC, HTTP],

@@ -9,50 +9,56 @@ use kms_core::{
 use super::apply;
 use crate::dialect::Dialect;
 use crate::failure::Failure;
+use crate::transaction::ended;
 
 /// Moves the cursor, applies, and records. Runs inside a transaction that is rolled back if this fails.
 ///
 /// The campaign's row is locked first. No other change touches it, so that this adds nothing to the
 /// order of locks.
-pub(crate) fn apply_step<C: Dialect>(
+pub(crate) async fn apply_step<C: Dialect>(
     connection: &mut C,
     changes: &[&ChangeSet],
     step: &CampaignStep,
     wait: Option<Duration>,
 ) -> Result<Vec<Outcome>, Failure> {
-    advance(connection, changes, step)?;
+    advance(connection, changes, step).await?;
     let outcomes = if changes.is_empty() {
         Vec::new()
     } else {
         // In a savepoint: when all are refused the counter of changes must not move, but the failures
         // are to be kept.
-        match connection.transaction(|connection| apply(connection, changes, wait)) {
+        connection.begin().await?;
+        let applied = apply(connection, changes, wait).await;
+        match ended(connection, applied).await {
             Ok(Applied { outcomes, .. }) | Err(Failure::NoneApplied(Applied { outcomes, .. })) => {
                 outcomes
             }
             Err(failure) => return Err(failure),
         }
     };
-    record(connection, changes, &outcomes, step)?;
+    record(connection, changes, &outcomes, step).await?;
     Ok(outcomes)
 }
 
-fn advance<C: Dialect>(
+async fn advance<C: Dialect>(
     connection: &mut C,
     changes: &[&ChangeSet],
     step: &CampaignStep,
 ) -> Result<(), Failure> {
     let campaign = &step.campaign;
-    connection.lock_campaign(campaign)?;
-    let detail = if connection.hold_campaign(campaign, &step.lease, Hold::Keep)? {
+    connection.lock_campaign(campaign).await?;
+    let detail = if connection
+        .hold_campaign(campaign, &step.lease, Hold::Keep)
+        .await?
+    {
         let in_place = match &step.advance {
-            Advance::To { from, to } => connection.move_cursor(campaign, from.as_ref(), to)?,
+            Advance::To { from, to } => connection.move_cursor(campaign, from.as_ref(), to).await?,
             Advance::Finish { from } => {
-                connection.failed_scopes(campaign)?.is_empty()
-                    && connection.finish_campaign(campaign, from.as_ref())?
+                connection.failed_scopes(campaign).await?.is_empty()
+                    && connection.finish_campaign(campaign, from.as_ref()).await?
             }
             Advance::Retry => {
-                let failed = connection.failed_scopes(campaign)?;
+                let failed = connection.failed_scopes(campaign).await?;
                 scopes(changes, step)
                     .iter()
                     .all(|scope| failed.contains(*scope))
@@ -62,7 +68,7 @@ fn advance<C: Dialect>(
             return Ok(());
         }
         "the campaign is not where the step expects it"
-    } else if connection.campaign(campaign)?.is_none() {
+    } else if connection.campaign(campaign).await?.is_none() {
         "there is no such campaign"
     } else {
         "another process carries on the campaign"
@@ -74,13 +80,15 @@ fn advance<C: Dialect>(
     ))
 }
 
-fn record<C: Dialect>(
+async fn record<C: Dialect>(
     connection: &mut C,
     changes: &[&ChangeSet],
     outcomes: &[Outcome],
     step: &CampaignStep,
 ) -> Result<(), Failure> {
-    connection.remove_failures(&step.campaign, &scopes(changes, step))?;
+    connection
+        .remove_failures(&step.campaign, &scopes(changes, step))
+        .await?;
     let mut failures = step.failures.clone();
     for (change, outcome) in changes.iter().zip(outcomes) {
         if let Err(error) = outcome {
@@ -89,12 +97,16 @@ fn record<C: Dialect>(
         }
     }
     if !failures.is_empty() {
-        connection.insert_failures(&step.campaign, &failures)?;
+        connection
+            .insert_failures(&step.campaign, &failures)
+            .await?;
     }
     let done = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
     let unchanged = step.unchanged.len();
     if done > 0 || unchanged > 0 {
-        connection.add_counts(&step.campaign, done as u64, unchanged as u64)?;
+        connection
+            .add_counts(&step.campaign, done as u64, unchanged as u64)
+            .await?;
     }
     Ok(())
 }

@@ -6,10 +6,11 @@ use kms_core::{
 
 use crate::dialect::{DeletionFailure, Dialect};
 use crate::failure::Failure;
+use crate::transaction::ended;
 
 /// Deletes what the change set names, in a savepoint of its own. The root key is locked, and `rows` is
 /// what the scope has.
-pub(super) fn delete<C: Dialect>(
+pub(super) async fn delete<C: Dialect>(
     connection: &mut C,
     change: &ChangeSet,
     deletion: &Deletion,
@@ -25,7 +26,9 @@ pub(super) fn delete<C: Dialect>(
     if let Err(error) = allowed {
         return Ok(Err(named(error, deletion)));
     }
-    match connection.transaction(|connection| connection.delete(deletion, rows, referencers)) {
+    connection.begin().await?;
+    let deleted = connection.delete(deletion, rows, referencers).await;
+    match ended(connection, deleted).await {
         Ok(()) => Ok(change.applied(|_| None).map_err(Into::into)),
         Err(DeletionFailure::Refused(Refusal::Other(error))) => Ok(Err(named(error, deletion))),
         Err(DeletionFailure::Refused(refusal)) => Ok(Err(refusal)),

@@ -44,14 +44,14 @@ impl Limits {
         Ok(())
     }
 
-    pub(super) fn connection(&self) -> Duration {
+    pub(crate) fn connection(&self) -> Duration {
         self.connection.min(LONGEST)
     }
 
     /// All of a call. Unless it was set it leaves room for the other limits, whose errors say more: a connection,
     /// the longest statement, and the three places where a change waits for a lock (the collection version, the
     /// root keys, the place of a new root key).
-    pub(super) fn call(&self) -> Duration {
+    pub(crate) fn call(&self) -> Duration {
         let others = self
             .connection
             .saturating_add(self.statement)
@@ -59,7 +59,7 @@ impl Limits {
         self.call.unwrap_or(others).min(LONGEST)
     }
 
-    pub(super) fn deadlines(&self) -> Deadlines {
+    pub(crate) fn deadlines(&self) -> Deadlines {
         let now = Instant::now();
         let call = self.call();
         Deadlines {
@@ -71,9 +71,9 @@ impl Limits {
 
 /// Until when a call waits.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Deadlines {
+pub(crate) struct Deadlines {
     /// For its connection.
-    pub(super) connection: Instant,
+    pub(crate) connection: Instant,
     /// For its answer.
-    pub(super) call: Instant,
+    pub(crate) call: Instant,
 }

@@ -152,6 +152,10 @@ impl Place {
 pub(crate) struct Site<'a>(pub(super) Option<(&'a Place, FileId)>);
 
 impl Site<'_> {
+    /// A server.
+    #[cfg(feature = "diesel-async")]
+    pub(crate) const SERVER: Self = Self(None);
+
     /// Fails if it is not in its place any more.
     pub(crate) fn check(self) -> Result<()> {
         self.0.map_or(Ok(()), |(place, file)| place.check(file))

@@ -1,16 +1,17 @@
 //! What a thread does for a call, on the connection that it has.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use diesel::r2d2::R2D2Connection;
 use kms_core::{Error, ErrorKind, Result};
 
+use super::Shared;
 use super::lease::Lease;
 use super::limits::Deadlines;
 use super::source::{Opened, Taken};
-use super::{Shared, check};
-use crate::dialect::Dialect;
+use crate::blocking::{Blocking, now};
+use crate::explaining::explain;
 use crate::failure::Failure;
 use crate::transaction::Terms;
 
@@ -26,7 +27,7 @@ impl<C: R2D2Connection + Send + 'static> Session<C> {
     }
 }
 
-impl<C: Dialect> Session<C> {
+impl<C: Blocking> Session<C> {
     /// Runs the work. If the server has closed the connection, or another database is in the place of the one that it
     /// was to, and nothing was committed, it runs once more on a connection that answers; if it accepts no writes, on
     /// one to a server that does, where there is one. It does not begin, and commits nothing, after the call was
@@ -99,49 +100,10 @@ impl<C: Dialect> Session<C> {
         let elapsed = started.elapsed();
         let result = result.map_err(|failure| match unanswered {
             Some(first) => first.into_error(),
-            None => shared.explain(&mut connection, failure, elapsed),
+            None => now(explain(&mut *connection, failure, elapsed, &shared.limits)),
         });
         self.kept = connection.kept();
         result
-    }
-}
-
-impl<C: Dialect> Shared<C> {
-    fn explain(&self, connection: &mut C, failure: Failure, elapsed: Duration) -> Error {
-        match &failure {
-            Failure::Query(error) | Failure::Commit(error) if C::is_busy(error) => busy(failure),
-            Failure::Query(error) | Failure::Commit(error)
-                if let Some(kind) = C::condition(error) =>
-            {
-                of_kind(kind, failure)
-            }
-            _ if failure.is_unknown() => {
-                // Statements that a function of the schema does not tell about: reads, and what is said in
-                // `sqlstate.rs`. Their own limits leave no trace but the time that they took.
-                if elapsed >= self.limits.lock.min(self.limits.statement) {
-                    return busy(failure);
-                }
-                // A table or a function may be missing.
-                match connection.schema_versions() {
-                    Ok(versions) => check(&versions)
-                        .err()
-                        .unwrap_or_else(|| failure.into_error()),
-                    Err(_) => failure.into_error(),
-                }
-            }
-            _ => failure.into_error(),
-        }
-    }
-}
-
-fn busy(failure: Failure) -> Error {
-    of_kind(ErrorKind::DatabaseBusy, failure).with_detail("a lock was not granted in time")
-}
-
-fn of_kind(kind: ErrorKind, failure: Failure) -> Error {
-    match failure {
-        Failure::Query(source) | Failure::Commit(source) => Error::new(kind).with_source(source),
-        _ => kind.into(),
     }
 }
 

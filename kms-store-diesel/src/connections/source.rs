@@ -4,7 +4,6 @@ use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
 
 use diesel::QueryResult;
-use diesel::connection::{AnsiTransactionManager, TransactionManager as _};
 use diesel::r2d2::{ConnectionManager, Pool, PooledConnection, R2D2Connection};
 use kms_core::{Error, ErrorKind, Result};
 use tracing::warn;
@@ -13,7 +12,7 @@ use super::generation::Generation;
 use super::limits::Limits;
 use super::pace::Pace;
 use super::place::{FileId, Place, Site};
-use crate::dialect::Dialect;
+use crate::blocking::{Blocking, now};
 
 /// A connection is closed when it is free and older than this, so that no session of the server lives forever.
 const LIFETIME: Duration = Duration::from_secs(30 * 60);
@@ -29,7 +28,7 @@ pub(super) enum Source<C: R2D2Connection + Send + 'static> {
     Application(Pool<ConnectionManager<C>>),
 }
 
-impl<C: Dialect> Source<C> {
+impl<C: Blocking> Source<C> {
     /// Takes a connection by this moment. One that was opened just now, or lately, may be in `kept`.
     pub(super) fn take(
         &self,
@@ -54,7 +53,7 @@ impl<C: Dialect> Source<C> {
                     let mut pooled = taken_from(pool, by, limits)?;
                     let seen = PooledConnection::extensions(&pooled).get::<Seen>();
                     if current == seen.map_or(0, |seen| seen.0)
-                        || pooled.accepts_writes() != Ok(false)
+                        || now(pooled.accepts_writes()) != Ok(false)
                         || !generation.may_close()
                     {
                         PooledConnection::extensions_mut(&mut pooled).insert(Seen(current));
@@ -102,7 +101,7 @@ impl<C: Dialect> Source<C> {
                 let Ok(mut new) = opening.open(by, generation) else {
                     return Err(Some(Taken::Own(wrong)));
                 };
-                if new.connection.accepts_writes() != Ok(true) {
+                if now(new.connection.accepts_writes()) != Ok(true) {
                     return Err(Some(Taken::Own(wrong)));
                 }
                 generation.end(wrong.generation, 0);
@@ -128,7 +127,7 @@ impl<C: Dialect> Source<C> {
 
 /// A connection of the application's to a server that accepts writes. Those to others are closed, as many as there
 /// are, so that the pool opens new ones.
-fn writing<C: Dialect>(
+fn writing<C: Blocking>(
     pool: &Pool<ConnectionManager<C>>,
     mut wrong: PooledConnection<ConnectionManager<C>>,
     by: Instant,
@@ -138,7 +137,7 @@ fn writing<C: Dialect>(
         give_up(&mut *wrong);
         drop(wrong);
         wrong = taken_from(pool, by, limits).map_err(|_| None)?;
-        if wrong.accepts_writes() == Ok(true) {
+        if now(wrong.accepts_writes()) == Ok(true) {
             return Ok(wrong);
         }
     }
@@ -149,8 +148,8 @@ fn writing<C: Dialect>(
 struct Seen(u64);
 
 /// Lets the application's pool close the connection instead of keeping it.
-fn give_up<C: Dialect>(connection: &mut C) {
-    AnsiTransactionManager::transaction_manager_status_mut(connection).set_in_error();
+fn give_up<C: Blocking>(connection: &mut C) {
+    connection.status().set_in_error();
 }
 
 impl<C: R2D2Connection + Send + 'static> Source<C> {
@@ -191,7 +190,7 @@ fn taken_from<C: R2D2Connection + Send + 'static>(
 }
 
 /// The error of a pool all of whose connections are in use.
-pub(super) fn exhausted(size: u32, waited: Duration) -> Error {
+pub(crate) fn exhausted(size: u32, waited: Duration) -> Error {
     Error::new(ErrorKind::DatabaseBusy).with_detail(format!(
         "no connection of the pool ({size}) was free within {waited:?}"
     ))
@@ -219,7 +218,7 @@ pub(crate) type Open<C> = Box<dyn Fn(Instant) -> Result<C> + Send + Sync>;
 /// Asks something of a connection's server.
 pub(crate) type Holds<C> = Box<dyn Fn(&mut C) -> QueryResult<bool> + Send + Sync>;
 
-impl<C: Dialect> Opening<C> {
+impl<C: Blocking> Opening<C> {
     /// Whether what the connection was opened to is in its place.
     fn is_in_place(&self, opened: &Opened<C>) -> Result<bool> {
         match &self.place {

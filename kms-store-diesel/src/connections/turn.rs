@@ -11,12 +11,12 @@ use super::Shared;
 use super::lease::Lease;
 use super::limits::Deadlines;
 use super::worker::{Claim, Job};
-use crate::dialect::Dialect;
+use crate::blocking::Blocking;
 use crate::failure::Failure;
 use crate::transaction::Terms;
 
 /// What the thread does for one call.
-pub(super) fn job<C: Dialect, T: Send + 'static>(
+pub(super) fn job<C: Blocking, T: Send + 'static>(
     lease: Arc<Lease<C>>,
     shared: Arc<Shared<C>>,
     deadlines: Deadlines,

@@ -4,24 +4,15 @@ use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::sql_types::BigInt;
-use kms_core::{Changes, CollectionVersion};
 
-use crate::changes_row::{Asked, ChangesRow, ChangesSql, LIMIT_OF_MARKS, Mark};
-
-pub(super) fn load(
-    connection: &mut PgConnection,
-    since: Option<CollectionVersion>,
-) -> QueryResult<Changes> {
-    let rows = ChangesSince(Asked::about(since)).load(connection)?;
-    ChangesRow::gather(rows, since, Mark::ThisStep)
-}
+use crate::changes_row::{Asked, ChangesSql, LIMIT_OF_MARKS};
 
 /// A query of its own, since diesel prepares a `sql_query` anew each time.
 ///
 /// `way` has no row if the collection version did not move, and then the other tables are not looked into. It is
 /// materialized, and the versions are taken from it, so that the server can't plan by their values: it would find a
 /// plan for them better than the one for all, and plan anew each time.
-struct ChangesSince(Asked);
+pub(super) struct ChangesSince(pub(super) Asked);
 
 impl Query for ChangesSince {
     type SqlType = ChangesSql;
@@ -59,4 +50,4 @@ select 2::int2, m.collection_version, null, m.scope_id
     }
 }
 
-impl RunQueryDsl<PgConnection> for ChangesSince {}
+impl<C> RunQueryDsl<C> for ChangesSince {}

@@ -1,6 +1,5 @@
 //! Deletions on Postgres, with every foreign key asked before anything is really deleted.
 
-use diesel::connection::SimpleConnection as _;
 use diesel::define_sql_function;
 use diesel::pg::Pg;
 use diesel::prelude::*;
@@ -8,8 +7,10 @@ use diesel::result::{DatabaseErrorKind, Error as QueryError};
 use diesel::sql_types::{Array, Bool, Nullable, Text};
 use kms_core::{Deletion, DeletionTarget, Error, ErrorKind, Refusal, ScopeRows};
 
+use super::{Conn, RunQueryDsl, batch_execute};
 use crate::dialect::DeletionFailure;
 use crate::failure::{ends_transaction, in_use};
+use crate::transaction::Transactions as _;
 
 define_sql_function! {
     /// Deletes, and tells why it failed.
@@ -51,9 +52,8 @@ struct Deferrable {
     usable: bool,
 }
 
-/// The end of the savepoint in which a deletion was tried.
+/// Why a deletion that was tried is not possible.
 enum Tried {
-    Possible,
     Failed(QueryError),
     /// Something else that the transaction deferred does not hold, so that nothing can be told by all of it.
     Pending(QueryError),
@@ -65,14 +65,15 @@ impl From<QueryError> for Tried {
     }
 }
 
-pub(super) fn delete(
-    connection: &mut PgConnection,
+pub(super) async fn delete(
+    connection: &mut Conn,
     deletion: &Deletion,
     rows: &ScopeRows,
 ) -> Result<(), DeletionFailure> {
-    lock_versions(connection, deletion, rows)?;
-    try_out(connection, deletion, rows)?;
-    if delete_rows(connection, deletion, rows).map_err(refused)? == 1 {
+    lock_versions(connection, deletion, rows).await?;
+    try_out(connection, deletion, rows).await?;
+    let count = delete_rows(connection, deletion, rows).await;
+    if count.map_err(refused)? == 1 {
         Ok(())
     } else {
         Err(DeletionFailure::Refused(Refusal::Changed))
@@ -81,8 +82,8 @@ pub(super) fn delete(
 
 /// Locks the versions that go, without waiting: to wait here, while the collection version is locked,
 /// would stop every other change. A version that somebody holds is just being referenced.
-fn lock_versions(
-    connection: &mut PgConnection,
+async fn lock_versions(
+    connection: &mut Conn,
     deletion: &Deletion,
     rows: &ScopeRows,
 ) -> Result<(), DeletionFailure> {
@@ -95,7 +96,8 @@ fn lock_versions(
     };
     let locks: Vec<VersionLock> = diesel::sql_query(LOCK_VERSIONS)
         .bind::<Array<Text>, _>(ids)
-        .load(connection)?;
+        .load(connection)
+        .await?;
     for lock in locks {
         return Err(DeletionFailure::Refused(match lock.answer.as_str() {
             "ok" => continue,
@@ -108,8 +110,8 @@ fn lock_versions(
     Ok(())
 }
 
-fn delete_rows(
-    connection: &mut PgConnection,
+async fn delete_rows(
+    connection: &mut Conn,
     deletion: &Deletion,
     rows: &ScopeRows,
 ) -> QueryResult<i64> {
@@ -117,7 +119,9 @@ fn delete_rows(
         DeletionTarget::Scope => None,
         DeletionTarget::Version(id) => Some(id.as_str()),
     };
-    diesel::select(kms_delete_keys(rows.root_key.as_str(), version)).get_result(connection)
+    diesel::select(kms_delete_keys(rows.root_key.as_str(), version))
+        .get_result(connection)
+        .await
 }
 
 /// Deletes and checks all foreign keys at once, in a savepoint that is rolled back whatever comes of it:
@@ -125,37 +129,47 @@ fn delete_rows(
 ///
 /// A constraint is named with its schema, which the role may not be allowed to use. Then all that is deferred is
 /// checked before the deletion and after it: what fails only after it comes from the deletion.
-fn try_out(
-    connection: &mut PgConnection,
+async fn try_out(
+    connection: &mut Conn,
     deletion: &Deletion,
     rows: &ScopeRows,
 ) -> Result<(), DeletionFailure> {
-    let constraints: Vec<Deferrable> = diesel::sql_query(DEFERRABLE).load(connection)?;
+    let constraints: Vec<Deferrable> = diesel::sql_query(DEFERRABLE).load(connection).await?;
     let hidden = constraints.iter().find(|constraint| !constraint.usable);
     let names: Vec<_> = match hidden {
         Some(_) => vec!["all"],
         None => constraints.iter().map(|row| row.name.as_str()).collect(),
     };
-    let names = names.join(", ");
-    let end: Result<(), Tried> = connection.transaction(|connection| {
-        if hidden.is_some() {
-            connection
-                .batch_execute("set constraints all immediate")
-                .map_err(pending)?;
-            connection.batch_execute("set constraints all deferred")?;
-        }
-        delete_rows(connection, deletion, rows)?;
-        if !names.is_empty() {
-            // Not by a function that tells: with an exception block around it, it would outlive this savepoint.
-            connection.batch_execute(&format!("set constraints {names} immediate"))?;
-        }
-        Err(Tried::Possible)
-    });
-    match end {
-        Ok(()) | Err(Tried::Possible) => Ok(()),
+    connection.begin().await?;
+    let tried = delete_and_check(connection, deletion, rows, hidden.is_some(), &names).await;
+    let rolled_back = connection.roll_back().await;
+    match tried {
+        Ok(()) => Ok(rolled_back?),
         Err(Tried::Failed(error)) => Err(refused(error)),
         Err(Tried::Pending(error)) => Err(not_proven(error, hidden)),
     }
+}
+
+async fn delete_and_check(
+    connection: &mut Conn,
+    deletion: &Deletion,
+    rows: &ScopeRows,
+    check_before: bool,
+    names: &[&str],
+) -> Result<(), Tried> {
+    if check_before {
+        batch_execute(connection, "set constraints all immediate")
+            .await
+            .map_err(pending)?;
+        batch_execute(connection, "set constraints all deferred").await?;
+    }
+    delete_rows(connection, deletion, rows).await?;
+    if !names.is_empty() {
+        // Not by a function that tells: with an exception block around it, it would outlive this savepoint.
+        let immediate = format!("set constraints {} immediate", names.join(", "));
+        batch_execute(connection, &immediate).await?;
+    }
+    Ok(())
 }
 
 fn pending(error: QueryError) -> Tried {

@@ -109,7 +109,7 @@ impl QueryFragment<Pg> for InsertRootKeys<'_> {
     }
 }
 
-impl RunQueryDsl<PgConnection> for LockAndRead<'_> {}
-impl RunQueryDsl<PgConnection> for WriteChanges {}
-impl RunQueryDsl<PgConnection> for ApplyCreation {}
-impl RunQueryDsl<PgConnection> for InsertRootKeys<'_> {}
+impl<C> RunQueryDsl<C> for LockAndRead<'_> {}
+impl<C> RunQueryDsl<C> for WriteChanges {}
+impl<C> RunQueryDsl<C> for ApplyCreation {}
+impl<C> RunQueryDsl<C> for InsertRootKeys<'_> {}

@@ -11,6 +11,7 @@ use diesel::prelude::*;
 use diesel::sql_types::Bool;
 use kms_core::{Error, ErrorKind, Result, SecretBytes};
 
+use super::ACCEPTS_WRITES;
 use super::address::Address;
 use super::libpq::Refusal;
 use crate::connections::Holds;
@@ -61,14 +62,6 @@ impl Opening {
         };
         Some(Box::new(move |connection| holds(connection, expression)))
     }
-}
-
-/// Of a standby it is always on.
-const ACCEPTS_WRITES: &str = "current_setting('transaction_read_only') = 'off'";
-
-/// Whether the server lets this session write.
-pub(super) fn accepts_writes(connection: &mut PgConnection) -> QueryResult<bool> {
-    holds(connection, ACCEPTS_WRITES)
 }
 
 fn holds(connection: &mut PgConnection, expression: &'static str) -> QueryResult<bool> {

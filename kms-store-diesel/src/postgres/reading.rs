@@ -10,12 +10,16 @@ use kms_core::{
     Referencer, RootKeyVersionId, ScopeFilter, ScopeId, Snapshot,
 };
 
+use super::changes::ChangesSince;
 use super::schema::{
     kms_extension_version, kms_root_key, kms_root_key_version, kms_schema_version,
 };
-use super::{changes, opening, snapshot};
+use super::snapshot::{SnapshotOf, SnapshotOfOne};
+use super::{ACCEPTS_WRITES, Conn, RunQueryDsl};
+use crate::changes_row::{Asked, ChangesRow, Mark};
 use crate::dialect::{Reading, SchemaVersions};
 use crate::records::{missing_keys, seconds};
+use crate::snapshot_row::SnapshotRow;
 
 const MISSING: &str = "\
 select r.scope_id::text as scope, p.purpose
@@ -84,12 +88,14 @@ struct ReferencerRow {
     on_delete: String,
 }
 
-impl Reading for PgConnection {
-    fn accepts_writes(&mut self) -> QueryResult<bool> {
-        opening::accepts_writes(self)
+impl Reading for Conn {
+    async fn accepts_writes(&mut self) -> QueryResult<bool> {
+        diesel::select(sql::<Bool>(ACCEPTS_WRITES))
+            .get_result(self)
+            .await
     }
 
-    fn schema_versions(&mut self) -> QueryResult<SchemaVersions> {
+    async fn schema_versions(&mut self) -> QueryResult<SchemaVersions> {
         // One statement where both tables are there, as they are at every start but a failing one.
         let both = diesel::select((
             kms_schema_version::table
@@ -99,23 +105,29 @@ impl Reading for PgConnection {
                 .select(kms_extension_version::version)
                 .single_value(),
         ))
-        .get_result(self);
+        .get_result(self)
+        .await;
         match both {
             Ok((shared, extension)) => Ok(SchemaVersions { shared, extension }),
-            Err(QueryError::DatabaseError(..)) => versions_of_tables_that_exist(self),
+            Err(QueryError::DatabaseError(..)) => versions_of_tables_that_exist(self).await,
             Err(error) => Err(error),
         }
     }
 
-    fn changes(&mut self, since: Option<CollectionVersion>) -> QueryResult<Changes> {
-        changes::load(self, since)
+    async fn changes(&mut self, since: Option<CollectionVersion>) -> QueryResult<Changes> {
+        let rows = ChangesSince(Asked::about(since)).load(self).await?;
+        ChangesRow::gather(rows, since, Mark::ThisStep)
     }
 
-    fn snapshot(&mut self, scopes: &[&str]) -> QueryResult<Snapshot> {
-        snapshot::load(self, scopes)
+    async fn snapshot(&mut self, scopes: &[&str]) -> QueryResult<Snapshot> {
+        let rows: Vec<SnapshotRow> = match scopes {
+            [scope] => SnapshotOfOne(scope).load(self).await?,
+            _ => SnapshotOf(scopes).load(self).await?,
+        };
+        SnapshotRow::gather(rows)
     }
 
-    fn scopes(
+    async fn scopes(
         &mut self,
         filter: &ScopeFilter,
         after: Option<&ScopeId>,
@@ -128,16 +140,17 @@ impl Reading for PgConnection {
         if let Some(after) = after {
             query = query.filter(kms_root_key::scope_id.gt(after.as_str()));
         }
-        query.load(self)
+        query.load(self).await
     }
 
-    fn count_scopes(&mut self, filter: &ScopeFilter) -> QueryResult<i64> {
+    async fn count_scopes(&mut self, filter: &ScopeFilter) -> QueryResult<i64> {
         filtered(filter)
             .select(diesel::dsl::count_star())
             .first(self)
+            .await
     }
 
-    fn missing(
+    async fn missing(
         &mut self,
         purposes: &[Purpose],
         scopes: Option<&[ScopeId]>,
@@ -148,13 +161,14 @@ impl Reading for PgConnection {
         let rows: Vec<MissingRow> = diesel::sql_query(MISSING)
             .bind::<Array<Text>, _>(purposes)
             .bind::<Nullable<Array<Text>>, _>(scopes)
-            .load(self)?;
+            .load(self)
+            .await?;
         Ok(missing_keys(
             rows.into_iter().map(|row| (row.scope, row.purpose)),
         ))
     }
 
-    fn copies(
+    async fn copies(
         &mut self,
         scope: &ScopeId,
         ciphertexts: &[Vec<u8>],
@@ -162,7 +176,8 @@ impl Reading for PgConnection {
         let rows: Vec<CopyRow> = diesel::sql_query(COPIES)
             .bind::<Text, _>(scope.as_str())
             .bind::<Array<Binary>, _>(ciphertexts)
-            .load(self)?;
+            .load(self)
+            .await?;
         Ok(rows
             .into_iter()
             .map(|row| {
@@ -175,8 +190,8 @@ impl Reading for PgConnection {
             .collect())
     }
 
-    fn referencers(&mut self) -> QueryResult<Vec<Referencer>> {
-        let rows: Vec<ReferencerRow> = diesel::sql_query(REFERENCERS).load(self)?;
+    async fn referencers(&mut self) -> QueryResult<Vec<Referencer>> {
+        let rows: Vec<ReferencerRow> = diesel::sql_query(REFERENCERS).load(self).await?;
         Ok(rows
             .into_iter()
             .map(|row| Referencer {
@@ -218,23 +233,26 @@ fn filtered(filter: &ScopeFilter) -> kms_root_key::BoxedQuery<'_, Pg> {
 }
 
 /// Where one is missing, which fails the one statement.
-fn versions_of_tables_that_exist(connection: &mut PgConnection) -> QueryResult<SchemaVersions> {
+async fn versions_of_tables_that_exist(connection: &mut Conn) -> QueryResult<SchemaVersions> {
     let (shared, extension): (bool, bool) = diesel::select((
         sql::<Bool>("to_regclass('kms_schema_version') is not null"),
         sql::<Bool>("to_regclass('kms_extension_version') is not null"),
     ))
-    .get_result(connection)?;
+    .get_result(connection)
+    .await?;
     let mut versions = SchemaVersions::default();
     if shared {
         versions.shared = kms_schema_version::table
             .select(kms_schema_version::version)
             .first(connection)
+            .await
             .optional()?;
     }
     if extension {
         versions.extension = kms_extension_version::table
             .select(kms_extension_version::version)
             .first(connection)
+            .await
             .optional()?;
     }
     Ok(versions)

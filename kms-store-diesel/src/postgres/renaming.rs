@@ -4,14 +4,16 @@ use diesel::prelude::*;
 use diesel::sql_types::Text;
 use kms_core::{RootKeyId, ScopeId};
 
+use super::{Conn, RunQueryDsl};
 use crate::dialect::Renaming;
 
-impl Renaming for PgConnection {
-    fn rename_scope(&mut self, root_key: &RootKeyId, scope: &ScopeId) -> QueryResult<()> {
+impl Renaming for Conn {
+    async fn rename_scope(&mut self, root_key: &RootKeyId, scope: &ScopeId) -> QueryResult<()> {
         diesel::sql_query("select kms_rename_scope($1, $2)")
             .bind::<Text, _>(root_key.as_str())
             .bind::<Text, _>(scope.as_str())
             .execute(self)
+            .await
             .map(drop)
     }
 }

@@ -4,25 +4,16 @@ use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::sql_types::{Array, Text, Timestamptz};
-use kms_core::Snapshot;
 
-use crate::snapshot_row::{SnapshotRow, SnapshotSql};
-
-pub(super) fn load(connection: &mut PgConnection, scopes: &[&str]) -> QueryResult<Snapshot> {
-    let rows: Vec<SnapshotRow> = match scopes {
-        [scope] => SnapshotOfOne(scope).load(connection)?,
-        _ => SnapshotOf(scopes).load(connection)?,
-    };
-    SnapshotRow::gather(rows)
-}
+use crate::snapshot_row::SnapshotSql;
 
 /// The statement for any number of scopes. A query of its own, since diesel has no words for it and prepares a
 /// `sql_query` anew each time: planning takes longer than running for one scope.
-struct SnapshotOf<'a>(&'a [&'a str]);
+pub(super) struct SnapshotOf<'a>(pub(super) &'a [&'a str]);
 
 /// The same for one scope, which is what a cache asks for. Of an array the server doesn't know how many scopes it
 /// holds: it would plan each time anew for those that it finds. Of one it knows, and plans once in a session.
-struct SnapshotOfOne<'a>(&'a str);
+pub(super) struct SnapshotOfOne<'a>(pub(super) &'a str);
 
 const SELECTED: &str = "\
 with selected as materialized (
@@ -90,5 +81,5 @@ impl QueryFragment<Pg> for SnapshotOfOne<'_> {
     }
 }
 
-impl RunQueryDsl<PgConnection> for SnapshotOf<'_> {}
-impl RunQueryDsl<PgConnection> for SnapshotOfOne<'_> {}
+impl<C> RunQueryDsl<C> for SnapshotOf<'_> {}
+impl<C> RunQueryDsl<C> for SnapshotOfOne<'_> {}

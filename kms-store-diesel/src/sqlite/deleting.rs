@@ -14,7 +14,7 @@ use super::schema::kms_data_key_version;
 use crate::dialect::{DeletionFailure, KeyTables as _};
 use crate::failure::in_use;
 
-pub(super) fn delete(
+pub(super) async fn delete(
     connection: &mut SqliteConnection,
     deletion: &Deletion,
     rows: &ScopeRows,
@@ -37,6 +37,7 @@ pub(super) fn delete(
     }
     let count = connection
         .delete_target(&rows.root_key, &deletion.target)
+        .await
         .map_err(|error| match &error {
             QueryError::DatabaseError(DatabaseErrorKind::ForeignKeyViolation, _) => {
                 DeletionFailure::from(in_use(error))

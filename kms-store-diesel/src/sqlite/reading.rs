@@ -58,12 +58,12 @@ struct ReferencerRow {
 }
 
 impl Reading for SqliteConnection {
-    fn accepts_writes(&mut self) -> QueryResult<bool> {
+    async fn accepts_writes(&mut self) -> QueryResult<bool> {
         // A file is not left for another one.
         Ok(true)
     }
 
-    fn schema_versions(&mut self) -> QueryResult<SchemaVersions> {
+    async fn schema_versions(&mut self) -> QueryResult<SchemaVersions> {
         // One statement where both tables are there, as they are at every start but a failing one.
         let both = diesel::select((
             kms_schema_version::table
@@ -81,15 +81,15 @@ impl Reading for SqliteConnection {
         }
     }
 
-    fn changes(&mut self, since: Option<CollectionVersion>) -> QueryResult<Changes> {
+    async fn changes(&mut self, since: Option<CollectionVersion>) -> QueryResult<Changes> {
         changes::load(self, since)
     }
 
-    fn snapshot(&mut self, scopes: &[&str]) -> QueryResult<Snapshot> {
+    async fn snapshot(&mut self, scopes: &[&str]) -> QueryResult<Snapshot> {
         snapshot::load(self, scopes)
     }
 
-    fn scopes(
+    async fn scopes(
         &mut self,
         filter: &ScopeFilter,
         after: Option<&ScopeId>,
@@ -105,13 +105,13 @@ impl Reading for SqliteConnection {
         query.load(self)
     }
 
-    fn count_scopes(&mut self, filter: &ScopeFilter) -> QueryResult<i64> {
+    async fn count_scopes(&mut self, filter: &ScopeFilter) -> QueryResult<i64> {
         filtered(filter)
             .select(diesel::dsl::count_star())
             .first(self)
     }
 
-    fn missing(
+    async fn missing(
         &mut self,
         purposes: &[Purpose],
         scopes: Option<&[ScopeId]>,
@@ -127,7 +127,7 @@ impl Reading for SqliteConnection {
         ))
     }
 
-    fn copies(
+    async fn copies(
         &mut self,
         scope: &ScopeId,
         ciphertexts: &[Vec<u8>],
@@ -166,7 +166,7 @@ impl Reading for SqliteConnection {
         Ok(found)
     }
 
-    fn referencers(&mut self) -> QueryResult<Vec<Referencer>> {
+    async fn referencers(&mut self) -> QueryResult<Vec<Referencer>> {
         let rows: Vec<ReferencerRow> = diesel::sql_query(REFERENCERS).load(self)?;
         Ok(rows
             .into_iter()

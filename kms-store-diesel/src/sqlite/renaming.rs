@@ -7,7 +7,7 @@ use super::schema::kms_scope_renaming;
 use crate::dialect::Renaming;
 
 impl Renaming for SqliteConnection {
-    fn rename_scope(&mut self, root_key: &RootKeyId, scope: &ScopeId) -> QueryResult<()> {
+    async fn rename_scope(&mut self, root_key: &RootKeyId, scope: &ScopeId) -> QueryResult<()> {
         diesel::insert_into(kms_scope_renaming::table)
             .values((
                 kms_scope_renaming::root_key_id.eq(root_key.as_str()),

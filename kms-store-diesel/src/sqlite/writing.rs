@@ -25,7 +25,7 @@ use super::{deleting, refusal};
 use crate::dialect::{DeletionFailure, Reading as _, Writing};
 
 impl Writing for SqliteConnection {
-    fn begin_writing(&mut self, _: Option<&str>) -> QueryResult<()> {
+    async fn begin_writing(&mut self, _: Option<&str>) -> QueryResult<()> {
         // A transaction that only finds out later that it wants to write may not be let.
         AnsiTransactionManager::begin_transaction_sql(self, "BEGIN IMMEDIATE")
     }
@@ -38,14 +38,14 @@ impl Writing for SqliteConnection {
         refusal::condition(error)
     }
 
-    fn scramble_collection(&mut self) -> QueryResult<()> {
+    async fn scramble_collection(&mut self) -> QueryResult<()> {
         // The lower half of the numbers, so that there is room to count on.
         diesel::sql_query("update kms_collection_version set version = 1 + abs(random() / 4)")
             .execute(self)
             .map(drop)
     }
 
-    fn lock(
+    async fn lock(
         &mut self,
         bump: bool,
         _root_keys: &[&str],
@@ -64,15 +64,15 @@ impl Writing for SqliteConnection {
         Ok(())
     }
 
-    fn check_deferred(&mut self) -> QueryResult<()> {
+    async fn check_deferred(&mut self) -> QueryResult<()> {
         Ok(())
     }
 
-    fn lock_campaign(&mut self, _: &str) -> QueryResult<()> {
+    async fn lock_campaign(&mut self, _: &str) -> QueryResult<()> {
         Ok(())
     }
 
-    fn insert_root_keys(
+    async fn insert_root_keys(
         &mut self,
         rows: &[(&RootKeyId, &ScopeId)],
     ) -> QueryResult<HashSet<String>> {
@@ -93,23 +93,23 @@ impl Writing for SqliteConnection {
         Ok(inserted)
     }
 
-    fn lock_and_read(
+    async fn lock_and_read(
         &mut self,
         bump: bool,
         root_keys: &[&str],
         scopes: &[&str],
         wait: Option<Duration>,
     ) -> QueryResult<Vec<ScopeRows>> {
-        self.lock(bump, root_keys, wait)?;
+        self.lock(bump, root_keys, wait).await?;
         if scopes.is_empty() {
             return Ok(Vec::new());
         }
-        Ok(self.snapshot(scopes)?.scopes)
+        Ok(self.snapshot(scopes).await?.scopes)
     }
 
-    fn write(&mut self, writes: &Writes<'_>) -> QueryResult<Written> {
+    async fn write(&mut self, writes: &Writes<'_>) -> QueryResult<Written> {
         let mut written = Written {
-            root_keys: self.insert_root_keys(&writes.root_keys())?,
+            root_keys: self.insert_root_keys(&writes.root_keys()).await?,
             ..Written::default()
         };
         let writes = writes.with_root_keys(&written.root_keys);
@@ -142,17 +142,17 @@ impl Writing for SqliteConnection {
         Ok(written)
     }
 
-    fn create(&mut self, _: &ChangeSet, _: Duration) -> QueryResult<()> {
+    async fn create(&mut self, _: &ChangeSet, _: Duration) -> QueryResult<()> {
         Err(QueryError::NotFound)
     }
 
-    fn delete(
+    async fn delete(
         &mut self,
         deletion: &Deletion,
         rows: &ScopeRows,
         referencers: &[Referencer],
     ) -> Result<(), DeletionFailure> {
-        deleting::delete(self, deletion, rows, referencers)
+        deleting::delete(self, deletion, rows, referencers).await
     }
 }
 

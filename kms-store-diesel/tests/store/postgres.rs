@@ -4,6 +4,8 @@
 //! skipped, loudly, or fail if `KMS_TEST_REQUIRE` names `postgres`.
 
 mod addresses;
+#[cfg(feature = "diesel-async")]
+mod asynchronous;
 mod breaking;
 mod by_hand;
 mod callers;

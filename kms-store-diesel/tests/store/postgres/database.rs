@@ -16,6 +16,8 @@ const URL: &str = "KMS_TEST_POSTGRES_URL";
 const REQUIRE: &str = "KMS_TEST_REQUIRE";
 
 pub(crate) struct PostgresDatabase {
+    /// Makes a repository, by the URL.
+    open: fn(String) -> Arc<dyn Repository>,
     /// Closed before the database is dropped.
     connection: Mutex<PgConnection>,
     scratch: Scratch,
@@ -29,6 +31,7 @@ impl PostgresDatabase {
         let template = template(&server);
         let scratch = Scratch::create(&server, &format!(" template {}", template.name));
         Some(Self {
+            open: blocking,
             connection: Mutex::new(PgConnection::establish(&scratch.url()).unwrap()),
             scratch,
             _template: template,
@@ -40,19 +43,35 @@ impl PostgresDatabase {
         let server = server()?;
         let scratch = Scratch::create(&server, "");
         Some(Self {
+            open: blocking,
             connection: Mutex::new(PgConnection::establish(&scratch.url()).unwrap()),
             _template: Arc::new(Scratch::create(&server, "")),
             scratch,
         })
     }
 
+    /// The same, with repositories that are made in this way.
+    #[cfg(feature = "diesel-async")]
+    pub(crate) fn opened_by(self, open: fn(String) -> Arc<dyn Repository>) -> Self {
+        Self { open, ..self }
+    }
+
     pub(crate) fn url(&self) -> String {
         self.scratch.url()
+    }
+
+    #[cfg(feature = "diesel-async")]
+    pub(crate) fn succeeds(&self, sql: &str) -> bool {
+        self.connection().batch_execute(sql).is_ok()
     }
 
     pub(crate) fn connection(&self) -> PgConnection {
         PgConnection::establish(&self.url()).unwrap()
     }
+}
+
+fn blocking(url: String) -> Arc<dyn Repository> {
+    Arc::new(PostgresRepository::builder(url).build().unwrap())
 }
 
 /// The server's URL, with any database of it.
@@ -152,7 +171,7 @@ impl Drop for Scratch {
 
 impl Database for PostgresDatabase {
     fn open(&self) -> Arc<dyn Repository> {
-        Arc::new(PostgresRepository::builder(self.url()).build().unwrap())
+        (self.open)(self.url())
     }
 
     fn execute(&self, sql: &str) {
