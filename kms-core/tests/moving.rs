@@ -13,7 +13,7 @@ use kms_core::{
     Binding, Blob, DataKeyVersionId, ErrorKind, ExportedScope, Imported, Kms, MemoryRepository,
     OnDelete, PooledWrapper, Referencer, Repository, Rewrap, RewrapKeys, ScopeId, Wrapper,
 };
-use kms_testkit::{CountingWrapper, Fault, FaultyRepository, RepositoryMethod, When};
+use kms_testkit::{CountingWrapper, Fault, InstrumentedRepository, RepositoryMethod, When};
 use support::{OIDC, World, on, root, scope};
 
 /// A database that tenants move to, whose engine has the same root.
@@ -304,7 +304,9 @@ async fn a_page_whose_commit_was_not_answered_is_found_to_be_here() {
         (Fault::FailAfter(lost()), 2),
         (Fault::FailBefore(lost()), 0),
     ] {
-        let repository = Arc::new(FaultyRepository::new(Arc::new(MemoryRepository::new())));
+        let repository = Arc::new(InstrumentedRepository::new(Arc::new(
+            MemoryRepository::new(),
+        )));
         let builder = on(Arc::clone(&repository) as _).root_wrapper(Arc::clone(&world.root));
         let kms = builder.build().await.unwrap();
         repository.inject(RepositoryMethod::Apply, When::Next, fault);

@@ -150,6 +150,7 @@ mod tests {
                 root_key_version: root_version,
                 key: vec![3],
             }],
+            scope: None,
         };
         change.root = RootChange::Assign(RootName::from_stored("eu"));
         let json = change.to_json();
