@@ -145,6 +145,11 @@ async fn died_at_each_statement(world: &World, work: &str, expected: &[&str]) {
         }
         ends.push(all);
     }
+    if work == "create" && world.database.is_postgres() {
+        // One statement is the whole transaction, so that there is only the place before it.
+        assert_eq!(ends, [false], "{work}");
+        return;
+    }
     // Of all places one is behind the commit, and it is the last.
     assert!(ends.len() > 4, "{work}: {ends:?}");
     assert_eq!(ends.pop(), Some(true), "{work}: {ends:?}");

@@ -187,7 +187,8 @@ async fn defect_10_reconciling_a_scope_is_all_or_nothing(world: &World) {
     let bad = world.scope("bad").await;
     if world.database.is_postgres() {
         world.database.execute(
-            "create function fail() returns trigger language plpgsql as $$ begin
+            // Our functions write with a `search_path` of their own, so it needs its own too.
+            "create function fail() returns trigger language plpgsql set search_path from current as $$ begin
                if new.purpose = 'broken' and new.root_key_id =
                  (select private_id from kms_root_key where scope_id = 'bad') then
                  raise exception 'no'; end if; return new; end $$;
