@@ -90,6 +90,7 @@ pub(crate) trait RunQueryDsl<C>: diesel::RunQueryDsl<C> {
         ready(diesel::RunQueryDsl::load(self, connection))
     }
 
+    #[cfg(feature = "postgres")]
     fn get_result<'query, U>(self, connection: &mut C) -> Ready<QueryResult<U>>
     where
         Self: LoadQuery<'query, C, U>,

@@ -98,6 +98,13 @@ impl Catalogue {
 pub(crate) struct Lost<'a> {
     pub(crate) object: &'a str,
     pub(crate) kind: &'a str,
+    #[cfg_attr(
+        not(feature = "postgres"),
+        expect(
+            dead_code,
+            reason = "names of SQLite's triggers are unique in the database"
+        )
+    )]
     pub(crate) table: &'a str,
     pub(crate) name: &'a str,
     pub(crate) statement: &'a str,

@@ -114,6 +114,7 @@ pub(crate) fn rules(trimmed: impl Fn(&str) -> String) -> Vec<Rule> {
 
 /// Versions that came in one statement with others of their key, for several keys: no change of keys does so, but a copy
 /// does whose rows get the time of the copy. Where times are fine enough to tell: not on SQLite.
+#[cfg(feature = "postgres")]
 pub(crate) fn copied() -> [Rule; 2] {
     [
         ("kms_root_key_version", "root_key_id"),
