@@ -20,14 +20,15 @@ async fn main() {
     let url = std::env::args().nth(1).expect("the URL of a database");
     let repository = PostgresRepository::builder(url).pool_size(2).build();
     let root = RootWrapper::from_env().unwrap();
-    let kms = kms_kit::builder(Arc::new(repository.unwrap()))
+    let mut builder = kms_kit::builder(Arc::new(repository.unwrap()))
         .root_wrapper(Arc::new(root.clone()))
         .purposes([DATABASE, OIDC])
         // What another process changed is seen at once.
-        .freshness(Freshness::Always)
-        .build()
-        .await
-        .unwrap();
+        .freshness(Freshness::Always);
+    if std::env::args().nth(2).as_deref() == Some("root-may-be-new") {
+        builder = builder.root_may_be_new();
+    }
+    let kms = builder.build().await.unwrap();
     // They end with the parent. The lock on them is not kept: an order may read further lines.
     let mut line = String::new();
     while std::io::stdin().read_line(&mut line).unwrap() > 0 {

@@ -62,7 +62,7 @@ async fn a_root_of_another_key_opens_nothing(database: &Database, root: &Root) {
     process.ask("create o_1");
     let blob = process.ask("encrypt o_1 mine");
     let stranger = Root::new(root.kind()).await.unwrap();
-    let mut process = Process::start(database, &stranger, &[]);
+    let mut process = Process::start_with_new_root(database, &stranger);
     let refusal = process.try_ask(&format!("decrypt o_1 {blob}")).unwrap_err();
     assert_eq!(refusal.kind, "ForeignRootKey", "{}", refusal.message);
     let refusal = process.try_ask("rotate+rewrap o_1").unwrap_err();

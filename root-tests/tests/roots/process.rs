@@ -23,12 +23,27 @@ pub(crate) struct Refusal {
 impl Process {
     /// Starts an engine whose root wrapper is the first of these, and decrypts with the others too.
     pub(crate) fn start(database: &Database, encrypting: &Root, decrypting: &[&Root]) -> Self {
+        Self::start_with(database, encrypting, decrypting, &[])
+    }
+
+    /// Starts an engine whose root wrapper the database need not know.
+    pub(crate) fn start_with_new_root(database: &Database, root: &Root) -> Self {
+        Self::start_with(database, root, &[], &["root-may-be-new"])
+    }
+
+    fn start_with(
+        database: &Database,
+        encrypting: &Root,
+        decrypting: &[&Root],
+        options: &[&str],
+    ) -> Self {
         let Database::Postgres { url, .. } = database else {
             panic!("these tests are about Postgres")
         };
         let mut command = Command::new(env!("CARGO_BIN_EXE_engine"));
         command
             .arg(url)
+            .args(options)
             .env("KMS_ROOT_URL", &encrypting.url)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
