@@ -14,8 +14,8 @@ impl ChangeSet {
     ///
     /// Ids and wrapped keys are random, so a single inserted id or rewritten wrapped key that is there
     /// proves the change, and one old wrapped key that is still there disproves it; so does a version
-    /// number that somebody else took. A deletion counts as applied when its target is gone, whoever
-    /// deleted it. A creation counts as not applied when its root key is not there: the other reading,
+    /// number that somebody else took. A deletion counts as applied when its target is gone from the scope, whoever
+    /// deleted it; the engine asks whether it is under another id. A creation counts as not applied when its root key is not there: the other reading,
     /// that the scope was created and deleted again meanwhile, is left out, since then it is as well to
     /// create it anew. A renaming counts so too: its scope is prepared again from what there is.
     #[must_use]

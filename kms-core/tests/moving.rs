@@ -3,6 +3,8 @@
 
 #[path = "moving/comparing.rs"]
 mod comparing;
+#[path = "moving/meanwhile.rs"]
+mod meanwhile;
 #[path = "moving/renaming.rs"]
 mod renaming;
 mod support;

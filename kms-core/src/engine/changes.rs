@@ -7,7 +7,7 @@ use rand::RngExt as _;
 
 use super::{Engine, Kms};
 use crate::cache::answer;
-use crate::change::{ChangeSet, Operation, Proof, Receipt};
+use crate::change::{ChangeSet, DeletionTarget, Operation, Proof, Receipt};
 use crate::error::{Error, ErrorKind, Result};
 use crate::guard::guarded;
 use crate::id::KeyVersionId;
@@ -224,7 +224,12 @@ impl Engine {
                 .await
                 .as_deref()
             {
-                Ok([Resolution::Applied]) => return Ok(Receipt::found_applied(&changes[0])),
+                Ok([Resolution::Applied]) => {
+                    if self.is_elsewhere(&changes[0]).await.unwrap_or(true) {
+                        break;
+                    }
+                    return Ok(Receipt::found_applied(&changes[0]));
+                }
                 Ok([Resolution::NotApplied]) => {
                     return Err(Error::new(ErrorKind::Conflict)
                         .with_detail("the connection was lost before the commit took effect")
@@ -237,6 +242,18 @@ impl Engine {
             }
         }
         Err(lost)
+    }
+
+    /// Whether what this change set deletes is there, under another scope id: then it was renamed, and not deleted.
+    async fn is_elsewhere(&self, change: &ChangeSet) -> Result<bool> {
+        let id = match (&change.delete, &change.expected) {
+            (Some(deletion), Some(expected)) => match &deletion.target {
+                DeletionTarget::Version(id) => id.clone(),
+                DeletionTarget::Scope => expected.newest_root_key_version()?.id.clone().into(),
+            },
+            _ => return Ok(false),
+        };
+        Ok(self.repository.scope_of(&id).await?.is_some())
     }
 
     pub(super) fn accept(&self, receipt: &Receipt) {

@@ -190,7 +190,7 @@ impl Kms {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::ImportMismatch`] if the scope has changed since it was exported: export, import and verify it again;
+    /// [`ErrorKind::ImportMismatch`] if the scope has changed since it was exported, or has another id now: export, import and verify it again;
     /// [`ErrorKind::InUse`] with what uses a key; those of the repository. Nothing is changed then.
     pub async fn delete_exported(&self, verified: &VerifiedImport) -> Result<()> {
         const OPERATION: &str = "delete_exported";
@@ -201,7 +201,20 @@ impl Kms {
         };
         let error = match error.kind() {
             ErrorKind::Conflict => match self.rows(verified.scope()).await {
-                Err(gone) if gone.kind() == ErrorKind::UnknownScope => return Ok(()),
+                Err(gone) if gone.kind() == ErrorKind::UnknownScope => {
+                    let version = verified.rows().newest_root_key_version()?;
+                    match self
+                        .0
+                        .repository
+                        .scope_of(&version.id.clone().into())
+                        .await?
+                    {
+                        None => return Ok(()),
+                        Some(renamed) => Error::new(ErrorKind::ImportMismatch)
+                            .with_detail("it was renamed since it was exported")
+                            .with_context("renamed_to", renamed),
+                    }
+                }
                 Ok(rows) if !rows.same_keys(verified.rows()) => {
                     Error::new(ErrorKind::ImportMismatch)
                         .with_detail("it has changed since it was exported")
