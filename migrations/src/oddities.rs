@@ -112,8 +112,9 @@ pub(crate) fn rules(trimmed: impl Fn(&str) -> String) -> Vec<Rule> {
     rules
 }
 
-/// Versions that came in one statement with others of their key, for several keys: no change of keys does so, but a copy
-/// does whose rows get the time of the copy. Where times are fine enough to tell: not on SQLite.
+/// Versions that came in one transaction with others of their key, for several keys: an import of
+/// `Kms::import_scopes` does so, and a copy whose rows get the time of the copy. Where times are fine enough to tell: not
+/// on SQLite.
 #[cfg(feature = "postgres")]
 pub(crate) fn copied() -> [Rule; 2] {
     [
@@ -122,8 +123,8 @@ pub(crate) fn copied() -> [Rule; 2] {
     ]
     .map(|(table, key)| Rule {
         table,
-        rule: "were copied in one statement with others of their key, which may have numbered them anew: \
-               Kms::prove_numbers tells",
+        rule: "came in one transaction with others of their key: by an import, or by a copy, which may have numbered \
+               them anew; Kms::prove_numbers tells",
         condition: format!(
             "create_time in (\
                select create_time from (\
